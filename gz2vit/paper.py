@@ -1,0 +1,198 @@
+"""The published facts: every number of the paper that the suite needs, each with its source.
+
+Sources, by the short names used below:
+
+- PAPER: "Galaxy Morphological Classification with Efficient Vision Transformer", arXiv:2110.01024.
+- AUTHORS: the authors' code, https://github.com/sliao-mi-luku/Galaxy-Zoo-Classification at commit
+  e39fa7eda2eb01e16af3709a78c7ef462bf3fb10 (its notebooks' settings, outputs and label tables).
+
+Nothing here is computed by this suite, and nothing is drawn from any other file.
+"""
+
+from types import MappingProxyType
+
+TITLE = "Galaxy Morphological Classification with Efficient Vision Transformer"
+ARXIV = "2110.01024"
+
+# AUTHORS, label tables: label1 is an index into this tuple.
+CLASS_NAMES = (
+    "Round Elliptical",
+    "In-between Elliptical",
+    "Cigar-shaped Elliptical",
+    "Edge-on Spiral",
+    "Barred Spiral",
+    "Unbarred Spiral",
+    "Irregular",
+    "Merger",
+)
+CLASS_SHORT_NAMES = (
+    "Round",
+    "In-between",
+    "Cigar-shaped",
+    "Edge-on",
+    "Barred",
+    "Unbarred",
+    "Irregular",
+    "Merger",
+)
+CLASS_COUNT = len(CLASS_NAMES)
+
+# AUTHORS, gz2_data/: label2, label3 and label4 merge the eight classes of label1.
+LABEL1_TO_LABEL2 = (0, 0, 0, 1, 2, 2, 3, 4)
+LABEL1_TO_LABEL3 = (0, 0, 0, 1, 1, 1, 2, 3)
+LABEL1_TO_LABEL4 = (0, 0, 0, 1, 1, 1, 2, 2)
+
+# AUTHORS, gz2_data/: galaxies per class (label1) in each split, and their sum, 155,951.
+SPLIT_CLASS_COUNTS = MappingProxyType(
+    {
+        "train": (21683, 25111, 4766, 10436, 13029, 19653, 3769, 1361),
+        "valid": (5460, 6244, 1177, 2618, 3230, 4910, 980, 333),
+        "test": (6755, 7845, 1471, 3295, 4148, 6094, 1176, 407),
+    }
+)
+CLASS_COUNTS = tuple(sum(counts) for counts in zip(*SPLIT_CLASS_COUNTS.values(), strict=True))
+# PAPER: 64 % train, 16 % validation, 20 % test.
+SPLIT_FRACTIONS = MappingProxyType({"train": 0.64, "valid": 0.16, "test": 0.20})
+
+# AUTHORS, notebooks: images are 424 x 424 px; the central 224 x 224 px are used.
+IMAGE_PX = 424
+CROP_PX = 224
+# Willett et al. 2013: one image pixel is 0.02 x petroR90_r, so R90 always spans 50 px.
+PIXEL_SCALE_PER_R90 = 0.02
+
+# AUTHORS, notebooks: mean and standard deviation of (R, G, B) in units of full scale (0 to 1).
+NORMALIZATION = MappingProxyType(
+    {
+        "linformer": ((0.094, 0.0815, 0.063), (0.1303, 0.11, 0.0913)),
+        "vit": ((0.094, 0.0815, 0.063), (0.1303, 0.11, 0.0913)),
+        "resnet50": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        "vgg16_bn": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        "hf_vit": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+    }
+)
+
+# AUTHORS, notebooks: RandomRotation(90), both flips, RandomResizedCrop(scale, ratio).
+ROTATION_DEG = 90.0
+CROP_SCALE = (0.8, 1.0)
+CROP_RATIO = (0.99, 1.01)
+
+# AUTHORS, notebooks: weights of the loss per class, before they are scaled to sum to 8.
+# PAPER prints them rounded: 0.19, 0.21, 0.98, 0.38, 0.53, 0.66, 1.81, 3.23.
+TUNED_CLASS_WEIGHTS = (0.9, 1.0, 4.6, 1.8, 2.5, 3.1, 8.5, 15.2)
+
+# AUTHORS, notebooks: common to all runs.
+BATCH_SIZE = 64
+MAX_EPOCH = 200
+EARLY_STOPPING_EPOCHS = 10
+SEED = 0
+
+# AUTHORS, notebooks: Adam's learning rate, multiplied by gamma every step_size epochs.
+SCHEDULES = MappingProxyType(
+    {
+        "linformer": {"lr": 3.0e-4, "step_size": 5, "gamma": 0.9},
+        "vit": {"lr": 3.0e-4, "step_size": 5, "gamma": 0.9},
+        "resnet50": {"lr": 5.0e-5, "step_size": 10, "gamma": 0.1},
+        "vgg16_bn": {"lr": 5.0e-5, "step_size": 10, "gamma": 0.1},
+        "hf_vit": {"lr": 5.0e-5, "step_size": 5, "gamma": 0.1},
+    }
+)
+
+# AUTHORS, notebooks: parameters of each network; accuracies and macro averages as printed there
+# and in PAPER
+# A missing key is a number that was not published.
+PUBLISHED_RESULTS = MappingProxyType(
+    {
+        "linformer": {
+            "parameters": 2_785_416,
+            "train_acc": 0.8193,
+            "valid_acc": 0.8035,
+            "test_acc": 0.8055,
+            "recall_macro": 0.7233,
+            "f1_macro": 0.7323,
+            "class_acc": (0.9073, 0.8637, 0.6873, 0.8917, 0.7833, 0.7089, 0.4133, 0.5307),
+        },
+        "linformer_weighted": {
+            "parameters": 2_785_416,
+            "test_acc": 0.7742,
+            "recall_macro": 0.7538,
+            "f1_macro": 0.711,
+            "class_acc": (0.8734, 0.758, 0.7327, 0.8476, 0.7449, 0.7112, 0.5998, 0.7628),
+        },
+        "vit": {
+            "parameters": 4_719_368,
+            "train_acc": 0.8261,
+            "valid_acc": 0.815,
+            "test_acc": 0.8166,
+        },
+        "resnet50": {
+            "parameters": 23_524_424,
+            "train_acc": 0.8662,
+            "valid_acc": 0.8534,
+            "test_acc": 0.8558,
+            "recall_macro": 0.792,
+            "f1_macro": 0.8007,
+            "class_acc": (0.9349, 0.8929, 0.7437, 0.9144, 0.8481, 0.7939, 0.5425, 0.6658),
+        },
+        "vgg16_bn": {
+            "parameters": 134_301_768,
+            "test_acc": 0.8522,
+            "recall_macro": 0.7912,
+            "f1_macro": 0.7979,
+            "class_acc": (0.9313, 0.8877, 0.7451, 0.9105, 0.8546, 0.7877, 0.5077, 0.7052),
+        },
+        "hf_vit": {
+            "parameters": 85_804_808,
+            "train_acc": 0.8745,
+            "valid_acc": 0.8491,
+            "test_acc": 0.85,
+            "recall_macro": 0.7896,
+            "f1_macro": 0.7956,
+            "class_acc": (0.9304, 0.8846, 0.7804, 0.898, 0.8515, 0.7793, 0.5366, 0.656),
+        },
+        "hf_vit_weighted": {
+            "parameters": 85_804_808,
+            "test_acc": 0.8275,
+            "recall_macro": 0.8147,
+            "f1_macro": 0.7836,
+            "class_acc": (0.858, 0.8083, 0.8552, 0.8446, 0.8257, 0.8267, 0.7253, 0.774),
+        },
+    }
+)
+
+# PAPER, Fig. 2: two galaxies of each class, by GZ2 asset id, upper row first.
+FIG2_GALAXY_IDS = (
+    (243021, 111880),
+    (30598, 101116),
+    (289775, 134298),
+    (40827, 229057),
+    (277467, 82168),
+    (117240, 269912),
+    (141914, 259134),
+    (270497, 221654),
+)
+
+# PAPER, Fig. 3: the Linformer's confusion matrices: rows true, columns predicted, percent of a row.
+FIG3_CONFUSION_PERCENT = MappingProxyType(
+    {
+        "linformer": (
+            (90.7, 5.4, 0.0, 0.0, 0.5, 2.6, 0.6, 0.2),
+            (6.0, 86.4, 0.8, 0.3, 1.4, 4.2, 0.9, 0.1),
+            (0.3, 6.3, 68.7, 18.1, 0.6, 5.2, 0.6, 0.1),
+            (0.0, 1.0, 6.4, 89.2, 0.6, 1.8, 0.7, 0.3),
+            (1.9, 3.2, 0.3, 1.5, 78.3, 12.2, 2.0, 0.7),
+            (6.8, 9.9, 1.2, 1.6, 6.6, 70.9, 2.1, 0.9),
+            (10.3, 11.0, 1.4, 5.7, 7.8, 18.6, 41.3, 3.9),
+            (6.4, 4.2, 0.2, 3.7, 7.1, 17.0, 8.4, 53.1),
+        ),
+        "linformer_weighted": (
+            (87.3, 4.1, 0.0, 0.0, 0.7, 4.5, 2.6, 0.7),
+            (7.3, 75.8, 3.1, 0.3, 1.7, 7.1, 3.7, 1.0),
+            (0.5, 2.1, 73.3, 17.6, 0.3, 4.2, 1.5, 0.5),
+            (0.0, 0.7, 9.8, 84.8, 0.7, 1.8, 1.8, 0.5),
+            (0.9, 2.0, 1.0, 1.1, 74.5, 14.4, 4.9, 1.2),
+            (5.3, 5.9, 2.1, 1.4, 4.9, 71.1, 7.1, 2.2),
+            (3.6, 4.0, 2.2, 4.4, 4.6, 15.0, 60.0, 6.2),
+            (2.0, 1.0, 0.2, 0.5, 3.9, 5.6, 10.5, 76.3),
+        ),
+    }
+)
