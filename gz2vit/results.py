@@ -1,0 +1,124 @@
+"""Results on disk: where they stand, atomic writing, and the record that each run leaves.
+
+A results folder (`results/<profile>`) holds `notebooks/`, `models/<key>/`, `figures/`, `tables/`
+and `store/`. Every file is written under a temporary name and then renamed, so that a killed run
+or a full disk never leaves half a file under a good name.
+"""
+
+import json
+import os
+import platform
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from gz2vit import __version__
+from gz2vit.errors import Gz2vitError
+
+MODEL_FILES = ("history.csv", "predictions.csv", "metrics.json", "params.json", "best.ckpt")
+RECORDED_PACKAGES = ("torch", "torchvision", "lightning", "linformer", "vit-pytorch", "numpy")
+
+
+@contextmanager
+def atomic_path(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; rename it to `path` if the block succeeds.
+
+    The temporary name keeps the suffix, because writers choose the format by it. On an error the
+    temporary file is removed and `path` is untouched; a full disk or a missing right becomes a
+    `Gz2vitError` that names the file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        if error.filename is not None and Path(error.filename) not in (temporary, path):
+            raise
+        raise Gz2vitError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path | str, text: str) -> None:
+    """Write `text` (UTF-8) to `path` atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path | str, value: Any) -> None:
+    """Write `value` as indented JSON to `path` atomically; NaN is refused (ValueError)."""
+    write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
+
+
+def read_json(path: Path | str) -> Any:
+    """The value in a JSON file; raises `Gz2vitError` naming the file where it cannot be read."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Gz2vitError(f"cannot read {path}: {error}") from error
+
+
+def require(path: Path | str, step: str) -> Path:
+    """`path` if it exists; otherwise raise `Gz2vitError` that says which step makes it."""
+    path = Path(path)
+    if path.exists():
+        return path
+    raise Gz2vitError(
+        f"{path.resolve()} does not exist yet: the step '{step}' makes it; "
+        f"run {command_for(path.resolve(), step)} in the project's folder"
+    )
+
+
+def command_for(path: Path, step: str) -> str:
+    """The command that makes `path` (inside a results folder) by running `step`."""
+    folders = [folder for folder in path.parents if folder.parent.name == "results"]
+    profile = f"{folders[0].name} " if folders else ""
+    return f"`./run_all.sh {profile}--only {step}`"
+
+
+def model_folder(results_dir: Path | str, model_key: str) -> Path:
+    """Where the files of one trained model stand."""
+    return Path(results_dir) / "models" / model_key
+
+
+def run_record(parameters: Mapping[str, Any], seed: int, device: str) -> dict[str, Any]:
+    """What is needed to run again: parameters, seed, git commit, versions, device, machine."""
+    return {
+        "parameters": dict(parameters),
+        "seed": seed,
+        "device": device,
+        "git_commit": git_commit(),
+        "versions": {"gz2vit": __version__, "python": platform.python_version(), **_versions()},
+        "machine": {"system": platform.platform(), "cpu_cores": os.cpu_count()},
+    }
+
+
+def _versions() -> dict[str, str]:
+    """Installed versions of the packages that decide a result."""
+    found = {}
+    for name in RECORDED_PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def git_commit() -> str:
+    """The commit of the code that runs, with `+changes` where it differs; or `unknown`."""
+    root = Path(__file__).resolve().parents[1]
+
+    def git(*words: str) -> str:
+        command = ["git", "-C", str(root), *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -1,0 +1,32 @@
+"""Small data folders for tests: real JPEG files of noise, all eight classes in every split."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+PER_SPLIT = {"train": 2, "valid": 1, "test": 1}
+
+
+def make_folder(path: Path, per_class: int = 1, image_px: int = 424) -> Path:
+    """A data folder with 2 + 1 + 1 times `per_class` galaxies of each class; its path."""
+    (path / "images").mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for split, factor in PER_SPLIT.items():
+        classes = list(range(8)) * factor * per_class
+        rows = [f"{split}-{row:03d},{label}" for row, label in enumerate(classes)]
+        (path / f"gz2_{split}.csv").write_text("\n".join(["galaxyID,label1", *rows]) + "\n")
+        for row, label in enumerate(classes):
+            small = rng.integers(0, 60 + 20 * label, (8, 8, 3), dtype=np.uint8)
+            image = Image.fromarray(small).resize((image_px, image_px))
+            image.save(path / "images" / f"{split}-{row:03d}.jpg", quality=80)
+    return path
+
+
+def needs_shared(name: str) -> Path:
+    """A file of the folder `../shared` beside the project; the test skips where it is missing."""
+    path = Path(__file__).resolve().parents[3] / "shared" / name
+    if not path.exists():
+        pytest.skip(f"needs ../shared/{name}, which is not part of the project")
+    return path
