@@ -1,0 +1,109 @@
+"""Profiles and --set: what is taken, and how a slip is told."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from gz2vit.errors import Gz2vitError
+from gz2vit.profiles import load_profile, notebook_parameters, resolve
+
+CELL = """\
+RESULTS_DIR = "../results/smoke"  # where files go
+MAX_EPOCH = 2  # epochs
+LR = 3.0e-4  # learning rate
+SHARE_KV = False
+CLASS_WEIGHTS: str | list = "uniform"
+MAX_GALAXIES: int | None = 96
+"""
+
+
+def make_notebook(path: Path, *cells: str) -> Path:
+    book = nbformat.v4.new_notebook()
+    for source in cells:
+        cell = nbformat.v4.new_code_cell(source, metadata={"tags": ["parameters"]})
+        book.cells.append(cell)
+    nbformat.write(book, path)
+    return path
+
+
+@pytest.fixture
+def road(tmp_path: Path) -> dict:
+    notebooks = {
+        "linformer": make_notebook(tmp_path / "a.ipynb", CELL),
+        "select": make_notebook(tmp_path / "b.ipynb", "SEED = 0\nMAX_GALAXIES: int | None = 96"),
+    }
+    (tmp_path / "demo.yaml").write_text("linformer: {MAX_EPOCH: 12}\n")
+    return {"profile": "demo", "notebooks": notebooks, "folder": tmp_path}
+
+
+def test_profile_then_set(road: dict):
+    assert resolve(**road) == {"linformer": {"MAX_EPOCH": 12}, "select": {}}
+    resolved = resolve(**road, overrides=["linformer.MAX_EPOCH=30", "LR=1e-3", "SHARE_KV=true"])
+    assert resolved["linformer"] == {"MAX_EPOCH": 30, "LR": 1e-3, "SHARE_KV": True}
+
+
+def test_a_name_alone_reaches_every_step_that_has_it(road: dict):
+    resolved = resolve(**road, overrides=["MAX_GALAXIES=null"])
+    assert resolved["linformer"]["MAX_GALAXIES"] is None
+    assert resolved["select"] == {"MAX_GALAXIES": None}
+
+
+def test_lists_and_whole_numbers_for_floats(road: dict):
+    resolved = resolve(**road, overrides=["CLASS_WEIGHTS=[1,1,1,1,1,1,1,2]", "LR=1"])
+    assert resolved["linformer"]["CLASS_WEIGHTS"] == [1, 1, 1, 1, 1, 1, 1, 2]
+    assert resolved["linformer"]["LR"] == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("linformer: {MAX_EPOCHS: 3}", "no parameter 'MAX_EPOCHS'.*did you mean 'MAX_EPOCH'"),
+        ("linformr: {MAX_EPOCH: 3}", "no step 'linformr'.*did you mean 'linformer'"),
+        ("linformer: {MAX_EPOCH: 3.5}", r"linformer.MAX_EPOCH is 3.5 \(float\).*must be int"),
+        ("linformer: {MAX_EPOCH: true}", r"MAX_EPOCH is True \(bool\).*must be int"),
+        ("linformer: {LR: 3e-4}", "LR is '3e-4' .str.*write 3.0e-4"),
+        ("linformer: {MAX_GALAXIES: many}", "must be int or null"),
+        ("linformer: {RESULTS_DIR: here}", "no parameter 'RESULTS_DIR'"),
+        ("linformer: 3", "'linformer' must hold parameters"),
+        ("linformer: {", "not valid YAML"),
+    ],
+)
+def test_a_slip_in_a_profile_names_file_and_key(road: dict, text: str, words: str):
+    path = road["folder"] / "demo.yaml"
+    path.write_text(text)
+    with pytest.raises(Gz2vitError, match=words) as caught:
+        resolve(**road)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("MAX_EPOCH", "write .STEP..NAME=VALUE"),
+        ("nowhere.MAX_EPOCH=3", "no step 'nowhere'"),
+        ("EPOCHS=3", "no step has a parameter 'EPOCHS'"),
+        ("select.LR=3", "step 'select' has no parameter 'LR'"),
+        ("MAX_EPOCH=three", "must be int"),
+        ("LR=fast", "must be float"),
+    ],
+)
+def test_a_slip_in_set_is_told(road: dict, text: str, words: str):
+    with pytest.raises(Gz2vitError, match=words):
+        resolve(**road, overrides=[text])
+
+
+def test_unknown_profile_lists_the_known(tmp_path: Path):
+    (tmp_path / "demo.yaml").touch()
+    with pytest.raises(Gz2vitError, match="no profile 'dmeo'.*the profiles are demo"):
+        load_profile("dmeo", tmp_path)
+
+
+def test_parameter_cell_must_be_one_of_literals(tmp_path: Path):
+    with pytest.raises(Gz2vitError, match="0 cells tagged"):
+        notebook_parameters(make_notebook(tmp_path / "none.ipynb"))
+    with pytest.raises(Gz2vitError, match="2 cells tagged"):
+        notebook_parameters(make_notebook(tmp_path / "two.ipynb", "A = 1", "B = 2"))
+    with pytest.raises(Gz2vitError, match="line 2"):
+        notebook_parameters(make_notebook(tmp_path / "sum.ipynb", "A = 1\nB = A + 1"))
