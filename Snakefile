@@ -1,0 +1,212 @@
+"""The steps of the road, in one place: each is a notebook, what it reads and what it writes.
+
+`run_all.sh` starts it with a configuration file (profile, data, results, only, overrides); all
+paths below are relative to the results folder. A step runs again when a file that it reads, its
+parameters, or the code behind it (its notebook's, and that of the modules it uses) has changed.
+"""
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+ROOT = Path(workflow.basedir)
+sys.path.insert(0, str(ROOT))
+
+from gz2vit.errors import Gz2vitError
+from gz2vit.profiles import notebook_parameters, resolve
+from gz2vit.results import MODEL_FILES, write_text
+from gz2vit.sources import code_signature
+
+NOTEBOOKS = {
+    "simulate": "data_preprocess/00_simulate_galaxies.ipynb",
+    "select": "data_preprocess/01_select_galaxies.ipynb",
+    "pack": "data_preprocess/02_pack_images.ipynb",
+    "linformer": "notebooks/03_train_linformer.ipynb",
+    "linformer_weighted": "notebooks/03_train_linformer.ipynb",
+    "resnet50": "notebooks/05_train_resnet50.ipynb",
+    "fig2": "figures/12_draw_fig2_examples.ipynb",
+    "fig3": "figures/13_draw_fig3_confusion.ipynb",
+    "table": "figures/16_make_results_table.ipynb",
+}
+MODEL_KEYS = ("linformer", "linformer_weighted", "resnet50")
+SIMULATED = config["data"] is None
+DATA_DIR = Path("data") if SIMULATED else Path(config["data"])
+TABLES = [f"gz2_{split}.csv" for split in ("train", "valid", "test")]
+
+
+def chosen_steps():
+    """The steps that were asked for, all by default."""
+    possible = [step for step in NOTEBOOKS if SIMULATED or step != "simulate"]
+    for step in config["only"]:
+        if step not in possible:
+            raise Gz2vitError(f"--only {step}: there is no such step; there are {', '.join(possible)}")
+    return config["only"] or possible
+
+
+def parameters():
+    """For each step all that its notebook is run with, as JSON text."""
+    given = resolve(config["profile"], {step: ROOT / book for step, book in NOTEBOOKS.items()}, config["overrides"])
+    road = {
+        "RESULTS_DIR": config["results"],
+        "DATA_DIR": str(Path(config["results"]) / DATA_DIR),
+        "PROFILE": config["profile"],
+    }
+    texts = {}
+    for step, notebook in NOTEBOOKS.items():
+        known = notebook_parameters(ROOT / notebook)
+        fixed = {**road, "MODEL_KEY": step}
+        values = {name: value for name, value in fixed.items() if name in known} | given[step]
+        texts[step] = json.dumps(values, sort_keys=True)
+    return texts
+
+
+try:
+    STEPS = chosen_steps()
+    PARAMETERS = parameters()
+except Gz2vitError as error:
+    write_text("logs/road.error", f"{error}\n")
+    raise WorkflowError(str(error))
+
+
+def notebook(step):
+    """The notebook of a step; what counts of it is its code, which stands in `code`."""
+    return ancient(ROOT / NOTEBOOKS[step])
+
+
+def code(step):
+    """The state of all code behind a step."""
+    return code_signature(ROOT / NOTEBOOKS[step])
+
+
+def executed(step):
+    """Where the executed notebook of a step goes: `notebooks/03_linformer_weighted.ipynb`."""
+    return f"notebooks/{Path(NOTEBOOKS[step]).name[:2]}_{step}.ipynb"
+
+
+def model(key):
+    """The files of a trained model."""
+    return [f"models/{key}/{name}" for name in MODEL_FILES]
+
+
+def figure(name):
+    """A figure in its two forms."""
+    return [f"figures/{name}.pdf", f"figures/{name}.png"]
+
+
+SELECTION = [f"selection/{name}" for name in (*TABLES, "data.json")]
+STORE = [f"store/{split}.{ending}" for split in ("train", "valid", "test") for ending in ("npy", "json")]
+EXECUTE = (
+    f"{shlex.quote(sys.executable)} -m gz2vit execute {{rule}} {{input.notebook}} "
+    "{output.executed} --parameters {params.parameters:q}"
+)
+
+
+rule all:
+    input:
+        [executed(step) for step in STEPS],
+
+
+if SIMULATED:
+
+    rule simulate:
+        input:
+            notebook=notebook("simulate"),
+        output:
+            [DATA_DIR / name for name in (*TABLES, "galaxy_properties.csv")],
+            executed=executed("simulate"),
+        params:
+            parameters=PARAMETERS["simulate"],
+            code=code("simulate"),
+        shell:
+            EXECUTE
+
+
+rule select:
+    input:
+        [DATA_DIR / name for name in TABLES],
+        notebook=notebook("select"),
+    output:
+        SELECTION,
+        figure("class_composition"),
+        executed=executed("select"),
+    params:
+        values=PARAMETERS["select"],
+        signature=config["signature"],
+    shell:
+        EXECUTE
+
+
+rule pack:
+    input:
+        SELECTION,
+        notebook=notebook("pack"),
+    output:
+        STORE,
+        executed=executed("pack"),
+    params:
+        values=PARAMETERS["pack"],
+    shell:
+        EXECUTE
+
+
+for key in MODEL_KEYS:
+
+    rule:
+        name:
+            key
+        input:
+            SELECTION,
+            STORE,
+            notebook=notebook(key),
+        output:
+            model(key),
+            executed=executed(key),
+        params:
+            parameters=PARAMETERS[key],
+            code=code(key),
+        shell:
+            EXECUTE
+
+
+rule fig2:
+    input:
+        SELECTION,
+        notebook=notebook("fig2"),
+    output:
+        figure("fig2"),
+        executed=executed("fig2"),
+    params:
+        values=PARAMETERS["fig2"],
+    shell:
+        EXECUTE
+
+
+rule fig3:
+    input:
+        SELECTION,
+        model("linformer"),
+        model("linformer_weighted"),
+        notebook=notebook("fig3"),
+    output:
+        figure("fig3"),
+        executed=executed("fig3"),
+    params:
+        values=PARAMETERS["fig3"],
+    shell:
+        EXECUTE
+
+
+rule table:
+    input:
+        [model(key) for key in MODEL_KEYS],
+        notebook=notebook("table"),
+    output:
+        [f"tables/results.{ending}" for ending in ("md", "csv", "tex")],
+        executed=executed("table"),
+    params:
+        values=PARAMETERS["table"],
+    shell:
+        EXECUTE

@@ -1,0 +1,157 @@
+"""The whole road: checks, then Snakemake over the notebooks, then one line that says how it went.
+
+`Snakefile` is the only list of steps. This module hands it the profile, the data and the
+overrides, keeps Snakemake's own messages in `logs/snakemake.log`, and lets the steps speak.
+"""
+
+import fcntl
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gz2vit.catalog import SPLITS, folder_signature, read_data_folder
+from gz2vit.data import check_images
+from gz2vit.errors import Gz2vitError
+from gz2vit.profiles import ROOT, load_profile
+from gz2vit.results import read_json, write_json
+
+
+@dataclass(frozen=True)
+class Road:
+    """One call of `run_all.sh`: profile, data folder (None: simulate), results folder, options."""
+
+    profile: str
+    data_dir: Path | None
+    results_dir: Path
+    only: tuple[str, ...]
+    jobs: int
+    overrides: tuple[str, ...]
+
+    @property
+    def logs(self) -> Path:
+        """Where Snakemake's messages and the failures go."""
+        return self.results_dir / "logs"
+
+
+def run_road(road: Road) -> None:
+    """Run every step that is stale; raises `Gz2vitError` with the one line that matters."""
+    load_profile(road.profile)
+    if road.jobs < 1:
+        raise Gz2vitError(f"--jobs {road.jobs}: give a whole number from 1 on")
+    if road.data_dir is None and road.profile == "paper":
+        raise Gz2vitError(
+            "the profile 'paper' needs the real Galaxy Zoo 2: give its data folder with --data DIR "
+            "(README, 'Your own data')"
+        )
+    signature = check_data(road) if road.data_dir else None
+    start = time.perf_counter()
+    with _sole_user(road.results_dir):
+        for old in road.logs.glob("*.error"):
+            old.unlink()
+        write_json(road.logs / "road.json", _config(road, signature))
+        begun = time.time()
+        code = _snakemake(road)
+        if code:
+            raise Gz2vitError(_failure(road))
+        _report(road, begun, time.perf_counter() - start)
+
+
+def check_data(road: Road) -> str:
+    """Check the whole data folder, unless this state of it was checked before; its signature."""
+    folder = read_data_folder(road.data_dir)
+    signature = folder_signature(folder.path)
+    checked = road.logs / "checked.json"
+    state = {"folder": str(folder.path), "signature": signature}
+    if not checked.exists() or read_json(checked) != state:
+        print(f"checking {folder.path} ...", flush=True)
+        ids = [name for split in SPLITS for name in folder.tables[split].galaxyID]
+        check_images([folder.image_path(name) for name in ids])
+        write_json(checked, state)
+    return signature
+
+
+def _config(road: Road, signature: str | None) -> dict[str, Any]:
+    """What the Snakefile needs to know, as its configuration file."""
+    return {
+        "profile": road.profile,
+        "data": str(road.data_dir.resolve()) if road.data_dir else None,
+        "signature": signature,
+        "results": str(road.results_dir),
+        "only": list(road.only),
+        "overrides": list(road.overrides),
+    }
+
+
+@contextmanager
+def _sole_user(results_dir: Path) -> Iterator[None]:
+    """Hold the results folder for this run; the system lets go of it when the run ends or dies."""
+    results_dir.mkdir(parents=True, exist_ok=True)
+    with (results_dir / ".lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Gz2vitError(f"another run is working in {results_dir}; wait for it") from None
+        yield
+
+
+def _snakemake(road: Road) -> int:
+    """Run Snakemake in the results folder; its exit code."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+    command += ["--directory", str(road.results_dir), "--configfile", str(road.logs / "road.json")]
+    # Our own lock dies with its process; Snakemake's would survive a kill and block the next run.
+    command += ["--cores", str(road.jobs), "--nolock", "--rerun-incomplete", "--nocolor"]
+    environment = dict(os.environ)
+    if road.jobs > 1:
+        threads = max(1, (os.cpu_count() or 1) // road.jobs)
+        environment.setdefault("OMP_NUM_THREADS", str(threads))
+    with (road.logs / "snakemake.log").open("w") as log:
+        return subprocess.run(command, stderr=log, env=environment, check=False).returncode
+
+
+def _failure(road: Road) -> str:
+    """The line that says why the road ended early."""
+    told = sorted(road.logs.glob("*.error"), key=lambda path: path.stat().st_mtime)
+    if told:
+        return told[0].read_text(encoding="utf-8").strip()
+    log = (road.logs / "snakemake.log").read_text(encoding="utf-8", errors="replace")
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    return f"Snakemake stopped: {lines[-1] if lines else 'no message'} (see {road.logs})"
+
+
+def _report(road: Road, begun: float, seconds: float) -> None:
+    """Say what was done and where it is."""
+    books = sorted((road.results_dir / "notebooks").glob("[!.]*.ipynb"))
+    fresh = [book for book in books if book.stat().st_mtime >= begun]
+    if not fresh:
+        print(f"nothing to do: {road.results_dir} is up to date ({len(books)} steps)", flush=True)
+        return
+    print(f"{len(fresh)} steps run in {seconds / 60:.1f} min, into {road.results_dir}:")
+    for name, what in (("notebooks", "ipynb"), ("figures", "png"), ("tables", "md")):
+        files = [path.name for path in sorted((road.results_dir / name).glob(f"[!.]*.{what}"))]
+        if files:
+            print(f"  {name}/: {', '.join(files)}")
+
+
+def results_folder(profile: str, given: str | None) -> Path:
+    """`--results DIR` as an absolute path, or the project's `results/<profile>`."""
+    return Path(given).resolve() if given else ROOT / "results" / profile
+
+
+def make_road(
+    profile: str,
+    data: str | None,
+    results: str | None,
+    only: Sequence[str],
+    jobs: int,
+    overrides: Sequence[str],
+) -> Road:
+    """A `Road` from the command line's words."""
+    data_dir = Path(data).resolve() if data else None
+    folder = results_folder(profile, results)
+    return Road(profile, data_dir, folder, tuple(only), jobs, tuple(overrides))
