@@ -1,4 +1,6 @@
-"""Small data folders for tests: real JPEG files of noise, all eight classes in every split."""
+"""Small data folders for tests: real JPEG files, all eight classes in every split.
+
+The class shows in the colour: each of its three bits is a channel, dark or bright, under noise."""
 
 from pathlib import Path
 
@@ -18,7 +20,8 @@ def make_folder(path: Path, per_class: int = 1, image_px: int = 424) -> Path:
         rows = [f"{split}-{row:03d},{label}" for row, label in enumerate(classes)]
         (path / f"gz2_{split}.csv").write_text("\n".join(["galaxyID,label1", *rows]) + "\n")
         for row, label in enumerate(classes):
-            small = rng.integers(0, 60 + 20 * label, (8, 8, 3), dtype=np.uint8)
+            levels = [170 if label >> channel & 1 else 20 for channel in range(3)]
+            small = np.uint8(levels) + rng.integers(0, 60, (8, 8, 3), dtype=np.uint8)
             image = Image.fromarray(small).resize((image_px, image_px))
             image.save(path / "images" / f"{split}-{row:03d}.jpg", quality=80)
     return path

@@ -1,0 +1,382 @@
+"""The simulation: its numbers (population, photometry, colours), its pictures, its folder."""
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import galsim
+import numpy as np
+import pytest
+from PIL import Image
+
+from gz2vit import paper
+from gz2vit.catalog import read_data_folder
+from gz2vit.errors import Gz2vitError
+from gz2vit.simulation import folder, photometry, simulate, survey
+from gz2vit.simulation.canvas import NATIVE_PIXEL_ARCSEC, make_canvas
+from gz2vit.simulation.exposure import expose
+from gz2vit.simulation.population import (
+    FAINTEST_R_MAG,
+    MEDIAN_R_MAG,
+    MIN_GALAXIES,
+    SMALLEST_R90_ARCSEC,
+    assign_classes,
+    class_counts,
+    draw_galaxy,
+    largest_remainder,
+)
+from gz2vit.simulation.profiles import BUILDERS, draw_components
+
+ROOT = Path(__file__).parents[2]
+REAL_GALAXIES = ROOT / "../shared/data/real_gz2"
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete folder: the smallest one, made in this process."""
+    directory = tmp_path_factory.mktemp("simulated") / "galaxies"
+    simulate(directory, MIN_GALAXIES, seed=5, processes=1)
+    return directory
+
+
+@pytest.fixture
+def copy(simulated: Path, tmp_path: Path) -> Path:
+    """A copy of the complete folder, to be damaged."""
+    return Path(shutil.copytree(simulated, tmp_path / "copy"))
+
+
+def all_bytes(directory: Path) -> dict[str, bytes]:
+    """Every file of a folder by its relative name."""
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    return {str(path.relative_to(directory)): path.read_bytes() for path in files}
+
+
+# Population
+
+
+def test_largest_remainder_known_values():
+    assert largest_remainder(10, [0.64, 0.16, 0.20], minimum=1) == [6, 2, 2]
+    assert largest_remainder(3, [0.64, 0.16, 0.20], minimum=1) == [1, 1, 1]
+    assert largest_remainder(100, [0.005, 0.995], minimum=3) == [3, 97]
+
+
+def test_class_mix_is_the_papers():
+    total = sum(paper.CLASS_COUNTS)
+    assert class_counts(total) == list(paper.CLASS_COUNTS)
+    counts = class_counts(2400)
+    assert sum(counts) == 2400
+    for count, published in zip(counts, paper.CLASS_COUNTS, strict=True):
+        assert abs(count - 2400 * published / total) < 1
+
+
+def test_smallest_simulation_has_every_class_in_every_split():
+    classes, splits = assign_classes(MIN_GALAXIES, seed=0)
+    pairs = set(zip(classes.tolist(), splits.tolist(), strict=True))
+    assert len(pairs) == paper.CLASS_COUNT * len(paper.SPLIT_FRACTIONS) == MIN_GALAXIES
+
+
+def test_splits_are_stratified_and_ids_say_nothing():
+    classes, splits = assign_classes(5000, seed=1)
+    for class_index in range(paper.CLASS_COUNT):
+        members = splits[classes == class_index]
+        for split, fraction in paper.SPLIT_FRACTIONS.items():
+            assert abs(np.sum(members == split) - fraction * len(members)) < 1
+    assert abs(np.corrcoef(classes, np.arange(5000))[0, 1]) < 0.06
+    assert not np.array_equal(classes, assign_classes(5000, seed=2)[0])
+    assert np.array_equal(classes, assign_classes(5000, seed=1)[0])
+
+
+def test_too_few_galaxies_is_one_sentence():
+    with pytest.raises(Gz2vitError, match="--galaxies 23 is too few: give at least 24"):
+        class_counts(23)
+
+
+def test_magnitudes_and_sizes_follow_the_survey():
+    rng = np.random.default_rng(0)
+    drawn = [draw_galaxy(1, 5, rng) for _ in range(4000)]
+    mags = np.array([galaxy.r_mag for galaxy in drawn])
+    sizes = np.array([galaxy.r90_arcsec for galaxy in drawn])
+    assert mags.max() < FAINTEST_R_MAG and sizes.min() >= SMALLEST_R90_ARCSEC
+    assert abs(np.median(mags) - MEDIAN_R_MAG) < 0.05
+    # Brighter galaxies are larger, by 0.11 dex per magnitude.
+    slope = np.polyfit(mags, np.log10(sizes), 1)[0]
+    assert slope == pytest.approx(-0.11, abs=0.01)
+
+
+def test_smooth_galaxies_are_redder_than_spirals_and_irregulars():
+    rng = np.random.default_rng(0)
+    colour = [
+        np.median([draw_galaxy(1, class_index, rng).g_r_mag for _ in range(300)])
+        for class_index in (0, 5, 6)
+    ]
+    assert colour[0] > colour[1] + 0.1 and colour[1] > colour[2] + 0.05
+
+
+# Light
+
+
+def test_structured_light_goes_through_the_same_seeing_as_smooth_light():
+    for side in (80, 81):
+        canvas = make_canvas(side, fwhm_arcsec=1.43, centre_arcsec=(0.9, -0.6))
+        x, y = canvas.coordinates()
+        by_hand = canvas.structured(np.exp(-(x**2 + y**2) / (2 * 2.0**2)))
+        by_galsim = canvas.smooth(galsim.Gaussian(sigma=2.0))
+        assert by_hand.shape == (side, side)
+        assert by_hand.sum() == pytest.approx(1, abs=1e-3)
+        np.testing.assert_allclose(by_hand, by_galsim, atol=0.01 * by_galsim.max())
+
+
+def test_a_star_has_the_width_of_the_seeing():
+    canvas = make_canvas(101, fwhm_arcsec=1.584)
+    star = canvas.smooth(galsim.Gaussian(sigma=1e-3))
+    # 1.584 arcsec is 4 px: 2 px from the centre a star has half of its peak.
+    assert star[50, 52] / star[50, 50] == pytest.approx(0.5, abs=0.02)
+    assert star[48, 50] / star[50, 50] == pytest.approx(0.5, abs=0.02)
+
+
+def test_petrosian_radii_of_an_exponential_disk():
+    canvas = make_canvas(400, fwhm_arcsec=0.5)
+    image = 7 * canvas.smooth(galsim.Exponential(scale_radius=6.0))
+    measured = photometry.measure(image, canvas)
+    # Graham et al. 2005: 99 % of the flux, R50 = 1.66 and R90 = 3.8 scale lengths.
+    assert measured.flux == pytest.approx(7 * 0.99, rel=0.01)
+    assert measured.r50_arcsec == pytest.approx(1.66 * 6, rel=0.02)
+    assert measured.r90_arcsec == pytest.approx(3.8 * 6, rel=0.02)
+
+
+def axis_ratio(class_index: int, seed: int) -> float:
+    """Minor over major axis, by second moments, of a large galaxy of a class."""
+    canvas = make_canvas(240, fwhm_arcsec=1.43)
+    components = draw_components(class_index, np.random.default_rng(seed), canvas, 20.0)
+    light = sum(component.share * component.light for component in components)
+    x, y = (axis + np.zeros_like(light) for axis in canvas.coordinates())
+    light = light * (np.hypot(x, y) < 40)
+    moments = np.cov(np.stack([x.ravel(), y.ravel()]), aweights=np.maximum(light, 0).ravel())
+    small, large = np.linalg.eigvalsh(moments)
+    return float(np.sqrt(small / large))
+
+
+def test_smooth_classes_and_edge_on_disks_differ_by_axis_ratio():
+    ratios = [[axis_ratio(class_index, seed) for seed in range(5)] for class_index in range(4)]
+    assert min(ratios[0]) > 0.8
+    assert 0.42 < min(ratios[1]) and max(ratios[1]) < 0.85
+    assert max(ratios[2]) < 0.46
+    assert np.mean(ratios[3]) < np.mean(ratios[2])
+
+
+@pytest.mark.parametrize("class_index", range(paper.CLASS_COUNT))
+def test_components_hold_the_whole_galaxy(class_index: int):
+    canvas = make_canvas(240, fwhm_arcsec=1.43)
+    for seed in range(4):
+        components = draw_components(class_index, np.random.default_rng(seed), canvas, 15.0)
+        assert sum(component.share for component in components) == pytest.approx(1)
+        total = sum(component.share * component.light for component in components)
+        assert total.sum() == pytest.approx(1, abs=0.06)
+        assert total.dtype == np.float32 and np.isfinite(total).all()
+
+
+def test_every_class_has_a_builder():
+    assert len(BUILDERS) == len(set(BUILDERS)) == paper.CLASS_COUNT
+
+
+# Survey
+
+
+def test_fluxes_of_colours():
+    assert survey.nanomaggies(22.5) == pytest.approx(1)
+    assert survey.nanomaggies(20.0) == pytest.approx(10)
+    g, r, i = survey.band_fluxes(5.0, g_r_mag=1.0, r_i_mag=0.5)
+    assert (g, r, i) == pytest.approx((5 * 10**-0.4, 5, 5 * 10**0.2))
+
+
+def test_composite_keeps_colour_and_never_exceeds_white():
+    faint, bright = np.array([0.02, 0.04, 0.06]), np.array([3.0, 60.0, 90.0])
+    bands = np.stack([faint, bright, np.zeros(3), -faint], axis=1)[:, None, :]
+    rgb = survey.composite(bands.astype(np.float32))[0]
+    weighted = faint * survey.COMPOSITE_WEIGHTS
+    # g, r, i become blue, green, red.
+    assert rgb[0, ::-1] / rgb[0, 1] == pytest.approx(weighted / weighted[1], rel=1e-4)
+    assert rgb[1].max() == pytest.approx(1) and rgb[1, 0] > rgb[1, 1] > rgb[1, 2]
+    assert (rgb[2:] == 0).all()
+
+
+def test_cut_puts_r90_at_50_px():
+    field = np.zeros((201, 201, 3), np.uint8)
+    r90_arcsec = 30 * NATIVE_PIXEL_ARCSEC
+    field[100, 130] = 255
+    image = survey.cut(field, (100, 100), paper.PIXEL_SCALE_PER_R90 * r90_arcsec)
+    assert image.shape == (paper.IMAGE_PX, paper.IMAGE_PX, 3)
+    rows, columns = np.nonzero(image[..., 0] > 200)
+    assert rows.mean() == pytest.approx(211.5, abs=0.6)
+    assert columns.mean() == pytest.approx(211.5 + 50, abs=0.6)
+
+
+def test_noise_is_the_surveys_and_grows_with_flux():
+    bands = np.zeros((3, 300, 300), np.float32)
+    bands[:, :, 150:] = 2.13  # three times the r-band sky: noise twice as high
+    survey.add_noise(bands, np.random.default_rng(0))
+    assert bands[1, :, :150].std() == pytest.approx(0.028, rel=0.02)
+    assert bands[1, :, 150:].std() == pytest.approx(0.056, rel=0.02)
+    assert abs(bands[1, :, :150].mean()) < 0.001
+
+
+@pytest.mark.parametrize("class_index", range(paper.CLASS_COUNT))
+def test_picture_and_properties_of_each_class(class_index: int):
+    image, measured = expose(galaxy_id=3, class_index=class_index, seed=8)
+    assert image.shape == (paper.IMAGE_PX, paper.IMAGE_PX, 3) and image.dtype == np.uint8
+    assert measured.petro_r90_arcsec > SMALLEST_R90_ARCSEC
+    assert measured.dered_r_mag < FAINTEST_R_MAG
+    assert -0.3 < measured.dered_g_r_mag < 1.4
+    middle = image[192:232, 192:232].mean()
+    assert middle > 3 * np.median(image) and np.median(image) < 20
+    again, _ = expose(galaxy_id=3, class_index=class_index, seed=8)
+    assert np.array_equal(image, again)
+    other, _ = expose(galaxy_id=4, class_index=class_index, seed=8)
+    assert not np.array_equal(image, other)
+
+
+def sky_and_brightness(paths: list[Path]) -> tuple[float, float]:
+    """Median over images of the sky's standard deviation and the mean of the central crop."""
+    skies, means = [], []
+    for path in paths:
+        image = np.asarray(Image.open(path), dtype=float).mean(2)
+        corners = [image[:60, :60], image[:60, -60:], image[-60:, :60], image[-60:, -60:]]
+        skies.append(min(corner.std() for corner in corners))
+        means.append(image[100:324, 100:324].mean() / 255)
+    return float(np.median(skies)), float(np.median(means))
+
+
+def test_sky_and_brightness_are_those_of_real_images(simulated: Path):
+    if not REAL_GALAXIES.is_dir():
+        pytest.skip(f"no real galaxies at {REAL_GALAXIES}")
+    real = sky_and_brightness(sorted((REAL_GALAXIES / "images").glob("*.jpg"))[:200])
+    ours = sky_and_brightness(sorted((simulated / "images").glob("*.jpg")))
+    assert ours[0] == pytest.approx(real[0], rel=0.25)
+    assert ours[1] == pytest.approx(real[1], rel=0.35)
+
+
+# Folder
+
+
+def test_folder_is_a_data_folder(simulated: Path):
+    data = read_data_folder(simulated)
+    tables = data.tables
+    ids = [galaxy_id for table in tables.values() for galaxy_id in table.galaxyID]
+    assert sorted(int(galaxy_id) for galaxy_id in ids) == list(range(1, MIN_GALAXIES + 1))
+    for table in tables.values():
+        assert sorted(table.label1) == list(range(paper.CLASS_COUNT))
+        assert table.label2.tolist() == [paper.LABEL1_TO_LABEL2[k] for k in table.label1]
+        assert table.label3.tolist() == [paper.LABEL1_TO_LABEL3[k] for k in table.label1]
+        assert table.label4.tolist() == [paper.LABEL1_TO_LABEL4[k] for k in table.label1]
+    lines = (simulated / "galaxy_properties.csv").read_text().splitlines()
+    assert lines[0] == "galaxyID,petroR90_r,dered_r,dered_g_r"
+    assert len(lines) == MIN_GALAXIES + 1
+    with Image.open(simulated / "images" / "1.jpg") as image:
+        assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (424, 424))
+
+
+def test_same_bytes_with_two_processes(simulated: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(folder, "CHUNK_GALAXIES", 5)
+    simulate(tmp_path / "two", MIN_GALAXIES, seed=5, processes=2)
+    assert all_bytes(tmp_path / "two") == all_bytes(simulated)
+
+
+def test_interrupted_run_is_continued(simulated: Path, copy: Path):
+    kept = copy / "images" / "7.jpg"
+    before = kept.stat().st_mtime_ns
+    for name in ("gz2_train.csv", "galaxy_properties.csv", "images/3.jpg", "images/24.jpg"):
+        (copy / name).unlink()
+    cut_short = copy / "images" / "11.jpg"
+    cut_short.write_bytes(cut_short.read_bytes()[:5000])
+    (copy / "images" / ".9.4711.tmp.jpg").write_bytes(b"half")
+    simulate(copy, MIN_GALAXIES, seed=5, processes=1)
+    assert all_bytes(copy) == all_bytes(simulated)
+    assert kept.stat().st_mtime_ns == before
+
+
+def test_complete_folder_is_left_alone(copy: Path, monkeypatch):
+    monkeypatch.setattr(folder, "expose", None)
+    simulate(copy, MIN_GALAXIES, seed=5, processes=1)
+
+
+@pytest.mark.parametrize(("galaxies", "seed"), [(MIN_GALAXIES, 6), (MIN_GALAXIES + 1, 5)])
+def test_another_simulation_is_refused(copy: Path, galaxies: int, seed: int):
+    before = all_bytes(copy)
+    with pytest.raises(Gz2vitError, match=f"{copy} holds another simulation"):
+        simulate(copy, galaxies, seed)
+    assert all_bytes(copy) == before
+
+
+def test_real_data_is_refused(tmp_path: Path):
+    (tmp_path / "gz2_train.csv").write_text("galaxyID,label1\n")
+    with pytest.raises(Gz2vitError, match=f"{tmp_path} already holds something else"):
+        simulate(tmp_path, MIN_GALAXIES, seed=0)
+    assert [path.name for path in tmp_path.iterdir()] == ["gz2_train.csv"]
+
+
+def test_bad_arguments_are_named(tmp_path: Path):
+    with pytest.raises(Gz2vitError, match="--seed -1"):
+        simulate(tmp_path, MIN_GALAXIES, seed=-1)
+    with pytest.raises(Gz2vitError, match="--processes 0"):
+        simulate(tmp_path, MIN_GALAXIES, seed=0, processes=0)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(Gz2vitError, match=str(tmp_path / "file")):
+        simulate(tmp_path / "file", MIN_GALAXIES, seed=0)
+
+
+def test_disk_without_room_is_refused_before_the_start(tmp_path: Path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=100_000)
+    monkeypatch.setattr(folder.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(Gz2vitError, match=r"24 galaxies need about 0.00 GB.*make room"):
+        simulate(tmp_path / "full", MIN_GALAXIES, seed=0)
+    assert not (tmp_path / "full" / "images").exists()
+
+
+def test_disk_that_gets_full_names_the_file(tmp_path: Path, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(Gz2vitError, match=r"cannot write .*/1.jpg: No space left"):
+        simulate(tmp_path / "full", MIN_GALAXIES, seed=0, processes=1)
+    assert not list((tmp_path / "full").glob("*.csv"))
+
+
+def children_of(pid: int) -> list[int]:
+    """Process ids of the children of a Linux process."""
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+def test_workers_end_when_the_run_is_killed(tmp_path: Path):
+    script = tmp_path / "run.py"
+    script.write_text(
+        "from pathlib import Path\nfrom gz2vit.simulation import simulate\n"
+        f"if __name__ == '__main__':\n    simulate(Path({str(tmp_path / 'it')!r}), 5000, 0, 2)\n"
+    )
+    run = subprocess.Popen([sys.executable, script], cwd=tmp_path, env=_environment())
+    images = tmp_path / "it" / "images"
+    wait_until(lambda: images.exists() and any(images.glob("[0-9]*.jpg")))
+    workers = children_of(run.pid)
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    assert len(workers) >= 2
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in workers))
+
+
+def _environment() -> dict[str, str]:
+    """This environment, with the project on the path of a script that lies elsewhere."""
+    return os.environ | {"PYTHONPATH": str(ROOT)}
+
+
+def wait_until(condition, timeout_s: float = 30.0) -> None:
+    """Wait until `condition()` holds; fail after `timeout_s`."""
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
