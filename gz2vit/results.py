@@ -76,14 +76,12 @@ def require(path: Path | str, step: str) -> Path:
 
 def command_for(path: Path, step: str) -> str:
     """The command that makes `path` (inside a results folder) by running `step`."""
-    folders = [folder for folder in path.parents if folder.parent.name == "results"]
-    profile = f"{folders[0].name} " if folders else ""
-    return f"`./run_all.sh {profile}--only {step}`"
-
-
-def model_folder(results_dir: Path | str, model_key: str) -> Path:
-    """Where the files of one trained model stand."""
-    return Path(results_dir) / "models" / model_key
+    for folder in path.parents:
+        if folder.parent.name == "results":
+            return f"`./run_all.sh {folder.name} --only {step}`"
+        if (folder / "logs").is_dir():
+            return f"`./run_all.sh --results {folder} --only {step}`"
+    return f"`./run_all.sh --only {step}`"
 
 
 def run_record(parameters: Mapping[str, Any], seed: int, device: str) -> dict[str, Any]:

@@ -1,0 +1,68 @@
+"""The published facts agree with each other and, where at hand, with the published tables."""
+
+import pytest
+
+from gz2vit import paper
+from gz2vit.catalog import class_composition, read_label_table
+from gz2vit.profiles import ROOT, load_profile, notebook_parameters
+from tests.unit.folders import needs_shared
+
+
+def test_counts_add_up_to_the_papers_sample():
+    assert sum(paper.CLASS_COUNTS) == 155_951
+    assert [sum(counts) for counts in paper.SPLIT_CLASS_COUNTS.values()] == [99808, 24952, 31191]
+    for split, counts in paper.SPLIT_CLASS_COUNTS.items():
+        assert sum(counts) / 155_951 == pytest.approx(paper.SPLIT_FRACTIONS[split], abs=1e-3)
+
+
+def test_published_tables_have_these_counts():
+    names = {split: f"data/published/gz2_{split}.csv" for split in ("train", "valid", "test")}
+    tables = {split: read_label_table(needs_shared(name)) for split, name in names.items()}
+    composition = class_composition(tables)
+    for split, counts in paper.SPLIT_CLASS_COUNTS.items():
+        assert composition[split].tolist() == list(counts)
+    merged = (paper.LABEL1_TO_LABEL2, paper.LABEL1_TO_LABEL3, paper.LABEL1_TO_LABEL4)
+    for number, mapping in enumerate(merged, start=2):
+        expected = [mapping[label] for label in tables["test"].label1]
+        assert tables["test"][f"label{number}"].tolist() == expected
+
+
+@pytest.mark.parametrize("key", ["linformer", "linformer_weighted"])
+def test_fig3_agrees_with_the_class_accuracies(key: str):
+    diagonal = [row[i] for i, row in enumerate(paper.FIG3_CONFUSION_PERCENT[key])]
+    published = [100 * value for value in paper.PUBLISHED_RESULTS[key]["class_acc"]]
+    assert diagonal == pytest.approx(published, abs=0.06)
+    for row in paper.FIG3_CONFUSION_PERCENT[key]:
+        assert sum(row) == pytest.approx(100, abs=0.3)
+
+
+@pytest.mark.parametrize("key", list(paper.PUBLISHED_RESULTS))
+def test_macro_recall_is_the_mean_of_the_class_accuracies(key: str):
+    published = paper.PUBLISHED_RESULTS[key]
+    if "class_acc" not in published:
+        pytest.skip(f"the class accuracies of {key} were not published")
+    assert sum(published["class_acc"]) / 8 == pytest.approx(published["recall_macro"], abs=2e-4)
+
+
+NOTEBOOKS = {"linformer": "03_train_linformer", "resnet50": "05_train_resnet50"}
+
+
+@pytest.mark.parametrize("key", list(NOTEBOOKS))
+def test_the_paper_profile_has_the_papers_schedule(key: str):
+    notebook = ROOT / "notebooks" / f"{NOTEBOOKS[key]}.ipynb"
+    values = {name: known.default for name, known in notebook_parameters(notebook).items()}
+    values |= load_profile("paper")[key]
+    schedule = {name: values[name.upper()] for name in ("lr", "step_size", "gamma")}
+    assert schedule == paper.SCHEDULES[key]
+    assert values["EARLY_STOPPING_EPOCHS"] == paper.EARLY_STOPPING_EPOCHS
+    assert values["SEED"] == paper.SEED
+
+
+def test_the_paper_profile_is_the_papers_recipe():
+    profile = load_profile("paper")
+    for key in ("linformer", "linformer_weighted", "resnet50"):
+        assert profile[key]["BATCH_SIZE"] == paper.BATCH_SIZE
+        assert profile[key]["MAX_EPOCH"] == paper.MAX_EPOCH
+        assert profile[key]["IMAGE_SIZE"] == paper.CROP_PX
+    assert profile["linformer_weighted"]["CLASS_WEIGHTS"] == "tuned"
+    assert profile["resnet50"]["WEIGHTS"] == "imagenet"
