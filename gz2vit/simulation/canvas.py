@@ -1,0 +1,122 @@
+"""The grid of SDSS pixels on which components of light are laid, seen through the atmosphere.
+
+Profiles with a closed form go through GalSim (Rowe et al. 2015, arXiv:1407.7676); anything else is
+an array of surface brightness that is convolved with the same GalSim PSF by one FFT.
+"""
+
+import math
+from dataclasses import dataclass, replace
+
+import galsim
+import numpy as np
+import scipy.fft
+
+# SDSS imaging camera.
+NATIVE_PIXEL_ARCSEC = 0.396
+# GalSim's defaults aim at 0.1 % shear accuracy; 1 % of the light is below the noise of one pixel.
+FAST = galsim.GSParams(
+    maximum_fft_size=4096,
+    folding_threshold=1e-2,
+    maxk_threshold=5e-3,
+    kvalue_accuracy=1e-3,
+)
+# Zeros around an array before its FFT: 20 px is 8 arcsec, 5 times the seeing.
+FFT_PADDING_PX = 20
+# SDSS cuts its de Vaucouleurs models at 8 half-light radii; cut profiles keep GalSim's FFT small.
+SERSIC_TRUNCATION = 8.0
+
+
+@dataclass(frozen=True)
+class Component:
+    """One stellar population of a galaxy.
+
+    `light` (H, W) float32 sums to 1 where it lies whole on the canvas; `share` is its part of the
+    galaxy's r-band flux (negative for dust, which takes light away); `redder_mag` is its g - r
+    minus the galaxy's.
+    """
+
+    light: np.ndarray
+    share: float
+    redder_mag: float = 0.0
+
+
+@dataclass(frozen=True)
+class Canvas:
+    """A square of `side_px` native pixels, its PSF, and the point (arcsec) where light is laid."""
+
+    side_px: int
+    psf: galsim.GSObject
+    psf_transform: np.ndarray
+    centre_arcsec: tuple[float, float] = (0.0, 0.0)
+
+    def moved(self, x_arcsec: float, y_arcsec: float) -> "Canvas":
+        """The same canvas with its centre moved by (x, y)."""
+        x, y = self.centre_arcsec
+        return replace(self, centre_arcsec=(x + x_arcsec, y + y_arcsec))
+
+    def coordinates(self) -> tuple[np.ndarray, np.ndarray]:
+        """Offsets x, y of every pixel from the centre in arcsec: (1, W) and (H, 1) float32."""
+        offset_px = np.arange(self.side_px, dtype=np.float32) - (self.side_px - 1) / 2
+        offset = np.float32(NATIVE_PIXEL_ARCSEC) * offset_px
+        x, y = self.centre_arcsec
+        return (offset - np.float32(x))[None, :], (offset - np.float32(y))[:, None]
+
+    def plane(self, axis_ratio: float, angle_rad: float) -> tuple[np.ndarray, np.ndarray]:
+        """Coordinates (H, W) in arcsec within a disk inclined to `axis_ratio`, major axis first."""
+        x, y = self.coordinates()
+        cosine, sine = math.cos(angle_rad), math.sin(angle_rad)
+        return x * cosine + y * sine, (y * cosine - x * sine) / axis_ratio
+
+    def smooth(self, profile: galsim.GSObject) -> np.ndarray:
+        """A GalSim profile of unit flux, centred, through the seeing: (H, W) float32."""
+        profile = profile.shift(*self.centre_arcsec)
+        seen = galsim.Convolve(profile, self.psf, gsparams=FAST)
+        # no_pixel: the published seeing is measured on pixels, so they are in it already.
+        return seen.drawImage(
+            nx=self.side_px,
+            ny=self.side_px,
+            scale=NATIVE_PIXEL_ARCSEC,
+            method="no_pixel",
+            dtype=np.float32,
+        ).array
+
+    def structured(self, light: np.ndarray) -> np.ndarray:
+        """Surface brightness (H, W), any unit, through the seeing, scaled to sum 1: float32."""
+        size = self.psf_transform.shape[0]
+        light = (light / light.sum()).astype(np.float32)
+        transform = scipy.fft.rfft2(light, (size, size)) * self.psf_transform
+        return scipy.fft.irfft2(transform, (size, size))[: self.side_px, : self.side_px]
+
+
+def make_canvas(
+    side_px: int, fwhm_arcsec: float, centre_arcsec: tuple[float, float] = (0.0, 0.0)
+) -> Canvas:
+    """A canvas under a Moffat PSF (beta = 3, near the wings of SDSS) of the given FWHM."""
+    psf = galsim.Moffat(beta=3.0, fwhm=fwhm_arcsec, gsparams=FAST)
+    size = scipy.fft.next_fast_len(side_px + FFT_PADDING_PX, real=True)
+    # An odd-sized drawing has its peak on a pixel; rolled to the corner it shifts nothing.
+    odd = size - 1 + size % 2
+    drawn = psf.drawImage(nx=odd, ny=odd, scale=NATIVE_PIXEL_ARCSEC, method="no_pixel").array
+    kernel = np.zeros((size, size), np.float32)
+    kernel[:odd, :odd] = drawn / drawn.sum()
+    kernel = np.roll(kernel, (-(odd // 2), -(odd // 2)), (0, 1))
+    return Canvas(side_px, psf, scipy.fft.rfft2(kernel), centre_arcsec)
+
+
+def random_angle(rng: np.random.Generator) -> float:
+    """An angle in radians: the sky has no preferred direction."""
+    return rng.uniform(0.0, 2 * math.pi)
+
+
+def sersic(
+    index: float, radius_arcsec: float, axis_ratio: float, angle_rad: float
+) -> galsim.GSObject:
+    """A Sersic profile of unit flux; `radius_arcsec` is the half-light radius on the major axis.
+
+    `index` is rounded to the next half, because GalSim tabulates every new index for milliseconds.
+    """
+    circular = radius_arcsec * math.sqrt(axis_ratio)
+    index = round(2 * index) / 2
+    truncation = SERSIC_TRUNCATION * circular
+    profile = galsim.Sersic(index, half_light_radius=circular, trunc=truncation, gsparams=FAST)
+    return profile.shear(q=axis_ratio, beta=angle_rad * galsim.radians)

@@ -1,0 +1,109 @@
+"""One galaxy from its number to its picture and its measured properties."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from gz2vit import paper
+from gz2vit.simulation import photometry, survey
+from gz2vit.simulation.canvas import NATIVE_PIXEL_ARCSEC, Component, make_canvas
+from gz2vit.simulation.population import SMALLEST_R90_ARCSEC, Galaxy, draw_galaxy
+from gz2vit.simulation.profiles import draw_components
+
+# Columns of galaxy_properties.csv, after galaxyID: arcsec, mag, mag.
+COLUMNS = ("petroR90_r", "dered_r", "dered_g_r")
+# Room for a galaxy whose measured R90 comes out larger than the drawn one.
+SIZE_MARGIN = 1.2
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What `galaxy_properties.csv` says of a galaxy: measured without noise or neighbours."""
+
+    petro_r90_arcsec: float
+    dered_r_mag: float
+    dered_g_r_mag: float
+
+    def as_row(self) -> dict[str, float]:
+        """The properties by column name, to 4 decimals."""
+        values = (self.petro_r90_arcsec, self.dered_r_mag, self.dered_g_r_mag)
+        return {name: round(value, 4) for name, value in zip(COLUMNS, values, strict=True)}
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, float]) -> "Measured":
+        """The properties from a mapping by column name; KeyError where one is missing."""
+        return cls(*(float(row[name]) for name in COLUMNS))
+
+
+def expose(galaxy_id: int, class_index: int, seed: int) -> tuple[np.ndarray, Measured]:
+    """The image (424, 424, 3) uint8 and properties of galaxy `galaxy_id` of a class.
+
+    Everything follows from (seed, galaxy_id, class_index); each stage has a stream of its own, so
+    that a change to one stage leaves the draws of the others as they were.
+    """
+    streams = np.random.SeedSequence([seed, galaxy_id]).spawn(4)
+    truth, body, field, noise = (np.random.default_rng(stream) for stream in streams)
+    galaxy = draw_galaxy(galaxy_id, class_index, truth)
+    fwhm = survey.draw_seeing(truth)
+    centre = tuple(truth.uniform(-0.5, 0.5, 2) * NATIVE_PIXEL_ARCSEC)
+    bands, measured = _draw_body(galaxy, fwhm, centre, body)
+    survey.add_neighbours(bands, fwhm, field)
+    survey.add_noise(bands, noise)
+    survey.resample(bands, noise)
+    middle = (bands.shape[1] - 1) / 2
+    centre_px = tuple(middle + offset / NATIVE_PIXEL_ARCSEC for offset in centre)
+    scale = paper.PIXEL_SCALE_PER_R90 * measured.petro_r90_arcsec
+    return survey.cut(survey.compress(survey.composite(bands)), centre_px, scale), measured
+
+
+def _draw_body(
+    galaxy: Galaxy, fwhm_arcsec: float, centre: tuple[float, float], rng: np.random.Generator
+) -> tuple[np.ndarray, Measured]:
+    """The galaxy alone without noise: bands (3, H, W) in nanomaggies, and what is measured.
+
+    A galaxy that comes out with R90 below the sample's limit is drawn again, larger.
+    """
+    state = rng.bit_generator.state
+    while True:
+        rng.bit_generator.state = state
+        scale = paper.PIXEL_SCALE_PER_R90 * galaxy.r90_arcsec * SIZE_MARGIN
+        canvas = make_canvas(survey.cut_side_px(scale), fwhm_arcsec, centre)
+        components = draw_components(galaxy.class_index, rng, canvas, galaxy.r90_arcsec)
+        bands = _mix(components, galaxy)
+        petrosian = photometry.measure(bands[1], canvas)
+        if petrosian.r90_arcsec > SMALLEST_R90_ARCSEC:
+            break
+        galaxy = replace(galaxy, r90_arcsec=1.1 * galaxy.r90_arcsec)
+    bands *= np.float32(survey.nanomaggies(galaxy.r_mag) / petrosian.flux)
+    g_flux = photometry.measure(bands[0], canvas).flux
+    g_r = survey.ZERO_POINT_MAG - 2.5 * np.log10(g_flux) - galaxy.r_mag
+    scale = paper.PIXEL_SCALE_PER_R90 * petrosian.r90_arcsec
+    bands = _fit(bands, survey.cut_side_px(scale))
+    return bands, Measured(petrosian.r90_arcsec, galaxy.r_mag, float(g_r))
+
+
+def _fit(bands: np.ndarray, side_px: int) -> np.ndarray:
+    """`bands` (3, H, H) cropped or padded with dark sky to `side_px`, with the same middle.
+
+    One pixel is added where only that keeps the middle.
+    """
+    border = (side_px - bands.shape[1] + 1) // 2
+    if border > 0:
+        return np.pad(bands, ((0, 0), (border, border), (border, border)))
+    inside = slice(-border, bands.shape[1] + border)
+    return np.ascontiguousarray(bands[:, inside, inside])
+
+
+def _mix(components: list[Component], galaxy: Galaxy) -> np.ndarray:
+    """The components in their colours: bands (3, H, W) g, r, i of total r flux 1, none negative."""
+    bands = np.zeros((3, *components[0].light.shape), np.float32)
+    for component in components:
+        # Along the stellar locus r - i changes by 0.45 of g - r.
+        fluxes = survey.band_fluxes(
+            component.share,
+            galaxy.g_r_mag + component.redder_mag,
+            galaxy.r_i_mag + 0.45 * component.redder_mag,
+        )
+        bands += np.array(fluxes, np.float32)[:, None, None] * component.light
+    return np.maximum(bands, 0)
