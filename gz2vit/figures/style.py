@@ -1,0 +1,99 @@
+"""The common look of all figures, the line that says where one comes from, and saving.
+
+Importing this module sets matplotlib's defaults: ticks are made as late as when a figure is saved,
+so that a style which is only set while drawing would not reach all of them.
+"""
+
+import textwrap
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.figure import Figure
+
+from gz2vit.results import atomic_path
+
+TEXT_WIDTH_IN = 7.0  # \textwidth of a two-column journal page: a figure is printed as it is made
+NOTEBOOK_WIDTH_IN = 10.0  # figures that only a notebook shows
+SMALL_PT = 6.5  # the smallest print
+FIGURE_DPI = 300  # of the PNG, and of the images inside the PDF
+
+# Okabe & Ito 2008, https://jfly.uni-koeln.de/color: distinct for all kinds of colour vision, and
+# these three also in grey.
+BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
+GREY, PALE = "#666666", "#EEEEEE"
+SPLIT_COLOURS = {"train": BLUE, "valid": ORANGE, "test": GREEN}
+
+STYLE = {
+    "font.size": 8.0,
+    "axes.titlesize": 8.0,
+    "axes.labelsize": 8.0,
+    "xtick.labelsize": 7.0,
+    "ytick.labelsize": 7.0,
+    "legend.fontsize": 7.0,
+    "legend.frameon": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "lines.linewidth": 1.2,
+    "figure.dpi": 110.0,  # on the screen
+    "savefig.dpi": FIGURE_DPI,
+    "pdf.fonttype": 42,  # TrueType: text stays text, as journals ask
+    "text.parse_math": False,  # a dollar sign in a folder's name is a dollar sign
+}
+matplotlib.rcParams.update(STYLE)
+
+MODEL_NAMES = {
+    "linformer": "Linformer",
+    "vit": "ViT",
+    "resnet50": "ResNet-50",
+    "vgg16_bn": "VGG-16",
+    "hf_vit": "fine-tuned ViT",
+}
+
+
+def model_name(model_key: str) -> str:
+    """A model's name for people: `linformer_weighted` is a Linformer; an unknown key stays."""
+    return MODEL_NAMES.get(model_key.removesuffix("_weighted"), model_key)
+
+
+def footer(figure: Figure, data: Mapping[str, Any], extra: str = "") -> None:
+    """Write where a figure comes from below it, in small grey print.
+
+    `data` is the record of the selection (`profile`, `name`, `simulated`); `extra` says what else
+    a reader must know, such as how a model was trained.
+    """
+    parts = ["gz2vit", f"profile {data['profile']}", data["name"]]
+    if data["simulated"] and "simulated" not in data["name"]:
+        parts.append("simulated")
+    line = ", ".join(parts) + (f"; {extra}" if extra else "")
+    # A letter is about half as wide as it is high; 72 points are an inch.
+    letters = int(figure.get_figwidth() * 72 / (0.5 * SMALL_PT))
+    text = textwrap.fill(line, letters)
+    # A label of the whole figure, because the layout keeps room for it.
+    figure.supxlabel(text, x=0.01, ha="left", fontsize=SMALL_PT, color=GREY, linespacing=1.3)
+
+
+def save_figure(figure: Figure, stem: Path | str) -> list[Path]:
+    """Write `<stem>.pdf` and `<stem>.png` (300 dpi) and return the two paths.
+
+    The files hold no date: the same figure gives the same bytes. The figure stays open, so that
+    the notebook's cell still shows it. Raises `Gz2vitError` where a file cannot be written.
+    """
+    stem = Path(stem)
+    metadata = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
+    paths = [stem.with_name(f"{stem.name}.{kind}") for kind in metadata]
+    for path, (kind, notes) in zip(paths, metadata.items(), strict=True):
+        with atomic_path(path) as temporary:
+            figure.savefig(
+                temporary,
+                format=kind,
+                dpi=FIGURE_DPI,
+                metadata=notes,
+                bbox_inches="tight",
+                pad_inches=0.03,
+            )
+    return paths
