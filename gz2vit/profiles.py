@@ -41,9 +41,7 @@ class Parameter:
 
     def describe(self) -> str:
         """The types in words."""
-        return " or ".join(
-            "null" if kind is types.NoneType else kind.__name__ for kind in self.types
-        )
+        return " or ".join("null" if kind is type(None) else kind.__name__ for kind in self.types)
 
 
 def notebook_parameters(notebook: Path) -> dict[str, Parameter]:

@@ -37,23 +37,12 @@ def build_linformer(
     """
     _check(image_size, patch_size, dim, k_dim, heads)
     tokens = (image_size // patch_size) ** 2 + 1  # the patches and the class token
-    attention = Linformer(
-        dim=dim,
-        seq_len=tokens,
-        depth=depth,
-        k=k_dim,
-        heads=heads,
-        one_kv_head=one_kv_head,
-        share_kv=share_kv,
-        dropout=dropout,
-    )
-    return ViT(
-        dim=dim,
-        image_size=image_size,
-        patch_size=patch_size,
-        num_classes=num_classes,
-        transformer=attention,
-    )
+    layers = Linformer(
+        dim=dim, seq_len=tokens, depth=depth, k=k_dim, heads=heads, dropout=dropout,
+        share_kv=share_kv, one_kv_head=one_kv_head,
+    )  # fmt: skip
+    sizes = {"image_size": image_size, "patch_size": patch_size, "num_classes": num_classes}
+    return ViT(dim=dim, transformer=layers, **sizes)
 
 
 def _check(image_size: int, patch_size: int, dim: int, k_dim: int, heads: int) -> None:

@@ -13,7 +13,8 @@ from gz2vit.execution import StepWriter, execute_step
 def make_notebook(path: Path, *cells: str) -> Path:
     """A notebook with a parameter cell and `cells` under a heading."""
     book = nbformat.v4.new_notebook()
-    book.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    book.metadata["kernelspec"] = kernel
     tags = {"tags": ["parameters"]}
     book.cells = [nbformat.v4.new_code_cell("NUMBER = 1", metadata=tags)]
     book.cells += [nbformat.v4.new_markdown_cell("## Divide\n\nWith care.")]
