@@ -133,7 +133,8 @@ rule select:
         figure("class_composition"),
         executed=executed("select"),
     params:
-        values=PARAMETERS["select"],
+        parameters=PARAMETERS["select"],
+        code=code("select"),
         signature=config["signature"],
     shell:
         EXECUTE
@@ -147,7 +148,8 @@ rule pack:
         STORE,
         executed=executed("pack"),
     params:
-        values=PARAMETERS["pack"],
+        parameters=PARAMETERS["pack"],
+        code=code("pack"),
     shell:
         EXECUTE
 
@@ -179,7 +181,8 @@ rule fig2:
         figure("fig2"),
         executed=executed("fig2"),
     params:
-        values=PARAMETERS["fig2"],
+        parameters=PARAMETERS["fig2"],
+        code=code("fig2"),
     shell:
         EXECUTE
 
@@ -194,7 +197,8 @@ rule fig3:
         figure("fig3"),
         executed=executed("fig3"),
     params:
-        values=PARAMETERS["fig3"],
+        parameters=PARAMETERS["fig3"],
+        code=code("fig3"),
     shell:
         EXECUTE
 
@@ -207,6 +211,7 @@ rule table:
         [f"tables/results.{ending}" for ending in ("md", "csv", "tex")],
         executed=executed("table"),
     params:
-        values=PARAMETERS["table"],
+        parameters=PARAMETERS["table"],
+        code=code("table"),
     shell:
         EXECUTE

@@ -157,7 +157,8 @@ def _read_override(
         steps = [step]
     else:
         steps = [key for key, parameters in known.items() if name in parameters]
-        every = sorted({key for parameters in known.values() for key in parameters})
+        names = {key for parameters in known.values() for key in parameters}
+        every = sorted(names - set(RESERVED))
         if not steps:
             raise Gz2vitError(f"{source}: no step has a parameter '{name}'{_meant(name, every)}")
     return [(key, name, _read_value(written, known[key], key, name, source)) for key in steps]

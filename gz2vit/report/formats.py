@@ -1,0 +1,159 @@
+"""The results table as Markdown for reading, CSV with all digits, and LaTeX for a paper."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from gz2vit.paper import ARXIV, CLASS_NAMES, TITLE
+from gz2vit.results import write_text
+
+MISSING = "–"
+Cells = tuple[list[str], list[list[str]]]  # heading and rows of a table
+LATEX_ESCAPES = {"\\": r"\textbackslash{}"} | {mark: f"\\{mark}" for mark in "&%$#_{}"}
+
+
+def write_tables(results_dir: Path | str, table: pd.DataFrame) -> list[Path]:
+    """Write `tables/results.md`, `.csv` and `.tex` into the results folder; their paths."""
+    folder = Path(results_dir) / "tables"
+    texts = {"md": to_markdown(table), "csv": to_csv(table), "tex": to_latex(table)}
+    for ending, text in texts.items():
+        write_text(folder / f"results.{ending}", text)
+    return [folder / f"results.{ending}" for ending in texts]
+
+
+def to_csv(table: pd.DataFrame) -> str:
+    """Every row with all digits, and the model's note; empty where there is no value."""
+    notes = table.model.map(table.attrs["notes"])
+    return table.assign(note=notes).to_csv(index=False)
+
+
+def to_markdown(table: pd.DataFrame) -> str:
+    """The test galaxies model by model and class by class, the runs, and what to make of them."""
+    parts = [
+        f"# Results beside the paper's\n\nThe paper: {TITLE}, arXiv:{ARXIV}.{_runs(table)}",
+        "All in percent; in brackets the 95 % Wilson interval; Δ is ours minus the paper's, in "
+        "percentage points.",
+        "## On the test galaxies\n\n" + _markdown(*_summary(table)),
+        "## Accuracy by class\n\n" + _markdown(*_classes(table)),
+        "## The runs\n\n" + _markdown(*_runs_table(table)),
+        "## What may be compared\n\n"
+        + "\n".join(f"- **{key}**: {note}" for key, note in table.attrs["notes"].items()),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def to_latex(table: pd.DataFrame) -> str:
+    """The tables as LaTeX (package booktabs), the notes as comments above them."""
+    notes = "\n".join(f"% {key}: {note}" for key, note in table.attrs["notes"].items())
+    tables = (_summary(table), _classes(table), _runs_table(table))
+    return "\n\n".join([notes, *(_latex(*cells) for cells in tables)]) + "\n"
+
+
+def _runs(table: pd.DataFrame) -> str:
+    """Data, profile and baseline of the runs, in a sentence or two."""
+    runs = [run for run in table.attrs["runs"].values() if run]
+    if not runs:
+        return "\n\nNo model has been trained yet."
+    run = runs[0]
+    return (
+        f"\n\nOurs: profile `{run['profile']}`, {run['data']}, of which {run['test_galaxies']:,} "
+        f"to test on, on {run['device']}. Always guessing the largest class would be right for "
+        f"{100 * run['largest_class_fraction']:.1f} % of them."
+    )
+
+
+def _runs_table(table: pd.DataFrame) -> Cells:
+    """How each model was trained."""
+    heading = ["model", "weights", "epoch kept", "parameters", "paper's", "training", "validation"]
+    rows = []
+    for key, run in table.attrs["runs"].items():
+        values = _values(table, key)
+        weights = {"none": "from scratch"}.get(run.get("weights"), run.get("weights", MISSING))
+        epochs = f"{run['best_epoch']} of {run['epochs']}" if run else MISSING
+        sizes = values.loc["parameters"]
+        row = [key, weights, epochs, _count(sizes.ours), _count(sizes.paper)]
+        row += [_percent(values.loc[name].ours) for name in ("train_acc", "valid_acc")]
+        rows.append([*row, f"{run['train_seconds'] / 60:.1f}" if run else MISSING])
+    return [*heading, "minutes"], rows
+
+
+def _summary(table: pd.DataFrame) -> Cells:
+    """The paper's figures of merit on the test galaxies: theirs, ours, the difference."""
+    heading = ["model"]
+    for name, interval in (("accuracy", " [95 %]"), ("macro recall", ""), ("macro F1", "")):
+        heading += [f"{name}: paper", f"ours{interval}", "Δ"]
+    rows = []
+    for key in table.attrs["runs"]:
+        values, row = _values(table, key), [key]
+        for name in ("accuracy", "recall_macro", "f1_macro"):
+            one = values.loc[name]
+            row += [_percent(one.paper, 2), _ours(one), _points(one.difference)]
+        rows.append(row)
+    return heading, rows
+
+
+def _classes(table: pd.DataFrame) -> Cells:
+    """Accuracies class by class, two columns for each model."""
+    keys = list(table.attrs["runs"])
+    classes = table[table.quantity == "class_acc"].set_index(["class_name", "model"])
+    rows = []
+    for name in CLASS_NAMES:
+        cells = [classes.loc[(name, key)] for key in keys]
+        row = [name, _count(max(cell.n for cell in cells))]
+        rows.append(row + [text for one in cells for text in (_percent(one.paper), _ours(one))])
+    pairs = [text for key in keys for text in (f"{key}: paper", "ours [95 %]")]
+    return ["class", "test galaxies", *pairs], rows
+
+
+def _values(table: pd.DataFrame, key: str) -> pd.DataFrame:
+    """One model's rows but for the classes, by quantity."""
+    return table[(table.model == key) & (table.class_name == "")].set_index("quantity")
+
+
+def _ours(row: pd.Series) -> str:
+    """Our value in percent, with its interval where it has one: `68.6 [64.5, 72.4]`."""
+    if pd.isna(row.ours) or pd.isna(row.low):
+        return _percent(row.ours)
+    return f"{_percent(row.ours)} [{_percent(row.low)}, {_percent(row.high)}]"
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    """A share in percent, without the sign."""
+    return MISSING if pd.isna(share) else f"{100 * share:.{digits}f}"
+
+
+def _points(difference: float) -> str:
+    """A difference in percentage points, with its sign."""
+    return MISSING if pd.isna(difference) else f"{100 * difference:+.1f}".replace("-", "−")
+
+
+def _count(value: float) -> str:
+    """A whole number with thousands set apart."""
+    return MISSING if pd.isna(value) else f"{int(value):,}"
+
+
+def _markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table with aligned columns."""
+    widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
+
+    def line(cells: Sequence[str]) -> str:
+        padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
+        return "| " + " | ".join(padded) + " |"
+
+    return "\n".join([line(heading), line(["-" * width for width in widths]), *map(line, rows)])
+
+
+def _latex(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A LaTeX tabular with booktabs' rules."""
+    lines = [" & ".join(map(_escape, cells)) + r" \\" for cells in (heading, *rows)]
+    columns = "l" + "r" * (len(heading) - 1)
+    parts = [f"\\begin{{tabular}}{{{columns}}}", r"\toprule", lines[0], r"\midrule"]
+    return "\n".join([*parts, *lines[1:], r"\bottomrule", r"\end{tabular}"])
+
+
+def _escape(text: str) -> str:
+    """A text that LaTeX prints as it stands."""
+    text = "".join(LATEX_ESCAPES.get(mark, mark) for mark in text)
+    maths = {"Δ": r"$\Delta$", "−": "$-$", "–": "--"}
+    return "".join(maths.get(mark, mark) for mark in text)

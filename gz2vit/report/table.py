@@ -1,0 +1,93 @@
+"""The results table: for each model and quantity the paper's value, ours, and what may be said.
+
+The paper's values are `paper.PUBLISHED_RESULTS`; ours are in `models/<key>/metrics.json`.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from gz2vit.errors import Gz2vitError
+from gz2vit.evaluation import wilson_interval
+from gz2vit.paper import CLASS_NAMES, PUBLISHED_RESULTS, SPLIT_CLASS_COUNTS
+from gz2vit.results import command_for, read_json
+
+COLUMNS = ("model", "quantity", "class_name", "paper", "ours", "low", "high", "difference", "n")
+PLAIN_QUANTITIES = ("parameters", "train_acc", "valid_acc", "recall_macro", "f1_macro")
+PAPER_TEST_GALAXIES = sum(SPLIT_CLASS_COUNTS["test"])
+PRETRAINED = ("resnet50", "vgg16_bn", "hf_vit")  # the paper starts these from ImageNet weights
+
+
+def results_table(results_dir: Path | str, model_keys: Sequence[str]) -> pd.DataFrame:
+    """One row for each model and quantity, missing values NaN.
+
+    Columns: `model`; `quantity` (`parameters`, `accuracy`, `recall_macro`, `f1_macro`,
+    `train_acc`, `valid_acc`, `class_acc`); `class_name` (of `class_acc`, else empty); `paper`,
+    `ours`, `difference` (ours - paper); `low`, `high` (95 % Wilson interval of an accuracy on the
+    test galaxies) and `n`, their number. `table.attrs` holds `notes` (a sentence for each model)
+    and `runs` (each model's metrics; none where it was not trained).
+
+    Raises `Gz2vitError` for a `metrics.json` that cannot be read or lacks a figure.
+    """
+    rows, notes, runs = [], {}, {}
+    for key in model_keys:
+        path = Path(results_dir).resolve() / "models" / key / "metrics.json"
+        run = read_json(path) if path.exists() else {}
+        try:
+            rows += _rows(key, run)
+            notes[key] = _note(key, run) if run else f"not trained: {command_for(path, key)}"
+        except (KeyError, TypeError) as error:
+            command = command_for(path, key)
+            raise Gz2vitError(f"{path} lacks {error}; delete it and run {command}") from error
+        runs[key] = run
+    table = pd.DataFrame(rows, columns=COLUMNS)
+    table.attrs = {"notes": notes, "runs": runs}
+    return table
+
+
+def _rows(key: str, run: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """All rows of one model; `run` is empty where it was not trained."""
+    published = PUBLISHED_RESULTS.get(key, {})
+    total = run["test_galaxies"] if run else 0
+    rows = [_row(key, name, published.get(name), run and run[name]) for name in PLAIN_QUANTITIES]
+    accuracy = run and run["accuracy"]
+    rows.insert(1, _row(key, "accuracy", published.get("test_acc"), accuracy, total))
+    theirs = published.get("class_acc", [None] * len(CLASS_NAMES))
+    ours = run["class_acc"] if run else [None] * len(CLASS_NAMES)
+    counts = run["class_test_galaxies"] if run else [0] * len(CLASS_NAMES)
+    for name, their, our, count in zip(CLASS_NAMES, theirs, ours, counts, strict=True):
+        rows.append(_row(key, "class_acc", their, our, count, name))
+    return rows
+
+
+def _row(
+    key: str, quantity: str, theirs: float | None, ours: Any, n: int = 0, class_name: str = ""
+) -> dict[str, Any]:
+    """One row; an interval where `ours` is a share of `n` galaxies."""
+    nothing = float("nan")
+    theirs = nothing if theirs is None else theirs
+    ours = ours if isinstance(ours, int | float) else nothing
+    low, high = wilson_interval(round(ours * n), n) if n else (nothing, nothing)
+    values = (key, quantity, class_name, theirs, ours, low, high, ours - theirs, n)
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def _note(key: str, run: Mapping[str, Any]) -> str:
+    """Whether a run may be compared with the paper's, and if not, every reason why."""
+    if key not in PUBLISHED_RESULTS:
+        return "not comparable: the paper has no such model"
+    reasons = []
+    pretrained = key.removesuffix("_weighted") in PRETRAINED
+    if pretrained and run["weights"] == "none":
+        reasons.append("trained from scratch, the paper's from ImageNet weights")
+    if not pretrained and run["weights"] != "none":
+        reasons.append("trained from other weights, the paper's from scratch")
+    if run["parameters"] != PUBLISHED_RESULTS[key]["parameters"]:
+        reasons.append(f"another network, of {run['parameters']:,} parameters")
+    if run["profile"] != "paper":
+        reasons.append(f"profile {run['profile']} ({run['epochs']} epochs)")
+    if run["test_galaxies"] != PAPER_TEST_GALAXIES:
+        reasons.append(f"{run['data']}, of them {run['test_galaxies']:,} to test on")
+    return f"not comparable: {'; '.join(reasons)}" if reasons else "comparable"
