@@ -1,0 +1,156 @@
+"""The results table: numbers, intervals, and what may be compared with the paper."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gz2vit.errors import Gz2vitError
+from gz2vit.evaluation import wilson_interval
+from gz2vit.paper import CLASS_NAMES, PUBLISHED_RESULTS, SPLIT_CLASS_COUNTS
+from gz2vit.report import results_table, to_csv, to_latex, to_markdown, write_tables
+
+
+def metrics_of(key: str, **changes: object) -> dict:
+    """A run that gave exactly the paper's figures, but for `changes`."""
+    published = PUBLISHED_RESULTS[key]
+    names = ("parameters", "train_acc", "valid_acc", "recall_macro", "f1_macro", "class_acc")
+    run = {name: published.get(name, 0.5) for name in names}
+    run |= {"model": key, "accuracy": published["test_acc"], "epochs": 30, "best_epoch": 20}
+    run |= {"weights": "imagenet" if key == "resnet50" else "none", "train_seconds": 600.0}
+    run |= {"test_galaxies": 31191, "class_test_galaxies": list(SPLIT_CLASS_COUNTS["test"])}
+    run |= {"largest_class_fraction": 0.2515, "device": "cpu", "profile": "paper"}
+    return run | {"data": "155,951 galaxies of gz2"} | changes
+
+
+def save_run(results: Path, run: dict) -> Path:
+    path = results / "models" / run["model"] / "metrics.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(run))
+    return path
+
+
+def test_a_run_like_the_papers_is_comparable_and_differs_by_nothing(tmp_path: Path):
+    keys = ["linformer", "linformer_weighted", "resnet50"]
+    for key in keys:
+        save_run(tmp_path, metrics_of(key, class_acc=list(PUBLISHED_RESULTS[key]["class_acc"])))
+    table = results_table(tmp_path, keys)
+    assert set(table.attrs["notes"].values()) == {"comparable"}
+    assert np.abs(table.difference.dropna()).max() == 0
+    assert len(table) == 3 * (6 + 8)
+    accuracy = table[(table.model == "linformer") & (table.quantity == "accuracy")].iloc[0]
+    assert (accuracy.low, accuracy.high) == wilson_interval(round(0.8055 * 31191), 31191)
+    classes = table[(table.model == "resnet50") & (table.quantity == "class_acc")]
+    assert classes.class_name.tolist() == list(CLASS_NAMES)
+    assert classes.n.tolist() == list(SPLIT_CLASS_COUNTS["test"])
+
+
+@pytest.mark.parametrize(
+    ("key", "changes", "reason"),
+    [
+        (
+            "resnet50",
+            {"weights": "none"},
+            "trained from scratch, the paper's from ImageNet weights",
+        ),
+        ("linformer", {"weights": "a.pth"}, "trained from other weights, the paper's from scratch"),
+        ("linformer", {"parameters": 101960}, "another network, of 101,960 parameters"),
+        ("linformer", {"profile": "demo"}, "profile demo (30 epochs)"),
+        (
+            "linformer",
+            {"test_galaxies": 529, "data": "2,640 galaxies of real_gz2"},
+            "2,640 galaxies of real_gz2, of them 529 to test on",
+        ),
+    ],
+)
+def test_what_is_not_the_papers_is_not_comparable(
+    tmp_path: Path, key: str, changes: dict, reason: str
+):
+    save_run(tmp_path, metrics_of(key, **changes))
+    note = results_table(tmp_path, [key]).attrs["notes"][key]
+    assert note == f"not comparable: {reason}"
+
+
+def test_a_model_of_the_users_own_has_a_row(tmp_path: Path):
+    save_run(tmp_path, metrics_of("linformer", model="mine"))
+    table = results_table(tmp_path, ["mine"])
+    assert table.paper.isna().all()
+    assert table.ours.notna().all()
+    assert "the paper has no such model" in table.attrs["notes"]["mine"]
+
+
+def test_a_model_that_was_not_trained_says_how_to_train_it(tmp_path: Path):
+    table = results_table(tmp_path / "results" / "demo", ["resnet50"])
+    assert table.ours.isna().all()
+    assert table[table.quantity == "accuracy"].paper.tolist() == [0.8558]
+    assert "not trained: `./run_all.sh demo --only resnet50`" in to_markdown(table)
+
+
+def test_a_class_without_test_galaxies_has_no_accuracy(tmp_path: Path):
+    changes = {"class_acc": [0.5] * 7 + [None], "class_test_galaxies": [4] * 7 + [0]}
+    save_run(tmp_path, metrics_of("linformer", **changes))
+    table = results_table(tmp_path, ["linformer"])
+    merger = table[table.class_name == "Merger"].iloc[0]
+    assert np.isnan([merger.ours, merger.low, merger.difference]).all()
+    line = next(line for line in to_markdown(table).splitlines() if line.startswith("| Merger"))
+    assert line.split("|")[2:5] == [" 0             ", " 53.1             ", line.split("|")[4]]
+    assert line.split("|")[4].strip() == "–"
+
+
+def test_a_damaged_file_is_named(tmp_path: Path):
+    path = save_run(tmp_path, metrics_of("linformer"))
+    path.write_text('{"model": "linformer"}')
+    with pytest.raises(Gz2vitError, match="metrics.json lacks .*; delete it and run"):
+        results_table(tmp_path, ["linformer"])
+    path.write_text('{"mod')
+    with pytest.raises(Gz2vitError, match="cannot read .*metrics.json"):
+        results_table(tmp_path, ["linformer"])
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> pd.DataFrame:
+    save_run(tmp_path, metrics_of("linformer", accuracy=0.7, f1_macro=0.75, profile="demo"))
+    save_run(tmp_path, metrics_of("linformer_weighted", test_galaxies=100))
+    return results_table(tmp_path, ["linformer", "linformer_weighted"])
+
+
+def test_markdown_shows_paper_ours_and_difference(table: pd.DataFrame):
+    lines = to_markdown(table).splitlines()
+    row = next(line for line in lines if line.startswith("| linformer "))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1:4] == ["80.55", "70.0 [69.5, 70.5]", "−10.6"]
+    assert cells[7:] == ["73.23", "75.0", "+1.8"]
+    for part in ("".join(lines), to_latex(table)):
+        assert "linformer" in part
+    tables = [line for line in lines if line.startswith("|")]
+    assert all(line.endswith("|") for line in tables)
+
+
+def test_csv_keeps_all_digits(table: pd.DataFrame, tmp_path: Path):
+    path = tmp_path / "t.csv"
+    path.write_text(to_csv(table))
+    again = pd.read_csv(path, keep_default_na=True)
+    assert again.difference.tolist()[:2] == table.difference.tolist()[:2]
+    assert again.note[0].startswith("not comparable: profile demo")
+
+
+def test_latex_is_well_formed(table: pd.DataFrame):
+    text = to_latex(table)
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 3
+    assert text.count("{") == text.count("}")
+    body = [line for line in text.splitlines() if not line.startswith("%")]
+    assert r"linformer\_weighted" in text
+    assert not any("%" in line.replace(r"\%", "") for line in body)
+    for block in "\n".join(body).split(r"\begin{tabular}")[1:]:
+        columns = len(block.split("}")[0].strip("{"))
+        rows = [line for line in block.splitlines() if line.endswith(r"\\")]
+        assert {row.count("&") for row in rows} == {columns - 1}
+
+
+def test_all_three_are_written(table: pd.DataFrame, tmp_path: Path):
+    paths = write_tables(tmp_path, table)
+    assert [path.name for path in paths] == ["results.md", "results.csv", "results.tex"]
+    assert paths[0].read_text() == to_markdown(table)
+    assert sorted((tmp_path / "tables").iterdir()) == sorted(paths)
