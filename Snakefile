@@ -3,6 +3,7 @@
 `run_all.sh` starts it with a configuration file (profile, data, results, only, overrides); all
 paths below are relative to the results folder. A step runs again when a file that it reads, its
 parameters, or the code behind it (its notebook's, and that of the modules it uses) has changed.
+Snakemake tells numerical libraries to use as many threads as a rule asks for (OMP_NUM_THREADS).
 """
 
 import json
@@ -117,6 +118,7 @@ if SIMULATED:
         output:
             [DATA_DIR / name for name in (*TABLES, "galaxy_properties.csv")],
             executed=executed("simulate"),
+        threads: config["threads"]
         params:
             parameters=PARAMETERS["simulate"],
             code=code("simulate"),
@@ -132,6 +134,7 @@ rule select:
         SELECTION,
         figure("class_composition"),
         executed=executed("select"),
+    threads: config["threads"]
     params:
         parameters=PARAMETERS["select"],
         code=code("select"),
@@ -147,6 +150,7 @@ rule pack:
     output:
         STORE,
         executed=executed("pack"),
+    threads: config["threads"]
     params:
         parameters=PARAMETERS["pack"],
         code=code("pack"),
@@ -166,6 +170,7 @@ for key in MODEL_KEYS:
         output:
             model(key),
             executed=executed(key),
+        threads: config["threads"]
         params:
             parameters=PARAMETERS[key],
             code=code(key),
@@ -180,6 +185,7 @@ rule fig2:
     output:
         figure("fig2"),
         executed=executed("fig2"),
+    threads: config["threads"]
     params:
         parameters=PARAMETERS["fig2"],
         code=code("fig2"),
@@ -196,6 +202,7 @@ rule fig3:
     output:
         figure("fig3"),
         executed=executed("fig3"),
+    threads: config["threads"]
     params:
         parameters=PARAMETERS["fig3"],
         code=code("fig3"),
@@ -210,6 +217,7 @@ rule table:
     output:
         [f"tables/results.{ending}" for ending in ("md", "csv", "tex")],
         executed=executed("table"),
+    threads: config["threads"]
     params:
         parameters=PARAMETERS["table"],
         code=code("table"),

@@ -34,6 +34,11 @@ class Road:
     overrides: tuple[str, ...]
 
     @property
+    def threads(self) -> int:
+        """Processor cores for each step that runs at the same time."""
+        return max(1, (os.cpu_count() or 1) // self.jobs)
+
+    @property
     def logs(self) -> Path:
         """Where Snakemake's messages and the failures go."""
         return self.results_dir / "logs"
@@ -85,6 +90,7 @@ def _config(road: Road, signature: str | None) -> dict[str, Any]:
         "results": str(road.results_dir),
         "only": list(road.only),
         "overrides": list(road.overrides),
+        "threads": road.threads,
     }
 
 
@@ -105,13 +111,10 @@ def _snakemake(road: Road) -> int:
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
     command += ["--directory", str(road.results_dir), "--configfile", str(road.logs / "road.json")]
     # Our own lock dies with its process; Snakemake's would survive a kill and block the next run.
-    command += ["--cores", str(road.jobs), "--nolock", "--rerun-incomplete", "--nocolor"]
-    environment = dict(os.environ)
-    if road.jobs > 1:
-        threads = max(1, (os.cpu_count() or 1) // road.jobs)
-        environment.setdefault("OMP_NUM_THREADS", str(threads))
+    command += ["--cores", str(road.jobs * road.threads)]
+    command += ["--nolock", "--rerun-incomplete", "--nocolor"]
     with (road.logs / "snakemake.log").open("w") as log:
-        return subprocess.run(command, stderr=log, env=environment, check=False).returncode
+        return subprocess.run(command, stderr=log, check=False).returncode
 
 
 def _failure(road: Road) -> str:

@@ -96,11 +96,12 @@ def _summary(table: pd.DataFrame) -> Cells:
 def _classes(table: pd.DataFrame) -> Cells:
     """Accuracies class by class, two columns for each model."""
     keys = list(table.attrs["runs"])
+    any_trained = any(table.attrs["runs"].values())
     classes = table[table.quantity == "class_acc"].set_index(["class_name", "model"])
     rows = []
     for name in CLASS_NAMES:
         cells = [classes.loc[(name, key)] for key in keys]
-        row = [name, _count(max(cell.n for cell in cells))]
+        row = [name, _count(max(cell.n for cell in cells)) if any_trained else MISSING]
         rows.append(row + [text for one in cells for text in (_percent(one.paper), _ours(one))])
     pairs = [text for key in keys for text in (f"{key}: paper", "ours [95 %]")]
     return ["class", "test galaxies", *pairs], rows

@@ -11,12 +11,17 @@ import pandas as pd
 
 from gz2vit.errors import Gz2vitError
 from gz2vit.evaluation import wilson_interval
-from gz2vit.paper import CLASS_NAMES, PUBLISHED_RESULTS, SPLIT_CLASS_COUNTS
+from gz2vit.paper import (
+    CLASS_COUNT,
+    CLASS_NAMES,
+    PUBLISHED_RESULTS,
+    SPLIT_CLASS_COUNTS,
+    TUNED_CLASS_WEIGHTS,
+)
 from gz2vit.results import command_for, read_json
 
 COLUMNS = ("model", "quantity", "class_name", "paper", "ours", "low", "high", "difference", "n")
 PLAIN_QUANTITIES = ("parameters", "train_acc", "valid_acc", "recall_macro", "f1_macro")
-PAPER_TEST_GALAXIES = sum(SPLIT_CLASS_COUNTS["test"])
 PRETRAINED = ("resnet50", "vgg16_bn", "hf_vit")  # the paper starts these from ImageNet weights
 
 
@@ -38,9 +43,11 @@ def results_table(results_dir: Path | str, model_keys: Sequence[str]) -> pd.Data
         try:
             rows += _rows(key, run)
             notes[key] = _note(key, run) if run else f"not trained: {command_for(path, key)}"
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError) as error:
             command = command_for(path, key)
-            raise Gz2vitError(f"{path} lacks {error}; delete it and run {command}") from error
+            raise Gz2vitError(
+                f"{path} is not whole ({error}); delete it and run {command}"
+            ) from error
         runs[key] = run
     table = pd.DataFrame(rows, columns=COLUMNS)
     table.attrs = {"notes": notes, "runs": runs}
@@ -78,16 +85,36 @@ def _note(key: str, run: Mapping[str, Any]) -> str:
     """Whether a run may be compared with the paper's, and if not, every reason why."""
     if key not in PUBLISHED_RESULTS:
         return "not comparable: the paper has no such model"
+    reasons = [*_training_reasons(key, run), *_data_reasons(run)]
+    return f"not comparable: {'; '.join(reasons)}" if reasons else "comparable"
+
+
+def _training_reasons(key: str, run: Mapping[str, Any]) -> list[str]:
+    """What differs from the paper in the weights, the network and the loss."""
     reasons = []
     pretrained = key.removesuffix("_weighted") in PRETRAINED
     if pretrained and run["weights"] == "none":
         reasons.append("trained from scratch, the paper's from ImageNet weights")
-    if not pretrained and run["weights"] != "none":
-        reasons.append("trained from other weights, the paper's from scratch")
+    elif run["weights"] != ("imagenet" if pretrained else "none"):
+        theirs = "ImageNet weights" if pretrained else "scratch"
+        reasons.append(f"trained from the weights {run['weights']}, the paper's from {theirs}")
     if run["parameters"] != PUBLISHED_RESULTS[key]["parameters"]:
         reasons.append(f"another network, of {run['parameters']:,} parameters")
+    tuned = [CLASS_COUNT * weight / sum(TUNED_CLASS_WEIGHTS) for weight in TUNED_CLASS_WEIGHTS]
+    theirs = tuned if key.endswith("_weighted") else [1.0] * CLASS_COUNT
+    # The paper prints two digits of these: weights given so are the paper's.
+    pairs = zip(run["class_weights"], theirs, strict=True)
+    if any(abs(weight - their) > 0.01 for weight, their in pairs):
+        reasons.append("other class weights than the paper's")
+    return reasons
+
+
+def _data_reasons(run: Mapping[str, Any]) -> list[str]:
+    """What differs from the paper in the galaxies and the profile."""
+    reasons = []
     if run["profile"] != "paper":
         reasons.append(f"profile {run['profile']} ({run['epochs']} epochs)")
-    if run["test_galaxies"] != PAPER_TEST_GALAXIES:
+    same = tuple(run["class_test_galaxies"]) == tuple(SPLIT_CLASS_COUNTS["test"])
+    if not same or "simulated" in run["data"]:
         reasons.append(f"{run['data']}, of them {run['test_galaxies']:,} to test on")
-    return f"not comparable: {'; '.join(reasons)}" if reasons else "comparable"
+    return reasons

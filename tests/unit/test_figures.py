@@ -66,6 +66,7 @@ def test_saved_as_pdf_and_png_the_same_each_time(tmp_path: Path):
     second = save_figure(figure, tmp_path / "b")
     assert [path.name for path in first] == ["a.pdf", "a.png"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    assert b"CreationDate" not in first[0].read_bytes()
     assert round(Image.open(first[1]).info["dpi"][0]) == 300
     assert len(list(tmp_path.iterdir())) == 4
 

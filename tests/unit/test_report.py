@@ -9,7 +9,12 @@ import pytest
 
 from gz2vit.errors import Gz2vitError
 from gz2vit.evaluation import wilson_interval
-from gz2vit.paper import CLASS_NAMES, PUBLISHED_RESULTS, SPLIT_CLASS_COUNTS
+from gz2vit.paper import (
+    CLASS_NAMES,
+    PUBLISHED_RESULTS,
+    SPLIT_CLASS_COUNTS,
+    TUNED_CLASS_WEIGHTS,
+)
 from gz2vit.report import results_table, to_csv, to_latex, to_markdown, write_tables
 
 
@@ -21,6 +26,8 @@ def metrics_of(key: str, **changes: object) -> dict:
     run |= {"model": key, "accuracy": published["test_acc"], "epochs": 30, "best_epoch": 20}
     run |= {"weights": "imagenet" if key == "resnet50" else "none", "train_seconds": 600.0}
     run |= {"test_galaxies": 31191, "class_test_galaxies": list(SPLIT_CLASS_COUNTS["test"])}
+    tuned = [8 * weight / sum(TUNED_CLASS_WEIGHTS) for weight in TUNED_CLASS_WEIGHTS]
+    run |= {"class_weights": tuned if key.endswith("_weighted") else [1.0] * 8}
     run |= {"largest_class_fraction": 0.2515, "device": "cpu", "profile": "paper"}
     return run | {"data": "155,951 galaxies of gz2"} | changes
 
@@ -55,12 +62,36 @@ def test_a_run_like_the_papers_is_comparable_and_differs_by_nothing(tmp_path: Pa
             {"weights": "none"},
             "trained from scratch, the paper's from ImageNet weights",
         ),
-        ("linformer", {"weights": "a.pth"}, "trained from other weights, the paper's from scratch"),
+        (
+            "linformer",
+            {"weights": "a.pth"},
+            "trained from the weights a.pth, the paper's from scratch",
+        ),
+        (
+            "resnet50",
+            {"weights": "a.pth"},
+            "trained from the weights a.pth, the paper's from ImageNet weights",
+        ),
+        ("linformer", {"class_weights": [2.0] * 8}, "other class weights than the paper's"),
+        (
+            "linformer_weighted",
+            {"class_weights": [1.0] * 8},
+            "other class weights than the paper's",
+        ),
+        (
+            "linformer",
+            {"data": "155,951 simulated galaxies"},
+            "155,951 simulated galaxies, of them 31,191 to test on",
+        ),
         ("linformer", {"parameters": 101960}, "another network, of 101,960 parameters"),
         ("linformer", {"profile": "demo"}, "profile demo (30 epochs)"),
         (
             "linformer",
-            {"test_galaxies": 529, "data": "2,640 galaxies of real_gz2"},
+            {
+                "test_galaxies": 529,
+                "class_test_galaxies": [179, 160, 11, 83, 14, 57, 7, 18],
+                "data": "2,640 galaxies of real_gz2",
+            },
             "2,640 galaxies of real_gz2, of them 529 to test on",
         ),
     ],
@@ -102,7 +133,10 @@ def test_a_class_without_test_galaxies_has_no_accuracy(tmp_path: Path):
 def test_a_damaged_file_is_named(tmp_path: Path):
     path = save_run(tmp_path, metrics_of("linformer"))
     path.write_text('{"model": "linformer"}')
-    with pytest.raises(Gz2vitError, match="metrics.json lacks .*; delete it and run"):
+    with pytest.raises(Gz2vitError, match="metrics.json is not whole .*; delete it and run"):
+        results_table(tmp_path, ["linformer"])
+    path.write_text(json.dumps(metrics_of("linformer", class_acc=[0.5] * 3)))
+    with pytest.raises(Gz2vitError, match="metrics.json is not whole .*; delete it and run"):
         results_table(tmp_path, ["linformer"])
     path.write_text('{"mod')
     with pytest.raises(Gz2vitError, match="cannot read .*metrics.json"):
