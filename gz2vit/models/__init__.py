@@ -13,6 +13,7 @@ from typing import Any
 from torch import nn
 
 from gz2vit.errors import Gz2vitError
+from gz2vit.models.dropout import use_mask_dropout
 from gz2vit.models.linformer import build_linformer
 from gz2vit.models.resnet import build_resnet50
 
@@ -45,7 +46,7 @@ def build_model(name: str, **hyperparameters: Any) -> nn.Module:
         raise Gz2vitError(
             f"model '{name}' has no hyperparameter '{unknown}'; it has {', '.join(known)}"
         )
-    return builder(**hyperparameters)
+    return use_mask_dropout(builder(**hyperparameters))
 
 
 def count_parameters(model: nn.Module, trainable: bool = False) -> int:
