@@ -21,7 +21,14 @@ NOTEBOOKS = sorted(
     key=lambda path: path.name,
 )
 # The step that makes what a notebook misses when it is opened first of all.
-FIRST_MISSING = {"02": "select", "03": "select", "05": "select", "12": "select", "13": "linformer"}
+FIRST_MISSING = {
+    "01": "simulate",
+    "02": "select",
+    "03": "select",
+    "05": "select",
+    "12": "select",
+    "13": "linformer",
+}
 
 
 def copy_notebooks(target: Path) -> list[Path]:

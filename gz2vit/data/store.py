@@ -125,7 +125,12 @@ def _fill(
     array: np.ndarray, done: int, paths: Sequence[Path], crop_px: int, progress: Path, note: dict
 ) -> None:
     """Decode the images from number `done` on, noting progress after every chunk."""
-    bar = tqdm(total=len(paths), initial=done, unit=" images", desc=f"pack {progress.stem[1:]}")
+    bar = tqdm(
+        total=len(paths),
+        initial=done,
+        unit=" images",
+        desc=f"pack {progress.name[1:].split('.')[0]}",
+    )
     with bar, ThreadPoolExecutor(THREADS) as pool:
         for start in range(done, len(paths), CHUNK):
             chunk = paths[start : start + CHUNK]

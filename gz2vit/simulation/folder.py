@@ -42,12 +42,19 @@ BYTES_PER_GALAXY = 24_000
 CHUNK_GALAXIES = 32
 
 
-def simulate(directory: Path, galaxies: int, seed: int, processes: int | None = None) -> None:
+def simulate(
+    directory: Path,
+    galaxies: int,
+    seed: int,
+    processes: int | None = None,
+    replace: bool = False,
+) -> None:
     """Fill `directory` with `galaxies` simulated galaxies: images, label tables, properties.
 
     The files depend on (galaxies, seed) only, whatever `processes` (default: all cores). A run
-    that was interrupted is continued; a complete folder is left as it is. Raises `Gz2vitError` for
-    arguments out of range, a folder that holds something else, and a disk that is or gets full.
+    that was interrupted is continued; a complete folder is left as it is; with `replace`, another
+    simulation in its place is deleted. Raises `Gz2vitError` for arguments out of range, a folder
+    that holds something else, and a disk that is or gets full.
     """
     directory = Path(directory)
     if seed < 0:
@@ -55,6 +62,8 @@ def simulate(directory: Path, galaxies: int, seed: int, processes: int | None = 
     if processes is not None and processes < 1:
         raise Gz2vitError(f"--processes {processes} is too few: give 1 or more")
     classes, splits = assign_classes(galaxies, seed)
+    if replace:
+        _clear_other(directory, galaxies, seed)
     _claim(directory, galaxies, seed)
     if all((directory / name).exists() for name in _table_names()):
         return
@@ -75,9 +84,9 @@ def _table_names() -> list[str]:
     return [f"gz2_{split}.csv" for split in paper.SPLIT_FRACTIONS] + [PROPERTIES_NAME]
 
 
-def _claim(directory: Path, galaxies: int, seed: int) -> None:
-    """Mark `directory` as this simulation's, or raise `Gz2vitError` if it holds something else."""
-    mark = {
+def _mark(galaxies: int, seed: int) -> dict[str, object]:
+    """What a folder of simulated galaxies says of itself."""
+    return {
         "simulated": True,
         "what": "Simulated galaxies, not observations, in the form of Galaxy Zoo 2.",
         "galaxies": galaxies,
@@ -85,6 +94,21 @@ def _claim(directory: Path, galaxies: int, seed: int) -> None:
         "recipe": RECIPE,
         "version": __version__,
     }
+
+
+def _clear_other(directory: Path, galaxies: int, seed: int) -> None:
+    """Delete `directory` if it is marked as another simulation; anything else stays."""
+    path = directory / MARK_NAME
+    if path.exists():
+        try:
+            _check_same(path, _mark(galaxies, seed))
+        except Gz2vitError:
+            shutil.rmtree(directory)
+
+
+def _claim(directory: Path, galaxies: int, seed: int) -> None:
+    """Mark `directory` as this simulation's, or raise `Gz2vitError` if it holds something else."""
+    mark = _mark(galaxies, seed)
     path = directory / MARK_NAME
     if path.exists():
         _check_same(path, mark)

@@ -91,6 +91,21 @@ def test_another_simulation_is_refused(copy: Path, galaxies: int, seed: int):
     assert all_bytes(copy) == before
 
 
+def test_replace_makes_way_for_another_simulation_only(copy: Path, tmp_path: Path):
+    before = all_bytes(copy)
+    simulate(copy, MIN_GALAXIES, seed=5, processes=1, replace=True)
+    assert all_bytes(copy) == before
+    simulate(copy, MIN_GALAXIES + 1, seed=6, processes=1, replace=True)
+    assert len(list((copy / "images").iterdir())) == MIN_GALAXIES + 1
+    assert (copy / "images" / "1.jpg").read_bytes() != before["images/1.jpg"]
+    mine = tmp_path / "mine"
+    mine.mkdir()
+    (mine / "photo.jpg").touch()
+    with pytest.raises(Gz2vitError, match="something else than simulated galaxies"):
+        simulate(mine, MIN_GALAXIES, seed=5, replace=True)
+    assert (mine / "photo.jpg").exists()
+
+
 def test_real_data_is_refused(tmp_path: Path):
     (tmp_path / "gz2_train.csv").write_text("galaxyID,label1\n")
     with pytest.raises(Gz2vitError, match=f"{tmp_path} already holds something else"):
