@@ -32,10 +32,11 @@ NOTEBOOKS = {
     "fig3": "figures/13_draw_fig3_confusion.ipynb",
     "table": "figures/16_make_results_table.ipynb",
 }
+SPLITS = ("train", "valid", "test")
 MODEL_KEYS = ("linformer", "linformer_weighted", "resnet50")
 SIMULATED = config["data"] is None
 DATA_DIR = Path("data") if SIMULATED else Path(config["data"])
-TABLES = [f"gz2_{split}.csv" for split in ("train", "valid", "test")]
+TABLES = [f"gz2_{split}.csv" for split in SPLITS]
 
 
 def chosen_steps():
@@ -43,21 +44,24 @@ def chosen_steps():
     possible = [step for step in NOTEBOOKS if SIMULATED or step != "simulate"]
     for step in config["only"]:
         if step not in possible:
-            raise Gz2vitError(f"--only {step}: there is no such step; there are {', '.join(possible)}")
+            known = ", ".join(possible)
+            raise Gz2vitError(f"--only {step}: there is no such step; there are {known}")
     return config["only"] or possible
 
 
 def parameters():
     """For each step all that its notebook is run with, as JSON text."""
-    given = resolve(config["profile"], {step: ROOT / book for step, book in NOTEBOOKS.items()}, config["overrides"])
+    books = {step: ROOT / book for step, book in NOTEBOOKS.items()}
+    given = resolve(config["profile"], books, config["overrides"])
     road = {
         "RESULTS_DIR": config["results"],
         "DATA_DIR": str(Path(config["results"]) / DATA_DIR),
         "PROFILE": config["profile"],
+        "MODEL_KEYS": MODEL_KEYS,
     }
     texts = {}
-    for step, notebook in NOTEBOOKS.items():
-        known = notebook_parameters(ROOT / notebook)
+    for step, book in books.items():
+        known = notebook_parameters(book)
         fixed = {**road, "MODEL_KEY": step}
         values = {name: value for name, value in fixed.items() if name in known} | given[step]
         texts[step] = json.dumps(values, sort_keys=True)
@@ -98,16 +102,11 @@ def figure(name):
 
 
 SELECTION = [f"selection/{name}" for name in (*TABLES, "data.json")]
-STORE = [f"store/{split}.{ending}" for split in ("train", "valid", "test") for ending in ("npy", "json")]
+STORE = [f"store/{split}.{ending}" for split in SPLITS for ending in ("npy", "json")]
 EXECUTE = (
-    f"{shlex.quote(sys.executable)} -m gz2vit execute {{rule}} {{input.notebook}} "
+    f"{shlex.quote(sys.executable)} -m gz2vit execute {{rule}} {{input.notebook:q}} "
     "{output.executed} --parameters {params.parameters:q}"
 )
-
-
-rule all:
-    input:
-        [executed(step) for step in STEPS],
 
 
 if SIMULATED:
@@ -223,3 +222,9 @@ rule table:
         code=code("table"),
     shell:
         EXECUTE
+
+
+rule all:
+    default_target: True
+    input:
+        [file for step in STEPS for file in getattr(rules, step).output],

@@ -2,10 +2,12 @@
 
 The package holds everything that the notebooks share; imports point downwards only:
 
+0. `pipeline`, `execution`: the road, and one step of it (`run_all.sh`, the `Snakefile`)
 1. `training`, `figures`, `report`
 2. `data`, `evaluation`, `simulation`
 3. `models`
-4. `catalog`, `results`, `profiles`, `paper`, `errors`
+4. `selection`, `catalog`, `downloads`, `results`, `profiles`, `sources`, `paper`, `errors`, and what
+   makes the environment: `environment`, `virtual_environment`, `requirements`
 
 `python -m gz2vit --help` is its command line.
 """

@@ -106,9 +106,9 @@ def _check(options: argparse.Namespace) -> None:
 def _execute(options: argparse.Namespace) -> None:
     from gz2vit.execution import execute_step
 
-    logs = options.output.parent.parent / "logs"
-    parameters = json.loads(options.parameters)
-    execute_step(options.step, options.notebook, options.output, parameters, logs)
+    output = options.output.resolve()
+    logs = output.parent.parent / "logs"
+    execute_step(options.step, options.notebook, output, json.loads(options.parameters), logs)
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from gz2vit.errors import Gz2vitError
 ROOT = Path(__file__).resolve().parents[1]
 PROFILES_DIR = ROOT / "profiles"
 # What the road itself decides for every notebook; profiles and --set may not.
-RESERVED = ("RESULTS_DIR", "DATA_DIR", "PROFILE", "MODEL_KEY")
+RESERVED = ("RESULTS_DIR", "DATA_DIR", "PROFILE", "MODEL_KEY", "MODEL_KEYS")
 TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "None": type(None)}
 
 

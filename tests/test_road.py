@@ -84,6 +84,14 @@ def test_a_second_run_does_nothing_and_says_so(finished: Path):
     assert before == {path: path.stat().st_mtime_ns for path in finished.glob("models/*/*")}
 
 
+def test_a_deleted_file_is_made_again(finished: Path):
+    for name in ("figures/fig2.png", "tables/results.md"):
+        (finished / name).unlink()
+    outcome = run_all("smoke", "--results", finished)
+    assert steps_started(outcome) == ["fig2", "table"]
+    assert (finished / "figures" / "fig2.png").exists()
+
+
 def test_one_changed_parameter_runs_that_model_and_what_draws_from_it(finished: Path):
     change = ("--set", "linformer_weighted.GAMMA=0.8")
     outcome = run_all("smoke", "--results", finished, *change)
