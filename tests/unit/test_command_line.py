@@ -1,0 +1,38 @@
+"""`python -m gz2vit`: the single commands, and errors as one line."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from gz2vit.__main__ import main
+from gz2vit.catalog import class_composition, read_data_folder
+from tests.unit.folders import make_folder
+
+
+def test_simulate_makes_a_data_folder_that_check_accepts(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    words = ["simulate", str(tmp_path / "sky"), "--galaxies", "24", "--seed", "3"]
+    assert main([*words, "--processes", "1"]) == 0
+    assert class_composition(read_data_folder(tmp_path / "sky").tables)["all"].sum() == 24
+    assert main(["check", str(tmp_path / "sky")]) == 0
+    assert "every table and image is in order" in capsys.readouterr().out
+
+
+def test_an_error_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture):
+    folder = make_folder(tmp_path / "mine")
+    (folder / "images" / "train-004.jpg").unlink()
+    assert main(["check", str(folder)]) == 1
+    told = capsys.readouterr().err
+    assert told.startswith("error: image ")
+    assert "train-004.jpg is missing" in told
+    assert told.count("\n") == 1
+
+
+def test_help_and_version_as_a_module():
+    for word, told in (("--help", "simulate"), ("--version", "gz2vit 0.")):
+        command = [sys.executable, "-m", "gz2vit", word]
+        outcome = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert told in outcome.stdout
