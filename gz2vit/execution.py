@@ -18,7 +18,7 @@ from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
 
 from gz2vit.errors import Gz2vitError
-from gz2vit.results import write_text
+from gz2vit.results import sole_user, write_text
 
 BAR_SECONDS = 5.0  # between two lines of a progress bar, where the terminal cannot redraw one
 
@@ -60,10 +60,21 @@ def execute_step(
     notebook; the same line is left in `logs/<step>.error`.
     """
     logging.getLogger("papermill").setLevel(logging.ERROR)
+    told = f"step '{step}' still runs in {logs.parent} from an earlier call; wait for it, or end it"
+    try:
+        with sole_user(logs / f"{step}.lock", told):
+            (logs / f"{step}.error").unlink(missing_ok=True)
+            _execute(step, notebook, output, parameters)
+    except Gz2vitError as error:
+        write_text(logs / f"{step}.error", f"{error}\n")
+        raise
+
+
+def _execute(step: str, notebook: Path, output: Path, parameters: Mapping[str, Any]) -> None:
+    """`execute_step` once the step is ours."""
     running = output.with_name(f".{output.stem}.running.ipynb")
     failed = output.with_name(f"{output.stem}.failed.ipynb")
     running.parent.mkdir(parents=True, exist_ok=True)
-    (logs / f"{step}.error").unlink(missing_ok=True)
     start = time.perf_counter()
     print(f"[{step}] {notebook.parent.name}/{notebook.name} starts", flush=True)
     try:
@@ -71,9 +82,7 @@ def execute_step(
     except Gz2vitError as error:
         if running.exists():
             running.replace(failed)
-        line = f"step '{step}' failed {error}; see {failed}"
-        write_text(logs / f"{step}.error", line + "\n")
-        raise Gz2vitError(line) from error
+        raise Gz2vitError(f"step '{step}' failed {error}; see {failed}") from error
     failed.unlink(missing_ok=True)
     running.replace(output)
     print(f"[{step}] done in {time.perf_counter() - start:.0f} s", flush=True)

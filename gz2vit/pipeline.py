@@ -4,13 +4,11 @@
 overrides, keeps Snakemake's own messages in `logs/snakemake.log`, and lets the steps speak.
 """
 
-import fcntl
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,9 @@ from gz2vit.catalog import SPLITS, folder_signature, read_data_folder
 from gz2vit.data import check_images
 from gz2vit.errors import Gz2vitError
 from gz2vit.profiles import ROOT, load_profile
-from gz2vit.results import read_json, write_json
+from gz2vit.results import read_json, sole_user, write_json
+
+INTERRUPT_SECONDS = 60  # for a step to end, after Ctrl-C
 
 
 @dataclass(frozen=True)
@@ -56,12 +56,13 @@ def run_road(road: Road) -> None:
         )
     signature = check_data(road) if road.data_dir else None
     start = time.perf_counter()
-    with _sole_user(road.results_dir):
+    told = f"another run is working in {road.results_dir}; wait for it"
+    with sole_user(road.results_dir / ".lock", told) as lock:
         for old in road.logs.glob("*.error"):
             old.unlink()
         write_json(road.logs / "road.json", _config(road, signature))
         begun = time.time()
-        code = _snakemake(road)
+        code = _snakemake(road, lock)
         if code:
             raise Gz2vitError(_failure(road))
         _report(road, begun, time.perf_counter() - start)
@@ -94,27 +95,24 @@ def _config(road: Road, signature: str | None) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def _sole_user(results_dir: Path) -> Iterator[None]:
-    """Hold the results folder for this run; the system lets go of it when the run ends or dies."""
-    results_dir.mkdir(parents=True, exist_ok=True)
-    with (results_dir / ".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise Gz2vitError(f"another run is working in {results_dir}; wait for it") from None
-        yield
+def _snakemake(road: Road, lock: int) -> int:
+    """Run Snakemake in the results folder; its exit code.
 
-
-def _snakemake(road: Road) -> int:
-    """Run Snakemake in the results folder; its exit code."""
+    It inherits `lock`, so that it keeps the folder even where this process is killed first.
+    """
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
     command += ["--directory", str(road.results_dir), "--configfile", str(road.logs / "road.json")]
-    # Our own lock dies with its process; Snakemake's would survive a kill and block the next run.
-    command += ["--cores", str(road.jobs * road.threads)]
-    command += ["--nolock", "--rerun-incomplete", "--nocolor"]
+    command += ["--cores", str(road.jobs * road.threads), "--rerun-incomplete", "--nocolor"]
+    # Our own lock dies with its holders; Snakemake's would survive a kill and block the next run.
+    command += ["--nolock"]
     with (road.logs / "snakemake.log").open("w") as log:
-        return subprocess.run(command, stderr=log, check=False).returncode
+        process = subprocess.Popen(command, stderr=log, pass_fds=[lock])
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            # The terminal told Snakemake and the step as well: let them put things in order.
+            process.wait(INTERRUPT_SECONDS)
+            raise
 
 
 def _failure(road: Road) -> str:

@@ -5,6 +5,7 @@ and `store/`. Every file is written under a temporary name and then renamed, so 
 or a full disk never leaves half a file under a good name.
 """
 
+import fcntl
 import json
 import os
 import platform
@@ -42,6 +43,21 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         raise Gz2vitError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def sole_user(lock_path: Path, told: str) -> Iterator[int]:
+    """Hold a lock file and yield its descriptor; `Gz2vitError` saying `told` if another has it.
+
+    The system lets go of it when the last process that inherited it ends, in whatever way.
+    """
+    lock_path.parent.mkdir(parents=True, exist_ok=True)
+    with lock_path.open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Gz2vitError(told) from None
+        yield lock.fileno()
 
 
 def write_text(path: Path | str, text: str) -> None:

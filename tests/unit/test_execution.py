@@ -8,6 +8,7 @@ import pytest
 
 from gz2vit.errors import Gz2vitError
 from gz2vit.execution import StepWriter, execute_step
+from gz2vit.results import sole_user
 
 
 def make_notebook(path: Path, *cells: str) -> Path:
@@ -77,6 +78,15 @@ def test_a_killed_kernel_is_told(tmp_path: Path):
     book = make_notebook(tmp_path / "notebooks" / "a.ipynb", "import os; os.kill(os.getpid(), 9)")
     with pytest.raises(Gz2vitError, match="step 'big' failed because its kernel died"):
         execute_step("big", book, tmp_path / "a.ipynb", {}, tmp_path / "logs")
+
+
+def test_a_step_that_still_runs_is_not_run_beside_itself(tmp_path: Path):
+    """A killed road can leave a step behind that goes on by itself."""
+    book = make_notebook(tmp_path / "notebooks" / "a.ipynb", "1 / 1")
+    told = pytest.raises(Gz2vitError, match="step 'divide' still runs in")
+    with sole_user(tmp_path / "logs" / "divide.lock", "taken"), told:
+        execute_step("divide", book, tmp_path / "a.ipynb", {}, tmp_path / "logs")
+    execute_step("divide", book, tmp_path / "a.ipynb", {}, tmp_path / "logs")
 
 
 def test_writer_heads_lines_and_thins_progress_bars():
