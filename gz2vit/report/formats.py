@@ -10,7 +10,11 @@ from gz2vit.results import write_text
 
 MISSING = "–"
 Cells = tuple[list[str], list[list[str]]]  # heading and rows of a table
-LATEX_ESCAPES = {"\\": r"\textbackslash{}"} | {mark: f"\\{mark}" for mark in "&%$#_{}"}
+LATEX_ESCAPES = {mark: f"\\{mark}" for mark in "&%$#_{}"} | {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
 
 
 def write_tables(results_dir: Path | str, table: pd.DataFrame) -> list[Path]:
@@ -55,12 +59,14 @@ def _runs(table: pd.DataFrame) -> str:
     runs = [run for run in table.attrs["runs"].values() if run]
     if not runs:
         return "\n\nNo model has been trained yet."
-    run = runs[0]
-    return (
-        f"\n\nOurs: profile `{run['profile']}`, {run['data']}, of which {run['test_galaxies']:,} "
+    # One sentence as a rule; more where models of one folder differ in data or device.
+    sentences = dict.fromkeys(
+        f"Ours: profile `{run['profile']}`, {run['data']}, of which {run['test_galaxies']:,} "
         f"to test on, on {run['device']}. Always guessing the largest class would be right for "
         f"{100 * run['largest_class_fraction']:.1f} % of them."
+        for run in runs
     )
+    return "".join(f"\n\n{sentence}" for sentence in sentences)
 
 
 def _runs_table(table: pd.DataFrame) -> Cells:
@@ -96,12 +102,12 @@ def _summary(table: pd.DataFrame) -> Cells:
 def _classes(table: pd.DataFrame) -> Cells:
     """Accuracies class by class, two columns for each model."""
     keys = list(table.attrs["runs"])
-    any_trained = any(table.attrs["runs"].values())
     classes = table[table.quantity == "class_acc"].set_index(["class_name", "model"])
     rows = []
     for name in CLASS_NAMES:
         cells = [classes.loc[(name, key)] for key in keys]
-        row = [name, _count(max(cell.n for cell in cells)) if any_trained else MISSING]
+        counts = sorted({cell.n for cell in cells if table.attrs["runs"][cell.name[1]]})
+        row = [name, " or ".join(map(_count, counts)) or MISSING]
         rows.append(row + [text for one in cells for text in (_percent(one.paper), _ours(one))])
     pairs = [text for key in keys for text in (f"{key}: paper", "ours [95 %]")]
     return ["class", "test galaxies", *pairs], rows
@@ -136,6 +142,7 @@ def _count(value: float) -> str:
 
 def _markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table with aligned columns."""
+    heading, *rows = ([cell.replace("|", r"\|") for cell in line] for line in (heading, *rows))
     widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
 
     def line(cells: Sequence[str]) -> str:

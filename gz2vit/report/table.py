@@ -22,6 +22,10 @@ from gz2vit.results import command_for, read_json
 
 COLUMNS = ("model", "quantity", "class_name", "paper", "ours", "low", "high", "difference", "n")
 PLAIN_QUANTITIES = ("parameters", "train_acc", "valid_acc", "recall_macro", "f1_macro")
+RUN_FIGURES = (  # what the headings and notes need, besides the quantities
+    *("weights", "class_weights", "best_epoch", "epochs", "train_seconds", "device"),
+    *("data", "profile", "test_galaxies", "class_test_galaxies", "largest_class_fraction"),
+)
 PRETRAINED = ("resnet50", "vgg16_bn", "hf_vit")  # the paper starts these from ImageNet weights
 
 
@@ -39,12 +43,12 @@ def results_table(results_dir: Path | str, model_keys: Sequence[str]) -> pd.Data
     rows, notes, runs = [], {}, {}
     for key in model_keys:
         path = Path(results_dir).resolve() / "models" / key / "metrics.json"
-        run = read_json(path) if path.exists() else {}
+        command = command_for(path, key)
         try:
+            run = _read_run(path)
             rows += _rows(key, run)
-            notes[key] = _note(key, run) if run else f"not trained: {command_for(path, key)}"
-        except (KeyError, TypeError, ValueError) as error:
-            command = command_for(path, key)
+            notes[key] = _note(key, run) if run else f"not trained: {command}"
+        except (Gz2vitError, KeyError, TypeError, ValueError) as error:
             raise Gz2vitError(
                 f"{path} is not whole ({error}); delete it and run {command}"
             ) from error
@@ -52,6 +56,23 @@ def results_table(results_dir: Path | str, model_keys: Sequence[str]) -> pd.Data
     table = pd.DataFrame(rows, columns=COLUMNS)
     table.attrs = {"notes": notes, "runs": runs}
     return table
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+    """A model's `metrics.json`, or nothing where there is no such file.
+
+    Raises `Gz2vitError` for what is no JSON, TypeError for what is no object, and KeyError for an
+    object that lacks a figure of the run: an empty file is damaged, not a model left untrained.
+    """
+    if not path.exists():
+        return {}
+    run = read_json(path)
+    if not isinstance(run, dict):
+        raise TypeError(f"it holds a {type(run).__name__}")
+    missing = [name for name in RUN_FIGURES if name not in run]
+    if missing:
+        raise KeyError(*missing)
+    return run
 
 
 def _rows(key: str, run: Mapping[str, Any]) -> list[dict[str, Any]]:

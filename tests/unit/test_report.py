@@ -138,9 +138,49 @@ def test_a_damaged_file_is_named(tmp_path: Path):
     path.write_text(json.dumps(metrics_of("linformer", class_acc=[0.5] * 3)))
     with pytest.raises(Gz2vitError, match="metrics.json is not whole .*; delete it and run"):
         results_table(tmp_path, ["linformer"])
-    path.write_text('{"mod')
-    with pytest.raises(Gz2vitError, match="cannot read .*metrics.json"):
+
+
+@pytest.mark.parametrize("text", ['{"mod', "{}", "[]", "null", "[1]", ""])
+def test_a_file_without_an_object_is_named_with_what_to_do(tmp_path: Path, text: str):
+    save_run(tmp_path, metrics_of("linformer")).write_text(text)
+    with pytest.raises(Gz2vitError, match="metrics.json is not whole .*; delete it and run"):
         results_table(tmp_path, ["linformer"])
+
+
+def needed_figures() -> list[str]:
+    return sorted(metrics_of("linformer").keys() - {"model"})
+
+
+@pytest.mark.parametrize("name", needed_figures())
+def test_a_file_that_lacks_a_figure_is_named(tmp_path: Path, name: str):
+    run = metrics_of("linformer")
+    path = save_run(tmp_path, run)
+    path.write_text(json.dumps({key: value for key, value in run.items() if key != name}))
+    with pytest.raises(Gz2vitError, match=f"not whole .*{name}.*; delete it and run"):
+        results_table(tmp_path, ["linformer"])
+
+
+def test_runs_on_other_data_are_told_apart(tmp_path: Path):
+    save_run(tmp_path, metrics_of("linformer"))
+    few = {"test_galaxies": 80, "class_test_galaxies": [10] * 8, "class_acc": [0.5] * 8}
+    save_run(tmp_path, metrics_of("resnet50", device="cuda", data="400 galaxies of few", **few))
+    text = to_markdown(results_table(tmp_path, ["linformer", "resnet50", "hf_vit"]))
+    assert "155,951 galaxies of gz2, of which 31,191 to test on, on cpu." in text
+    assert "400 galaxies of few, of which 80 to test on, on cuda." in text
+    assert text.count("Always guessing the largest class would be right for 25.1 %") == 2
+    merger = next(line for line in text.splitlines() if line.startswith("| Merger"))
+    assert merger.split("|")[2].strip() == "10 or 407"
+
+
+def test_marks_of_markdown_and_latex_are_escaped(tmp_path: Path):
+    save_run(tmp_path, metrics_of("linformer", weights="~/a^b|c&d.pth"))
+    table = results_table(tmp_path, ["linformer"])
+    rows = [line for line in to_markdown(table).splitlines() if line.startswith("| linformer")]
+    assert r"~/a^b\|c&d.pth" in rows[1]
+    latex = to_latex(table)
+    assert r"\textasciitilde{}/a\textasciicircum{}b|c\&d.pth" in latex
+    assert latex.count(r"\bottomrule") == latex.count(r"\toprule") == 3
+    assert rows[1].split("|")[-2].strip() == "10.0"  # 600 s in minutes
 
 
 @pytest.fixture
