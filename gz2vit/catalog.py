@@ -20,6 +20,7 @@ from gz2vit.errors import Gz2vitError
 from gz2vit.paper import CLASS_COUNT, CLASS_NAMES
 
 SPLITS = ("train", "valid", "test")
+SIMULATION_RECORD = "simulation.json"  # the simulator leaves it in the folders that it makes
 PROPERTY_COLUMNS = ("petroR90_r", "dered_r", "dered_g_r")
 
 
@@ -141,15 +142,15 @@ def take_subset(tables: Mapping[str, pd.DataFrame], galaxies: int) -> dict[str, 
     Rows are taken from the top of each class, at least one of each class that a split has, so the
     total can exceed `galaxies` by a few; the order of the table is kept.
     """
-    total = sum(len(table) for table in tables.values())
-    share = min(1.0, galaxies / total)
+    share = min(1.0, galaxies / sum(len(table) for table in tables.values()))
+    return {split: _take_share(table, share) for split, table in tables.items()}
 
-    def top(table: pd.DataFrame) -> pd.DataFrame:
-        rank = table.groupby("label1").cumcount()
-        size = table.groupby("label1").label1.transform("size")
-        return table[rank < np.maximum(1, np.floor(size * share))].reset_index(drop=True)
 
-    return {split: top(table) for split, table in tables.items()}
+def _take_share(table: pd.DataFrame, share: float) -> pd.DataFrame:
+    """The first `share` of each class's rows, one at least."""
+    rank = table.groupby("label1").cumcount()
+    size = table.groupby("label1").label1.transform("size")
+    return table[rank < np.maximum(1, np.floor(size * share))].reset_index(drop=True)
 
 
 def folder_signature(path: Path | str) -> str:

@@ -125,14 +125,14 @@ def _versions() -> dict[str, str]:
 
 def git_commit() -> str:
     """The commit of the code that runs, with `+changes` where it differs; or `unknown`."""
-    root = Path(__file__).resolve().parents[1]
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(root), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+        changed = _git("status", "--porcelain", "--untracked-files=no")
+        return _git("rev-parse", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def _git(*words: str) -> str:
+    """What git says of the project's folder."""
+    command = ["git", "-C", str(Path(__file__).resolve().parents[1]), *words]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -11,11 +11,15 @@ from typing import Any
 
 import pandas as pd
 
-from gz2vit.catalog import SPLITS, DataFolder, folder_signature, read_label_table
+from gz2vit.catalog import (
+    SIMULATION_RECORD,
+    SPLITS,
+    DataFolder,
+    folder_signature,
+    read_label_table,
+)
 from gz2vit.paper import CLASS_NAMES, FIG2_GALAXY_IDS
 from gz2vit.results import atomic_path, read_json, require, write_json
-
-SIMULATION_RECORD = "simulation.json"  # the simulator leaves it in the folders that it makes
 
 
 @dataclass(frozen=True)

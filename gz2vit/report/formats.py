@@ -144,12 +144,11 @@ def _markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table with aligned columns."""
     heading, *rows = ([cell.replace("|", r"\|") for cell in line] for line in (heading, *rows))
     widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
-
-    def line(cells: Sequence[str]) -> str:
+    lines = []
+    for cells in (heading, ["-" * width for width in widths], *rows):
         padded = (cell.ljust(width) for cell, width in zip(cells, widths, strict=True))
-        return "| " + " | ".join(padded) + " |"
-
-    return "\n".join([line(heading), line(["-" * width for width in widths]), *map(line, rows)])
+        lines.append("| " + " | ".join(padded) + " |")
+    return "\n".join(lines)
 
 
 def _latex(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

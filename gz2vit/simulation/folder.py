@@ -23,19 +23,19 @@ from PIL import Image
 from tqdm import tqdm
 
 from gz2vit import __version__, paper
+from gz2vit.catalog import SIMULATION_RECORD
+from gz2vit.data.images import JPEG_END
 from gz2vit.errors import Gz2vitError
 from gz2vit.results import atomic_path, read_json, write_json, write_text
 from gz2vit.simulation.exposure import COLUMNS, Measured, expose
 from gz2vit.simulation.population import assign_classes
 
-MARK_NAME = "simulation.json"
 PROPERTIES_NAME = "galaxy_properties.csv"
 # Raise this whenever the pictures of a given seed change: folders of two recipes must not mix.
 RECIPE = 1
 # The real Galaxy Zoo 2 images have the quantisation tables of quality 75, colours at half
 # resolution.
 JPEG_QUALITY = 75
-JPEG_END = b"\xff\xd9"
 # Mean 13 kB, with room for file system blocks and the larger ones.
 BYTES_PER_GALAXY = 24_000
 # About a second of work, so that the bar moves and an interruption loses little.
@@ -98,7 +98,7 @@ def _mark(galaxies: int, seed: int) -> dict[str, object]:
 
 def _clear_other(directory: Path, galaxies: int, seed: int) -> None:
     """Delete `directory` if it is marked as another simulation; anything else stays."""
-    path = directory / MARK_NAME
+    path = directory / SIMULATION_RECORD
     if path.exists():
         try:
             _check_same(path, _mark(galaxies, seed))
@@ -109,7 +109,7 @@ def _clear_other(directory: Path, galaxies: int, seed: int) -> None:
 def _claim(directory: Path, galaxies: int, seed: int) -> None:
     """Mark `directory` as this simulation's, or raise `Gz2vitError` if it holds something else."""
     mark = _mark(galaxies, seed)
-    path = directory / MARK_NAME
+    path = directory / SIMULATION_RECORD
     if path.exists():
         _check_same(path, mark)
         return

@@ -34,6 +34,7 @@ def measure(image: np.ndarray, canvas: Canvas) -> Petrosian:
     radii, within = _growth_curve(image, canvas)
 
     def flux_within(radius_px: np.ndarray | float) -> np.ndarray:
+        """Flux within a radius, between the measured ones."""
         return np.interp(radius_px, radii, within)
 
     search = np.arange(FIRST_PX, radii[-1] / 1.25, STEP_PX)

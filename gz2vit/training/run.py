@@ -124,6 +124,8 @@ def _trainer(settings: TrainingSettings, model_dir: Path, history: History) -> l
         save_weights_only=True,
         enable_version_counter=False,
     )
+    # DEVIATION: the authors stop after 10 epochs without improvement, but do not say of what; we
+    # watch the figure that also selects the weights.
     patience = EarlyStopping("valid_acc", mode="max", patience=settings.early_stopping_epochs)
     return lightning.Trainer(
         max_epochs=settings.max_epoch,
