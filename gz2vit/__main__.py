@@ -94,11 +94,10 @@ def _simulate(options: argparse.Namespace) -> None:
 
 def _check(options: argparse.Namespace) -> None:
     from gz2vit.catalog import class_composition, read_data_folder
-    from gz2vit.data import check_images
+    from gz2vit.data import check_folder
 
     folder = read_data_folder(options.directory)
-    tables = folder.tables.values()
-    check_images([folder.image_path(name) for table in tables for name in table.galaxyID])
+    check_folder(folder)
     print(class_composition(folder.tables).to_string())
     print(f"{folder.path}: every table and image is in order")
 

@@ -156,8 +156,8 @@ def _take_share(table: pd.DataFrame, share: float) -> pd.DataFrame:
 def folder_signature(path: Path | str) -> str:
     """A short hash of the names, sizes and times of all files of a data folder.
 
-    It changes when an image is added, removed or rewritten; reading 155,951 entries takes about
-    a second, so that every run can afford it.
+    It changes when an image is added, removed or rewritten; no file is opened for it, so that
+    every run can afford it.
     """
     digest = hashlib.sha256()
     for folder in (Path(path), Path(path) / "images"):

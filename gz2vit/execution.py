@@ -90,14 +90,13 @@ def _execute(step: str, notebook: Path, output: Path, parameters: Mapping[str, A
 
 def _run(step: str, notebook: Path, running: Path, parameters: Mapping[str, Any]) -> None:
     """papermill's run, its errors turned into one line."""
-    writer = StepWriter(step, sys.stdout)
     try:
         papermill.execute_notebook(
             notebook,
             running,
             parameters=dict(parameters),
             progress_bar=False,
-            stdout_file=writer,
+            stdout_file=StepWriter(step, sys.stdout),
             stderr_file=StepWriter(step, sys.stdout),
             cwd=notebook.parent,
         )

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gz2vit.catalog import SPLITS, folder_signature, read_data_folder
-from gz2vit.data import check_images
+from gz2vit.catalog import read_data_folder
+from gz2vit.data import check_folder
 from gz2vit.errors import Gz2vitError
 from gz2vit.profiles import ROOT, load_profile
-from gz2vit.results import read_json, sole_user, write_json
+from gz2vit.results import sole_user, write_json
 
 INTERRUPT_SECONDS = 60  # for a step to end, after Ctrl-C
 
@@ -54,7 +54,9 @@ def run_road(road: Road) -> None:
             "the profile 'paper' needs the real Galaxy Zoo 2: give its data folder with --data DIR "
             "(README, 'Your own data')"
         )
-    signature = check_data(road) if road.data_dir else None
+    signature = None
+    if road.data_dir is not None:
+        signature = check_folder(read_data_folder(road.data_dir), road.results_dir)
     start = time.perf_counter()
     told = f"another run is working in {road.results_dir}; wait for it"
     with sole_user(road.results_dir / ".lock", told) as lock:
@@ -68,25 +70,11 @@ def run_road(road: Road) -> None:
         _report(road, begun, time.perf_counter() - start)
 
 
-def check_data(road: Road) -> str:
-    """Check the whole data folder, unless this state of it was checked before; its signature."""
-    folder = read_data_folder(road.data_dir)
-    signature = folder_signature(folder.path)
-    checked = road.logs / "checked.json"
-    state = {"folder": str(folder.path), "signature": signature}
-    if not checked.exists() or read_json(checked) != state:
-        print(f"checking {folder.path} ...", flush=True)
-        ids = [name for split in SPLITS for name in folder.tables[split].galaxyID]
-        check_images([folder.image_path(name) for name in ids])
-        write_json(checked, state)
-    return signature
-
-
 def _config(road: Road, signature: str | None) -> dict[str, Any]:
     """What the Snakefile needs to know, as its configuration file."""
     return {
         "profile": road.profile,
-        "data": str(road.data_dir.resolve()) if road.data_dir else None,
+        "data": str(road.data_dir) if road.data_dir else None,
         "signature": signature,
         "results": str(road.results_dir),
         "only": list(road.only),
@@ -139,11 +127,6 @@ def _report(road: Road, begun: float, seconds: float) -> None:
             print(f"  {name}/: {', '.join(files)}")
 
 
-def results_folder(profile: str, given: str | None) -> Path:
-    """`--results DIR` as an absolute path, or the project's `results/<profile>`."""
-    return Path(given).resolve() if given else ROOT / "results" / profile
-
-
 def make_road(
     profile: str,
     data: str | None,
@@ -154,5 +137,5 @@ def make_road(
 ) -> Road:
     """A `Road` from the command line's words."""
     data_dir = Path(data).resolve() if data else None
-    folder = results_folder(profile, results)
+    folder = Path(results).resolve() if results else ROOT / "results" / profile
     return Road(profile, data_dir, folder, tuple(only), jobs, tuple(overrides))

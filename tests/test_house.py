@@ -26,6 +26,7 @@ LAYERS = (
     ("data", "evaluation", "attention", "simulation"),
     ("models",),
     (
+        "class_weights",
         "selection",
         "catalog",
         "downloads",

@@ -3,7 +3,7 @@
 from gz2vit.data.augmentation import affine_matrices, draw, shrink, warp
 from gz2vit.data.batches import Batches
 from gz2vit.data.galaxies import LabelledImages, open_split
-from gz2vit.data.images import check_images, read_image
+from gz2vit.data.images import check_folder, read_image
 from gz2vit.data.store import ImageStore, open_store, pack_images
 
 __all__ = [
@@ -11,7 +11,7 @@ __all__ = [
     "ImageStore",
     "LabelledImages",
     "affine_matrices",
-    "check_images",
+    "check_folder",
     "draw",
     "open_split",
     "open_store",

@@ -7,7 +7,7 @@ one is computed.
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -18,12 +18,12 @@ from gz2vit.data.store import ImageStore
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
-@dataclass
+@dataclass(frozen=True)
 class Batches:
     """An iterable over (images, class_index): uint8 (B, 3, H, W) and int64 (B,).
 
-    With `augment` each pass draws a new order and new augmentations from (`seed`, `epoch`), and
-    the caller advances `epoch`; without, the order is the store's and nothing is drawn.
+    With `augment` the order and the augmentations are those of (`seed`, `epoch`); without, the
+    order is the store's and nothing is drawn.
     """
 
     store: ImageStore
@@ -32,7 +32,7 @@ class Batches:
     batch_size: int
     augment: bool = False
     seed: int = 0
-    epoch: int = field(default=0)
+    epoch: int = 0
 
     def __len__(self) -> int:
         """Batches in one pass, the last, smaller one included."""

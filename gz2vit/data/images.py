@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from gz2vit.catalog import DataFolder, folder_signature
 from gz2vit.errors import Gz2vitError
 from gz2vit.paper import CROP_PX, IMAGE_PX
+from gz2vit.results import read_json, write_json
 
 JPEG_END = b"\xff\xd9"
 TAIL_BYTES = 64  # some writers pad the file behind its end marker
@@ -30,6 +32,22 @@ def check_images(paths: Iterable[Path], image_px: int = IMAGE_PX) -> None:
     if faults:
         others = f" (and {len(faults) - 1} more files have faults)" if len(faults) > 1 else ""
         raise Gz2vitError(f"{faults[0]}{others}; mend the data folder and run again")
+
+
+def check_folder(folder: DataFolder, results_dir: Path | str | None = None) -> str:
+    """Check all images of a data folder; its signature (`catalog.folder_signature`).
+
+    A results folder remembers, in `logs/checked.json`, the state that was found in order, so that
+    the road and its notebooks read the images once. Raises `Gz2vitError` as `check_images`.
+    """
+    state = {"folder": str(folder.path), "signature": folder_signature(folder.path)}
+    record = Path(results_dir) / "logs" / "checked.json" if results_dir is not None else None
+    if record is None or not record.exists() or read_json(record) != state:
+        tables = folder.tables.values()
+        check_images([folder.image_path(name) for table in tables for name in table.galaxyID])
+        if record is not None:
+            write_json(record, state)
+    return state["signature"]
 
 
 def _fault(path: Path, image_px: int) -> str | None:

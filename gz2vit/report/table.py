@@ -9,15 +9,10 @@ from typing import Any
 
 import pandas as pd
 
+from gz2vit.class_weights import class_weights
 from gz2vit.errors import Gz2vitError
 from gz2vit.evaluation import wilson_interval
-from gz2vit.paper import (
-    CLASS_COUNT,
-    CLASS_NAMES,
-    PUBLISHED_RESULTS,
-    SPLIT_CLASS_COUNTS,
-    TUNED_CLASS_WEIGHTS,
-)
+from gz2vit.paper import CLASS_NAMES, PUBLISHED_RESULTS, SPLIT_CLASS_COUNTS
 from gz2vit.results import command_for, read_json
 
 COLUMNS = ("model", "quantity", "class_name", "paper", "ours", "low", "high", "difference", "n")
@@ -121,8 +116,8 @@ def _training_reasons(key: str, run: Mapping[str, Any]) -> list[str]:
         reasons.append(f"trained from the weights {run['weights']}, the paper's from {theirs}")
     if run["parameters"] != PUBLISHED_RESULTS[key]["parameters"]:
         reasons.append(f"another network, of {run['parameters']:,} parameters")
-    tuned = [CLASS_COUNT * weight / sum(TUNED_CLASS_WEIGHTS) for weight in TUNED_CLASS_WEIGHTS]
-    theirs = tuned if key.endswith("_weighted") else [1.0] * CLASS_COUNT
+    choice = "tuned" if key.endswith("_weighted") else "uniform"
+    theirs = class_weights(choice, SPLIT_CLASS_COUNTS["train"])
     # The paper prints two digits of these: weights given so are the paper's.
     pairs = zip(run["class_weights"], theirs, strict=True)
     if any(abs(weight - their) > 0.01 for weight, their in pairs):

@@ -1,6 +1,5 @@
 """Training with Lightning, and what a trained network predicts."""
 
-from gz2vit.training.class_weights import class_weights
 from gz2vit.training.classifier import GalaxyClassifier, load_classifier
 from gz2vit.training.predict import evaluate_model, predict
 from gz2vit.training.run import train_model
@@ -9,7 +8,6 @@ from gz2vit.training.settings import TrainingSettings
 __all__ = [
     "GalaxyClassifier",
     "TrainingSettings",
-    "class_weights",
     "evaluate_model",
     "load_classifier",
     "predict",

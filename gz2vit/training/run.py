@@ -10,12 +10,12 @@ import pandas as pd
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 
+from gz2vit.class_weights import class_weights
 from gz2vit.data import Batches
 from gz2vit.data.galaxies import LabelledImages
 from gz2vit.downloads import imagenet_weights
 from gz2vit.models import architecture_of
 from gz2vit.results import atomic_path, run_record, write_json
-from gz2vit.training.class_weights import class_weights
 from gz2vit.training.classifier import CHECKPOINT, GalaxyClassifier
 from gz2vit.training.settings import TrainingSettings
 

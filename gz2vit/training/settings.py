@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from gz2vit.class_weights import ClassWeights
 from gz2vit.errors import Gz2vitError
 from gz2vit.models import architecture_of
 from gz2vit.paper import BATCH_SIZE, CROP_PX, EARLY_STOPPING_EPOCHS, MAX_EPOCH, SEED
-from gz2vit.training.class_weights import ClassWeights
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from gz2vit.class_weights import class_weights
 from gz2vit.errors import Gz2vitError
 from gz2vit.paper import CLASS_COUNTS, SPLIT_CLASS_COUNTS
-from gz2vit.training import class_weights
 
 
 def test_uniform():

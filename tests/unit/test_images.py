@@ -8,7 +8,8 @@ import pytest
 import torch
 from torchvision.transforms import CenterCrop
 
-from gz2vit.data.images import centre_crop, check_images, read_image
+from gz2vit.catalog import read_data_folder
+from gz2vit.data.images import centre_crop, check_folder, check_images, read_image
 from gz2vit.errors import Gz2vitError
 from tests.unit.folders import make_folder
 
@@ -61,6 +62,28 @@ def test_a_padded_file_is_whole(images: Path, tmp_path: Path):
     path = tmp_path / "padded.jpg"
     path.write_bytes((images / "train-000.jpg").read_bytes() + b"\0" * 200)
     check_images([path])
+
+
+def test_a_state_found_in_order_is_not_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = read_data_folder(make_folder(tmp_path / "mine"))
+    signature = check_folder(folder, tmp_path / "out")
+    read: list = []
+    monkeypatch.setattr("gz2vit.data.images.check_images", read.extend)
+    assert check_folder(folder, tmp_path / "out") == signature
+    assert read == []
+    assert check_folder(folder) == signature  # nobody remembers: all 32 are read
+    assert len(read) == 32
+    folder.image_path("train-000").write_bytes(b"changed")
+    assert check_folder(folder, tmp_path / "out") != signature
+    assert len(read) == 64
+
+
+def test_a_folder_that_is_not_in_order_is_not_remembered(tmp_path: Path):
+    folder = read_data_folder(make_folder(tmp_path / "mine"))
+    folder.image_path("valid-002").unlink()
+    for _ in range(2):
+        with pytest.raises(Gz2vitError, match="valid-002.jpg is missing"):
+            check_folder(folder, tmp_path / "out")
 
 
 @pytest.mark.parametrize("size_px", [424, 423, 225])
