@@ -6,8 +6,9 @@ The package holds everything that the notebooks share; imports point downwards o
 1. `training`, `figures`, `report`
 2. `data`, `evaluation`, `simulation`
 3. `models`
-4. `selection`, `catalog`, `class_weights`, `downloads`, `results`, `profiles`, `sources`, `paper`,
-   `errors`, and what makes the environment: `environment`, `virtual_environment`, `requirements`
+4. `selection`, `catalog`, `class_weights`, `galaxy_zoo`, `downloads`, `results`, `profiles`,
+   `sources`, `paper`, `errors`, and what makes the environment: `environment`,
+   `virtual_environment`, `requirements`
 
 `python -m gz2vit --help` is its command line.
 """

@@ -159,6 +159,22 @@ PUBLISHED_RESULTS = MappingProxyType(
     }
 )
 
+# Willett et al. 2013 (MNRAS 435, 2835), Table 3: the least vote fraction of the answer that leads
+# to a question, for galaxies with at least so many votes on it. Keys: the answer's short name.
+WILLETT_MIN_FRACTION = MappingProxyType(
+    {
+        "smooth": 0.469,
+        "features_or_disk": 0.430,
+        "edgeon": 0.602,
+        "not_edgeon": 0.715,
+        "spiral": 0.619,
+        "odd": 0.420,
+    }
+)
+WILLETT_MIN_VOTES = 20
+# Zhu et al. 2019 (Ap&SS 364, 55): how round a smooth galaxy is, by its largest answer.
+ZHU_MIN_ROUNDNESS = 0.50
+
 # PAPER, Fig. 2: two galaxies of each class, by GZ2 asset id, upper row first.
 FIG2_GALAXY_IDS = (
     (243021, 111880),

@@ -30,6 +30,7 @@ LAYERS = (
         "selection",
         "catalog",
         "downloads",
+        "galaxy_zoo",
         "results",
         "profiles",
         "sources",
