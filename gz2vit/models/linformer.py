@@ -11,6 +11,7 @@ from torch import nn
 from vit_pytorch.efficient import ViT
 
 from gz2vit.errors import Gz2vitError
+from gz2vit.models.sizes import check_dropout, check_heads, check_positive, count_tokens
 
 
 def build_linformer(
@@ -35,8 +36,12 @@ def build_linformer(
 
     Raises `Gz2vitError` where the sizes do not fit together.
     """
-    _check(image_size, patch_size, dim, k_dim, heads)
-    tokens = (image_size // patch_size) ** 2 + 1  # the patches and the class token
+    check_vit_pytorch()
+    check_positive(depth=depth, dim=dim, num_classes=num_classes)
+    check_dropout(dropout=dropout)
+    tokens = count_tokens(image_size, patch_size)
+    check_heads(dim, heads)
+    _check_projection(k_dim, tokens, image_size, patch_size)
     layers = Linformer(
         dim=dim, seq_len=tokens, depth=depth, k=k_dim, heads=heads, dropout=dropout,
         share_kv=share_kv, one_kv_head=one_kv_head,
@@ -45,25 +50,17 @@ def build_linformer(
     return ViT(dim=dim, transformer=layers, **sizes)
 
 
-def _check(image_size: int, patch_size: int, dim: int, k_dim: int, heads: int) -> None:
-    """Refuse what cannot work, and say what would."""
+def check_vit_pytorch() -> None:
+    """Raise `Gz2vitError` where vit-pytorch would build another network than the paper's."""
     if int(version("vit-pytorch").split(".")[0]) >= 1:
         raise Gz2vitError(
             f"vit-pytorch {version('vit-pytorch')} builds another network than the paper's (two "
             "more LayerNorms in the patch embedding); install vit-pytorch below 1.0"
         )
-    if image_size % patch_size:
-        fits = [size for size in range(4, image_size + 1) if image_size % size == 0]
-        raise Gz2vitError(
-            f"patch_size {patch_size} does not divide image_size {image_size}; "
-            f"these do: {', '.join(map(str, fits))}"
-        )
-    if dim % heads:
-        fits = [number for number in range(1, dim + 1) if dim % number == 0]
-        raise Gz2vitError(
-            f"heads {heads} does not divide dim {dim}; these do: {', '.join(map(str, fits))}"
-        )
-    tokens = (image_size // patch_size) ** 2 + 1
+
+
+def _check_projection(k_dim: int, tokens: int, image_size: int, patch_size: int) -> None:
+    """Refuse a projection that does not shorten the sequence."""
     if not 1 <= k_dim <= tokens:
         raise Gz2vitError(
             f"k_dim {k_dim} must lie between 1 and the {tokens} tokens of a {image_size} px image "

@@ -10,9 +10,9 @@ import torch
 from torch.nn import functional
 
 from gz2vit.errors import Gz2vitError
-from gz2vit.models import HEAD_PREFIX, architecture_of, build_model
-from gz2vit.paper import NORMALIZATION
+from gz2vit.models import build_model, head_prefixes
 from gz2vit.results import require
+from gz2vit.training.recipes import RECIPES, normalization_of
 from gz2vit.training.settings import TrainingSettings
 
 CHECKPOINT = "best.ckpt"
@@ -21,7 +21,7 @@ CHECKPOINT = "best.ckpt"
 class GalaxyClassifier(lightning.LightningModule):
     """Takes uint8 images (B, 3, H, W) as the store holds them; returns logits (B, 8).
 
-    Each architecture has its own normalisation (`paper.NORMALIZATION`). The loss is cross-entropy
+    Each architecture has its own normalisation (`recipes`). The loss is cross-entropy
     with `loss_weights` (8,), in training and validation alike, as in the authors' notebooks.
     """
 
@@ -29,9 +29,10 @@ class GalaxyClassifier(lightning.LightningModule):
         super().__init__()
         self.save_hyperparameters()
         self.settings = TrainingSettings(**settings)
-        name = architecture_of(self.settings.model_key)
+        name = self.settings.network
         self.network = build_model(name, **self.settings.hyperparameters)
-        mean, std = (torch.tensor(values).view(3, 1, 1) for values in NORMALIZATION[name])
+        known = normalization_of(name, self.network)
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in known)
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("std", std, persistent=False)
         weights = torch.tensor(loss_weights, dtype=torch.float32)
@@ -47,6 +48,9 @@ class GalaxyClassifier(lightning.LightningModule):
         """Start the epoch's sums, and its dropout from (seed, epoch) alone, as its data."""
         self.epoch_sums = {"train": np.zeros(3), "valid": np.zeros(3)}
         torch.manual_seed(epoch_seed(self.settings.seed, self.current_epoch))
+        for part in self.network.modules():
+            if not any(parameter.requires_grad for parameter in part.parameters()):
+                part.eval()  # a frozen part is left alone: no dropout, no running means
 
     def training_step(self, batch: tuple, batch_index: int) -> torch.Tensor:
         """The loss of one training batch."""
@@ -83,9 +87,10 @@ class GalaxyClassifier(lightning.LightningModule):
 
         Raises `Gz2vitError` if anything else is missing, left over or of another shape.
         """
-        architecture = architecture_of(self.settings.model_key)
+        architecture = self.settings.network
         own = self.network.state_dict()
-        head = {name for name in own if name.startswith(HEAD_PREFIX[architecture])}
+        prefixes = head_prefixes(architecture, self.network)
+        head = {name for name in own if name.startswith(prefixes)}
         body = {name: tensor for name, tensor in state.items() if name not in head}
         wrong = (own.keys() - head) ^ body.keys()
         wrong |= {name for name in body.keys() & own.keys() if body[name].shape != own[name].shape}
@@ -96,7 +101,9 @@ class GalaxyClassifier(lightning.LightningModule):
 
     def configure_optimizers(self) -> dict:
         """Adam, its learning rate times gamma every `step_size` epochs, as in the paper."""
-        optimizer = torch.optim.Adam(self.parameters(), lr=self.settings.lr)
+        learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
+        kind = getattr(torch.optim, RECIPES[self.settings.network].optimizer)
+        optimizer = kind(learning, lr=self.settings.lr)
         schedule = torch.optim.lr_scheduler.StepLR(
             optimizer, self.settings.step_size, self.settings.gamma
         )

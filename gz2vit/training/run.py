@@ -13,8 +13,8 @@ from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from gz2vit.class_weights import class_weights
 from gz2vit.data import Batches
 from gz2vit.data.galaxies import LabelledImages
-from gz2vit.downloads import imagenet_weights
-from gz2vit.models import architecture_of
+from gz2vit.downloads.weights import fetch_weights
+from gz2vit.models.pretrained import pretrained_state
 from gz2vit.results import atomic_path, run_record, write_json
 from gz2vit.training.classifier import CHECKPOINT, GalaxyClassifier
 from gz2vit.training.settings import TrainingSettings
@@ -107,7 +107,9 @@ def make_classifier(
     classifier = GalaxyClassifier(settings.as_dict(), loss_weights.tolist())
     if settings.weights == "none":
         return classifier, {"source": "none"}
-    state, record = imagenet_weights(architecture_of(settings.model_key), settings.weights)
+    sizes = settings.hyperparameters
+    path, record = fetch_weights(settings.network, settings.weights, sizes.get("name", ""))
+    state = pretrained_state(settings.network, sizes, path)
     classifier.load_pretrained(state, settings.weights)
     return classifier, record
 

@@ -17,7 +17,9 @@ class TrainingSettings:
     `hyperparameters` go to `build_model`; `image_size` [px] is what the network sees; `lr` is
     Adam's learning rate, multiplied by `gamma` every `step_size` epochs; training ends after
     `max_epoch` epochs or after `early_stopping_epochs` without a better validation accuracy;
-    `weights` is "none" (from scratch), "imagenet", or a local file.
+    `weights` is "none" (from scratch), "imagenet" (the paper's start; for a network of a library,
+    its published weights), or a local file or folder. `architecture` is told by the key unless it
+    is given: a row of the results table may have any name.
     """
 
     model_key: str
@@ -32,9 +34,10 @@ class TrainingSettings:
     class_weights: ClassWeights = "uniform"
     weights: str = "none"
     seed: int = SEED
+    architecture: str = ""
 
     def __post_init__(self) -> None:
-        architecture_of(self.model_key)
+        architecture_of(self.architecture or self.model_key)
         counted = ("image_size", "batch_size", "max_epoch", "step_size", "early_stopping_epochs")
         for name in counted:
             value = getattr(self, name)
@@ -44,6 +47,11 @@ class TrainingSettings:
             value = getattr(self, name)
             if not isinstance(value, int | float) or not 0 < value < float("inf"):
                 raise Gz2vitError(f"{name} is {value!r}; it must be a positive number")
+
+    @property
+    def network(self) -> str:
+        """The architecture that is trained."""
+        return architecture_of(self.architecture or self.model_key)
 
     def as_dict(self) -> dict[str, Any]:
         """The settings as plain values, for run records and checkpoints."""
