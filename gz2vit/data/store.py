@@ -1,31 +1,32 @@
 """The image store: all images of a split, decoded and centre-cropped once, in one array file.
 
 `<split>.npy` is a plain NumPy file, uint8 (galaxies, H, W, 3), read through a memory map, so that
-training touches no JPEG and holds no image twice. `<split>.json` beside it says what it holds;
-a store that was made of other galaxies or with another crop is refused.
+training touches no JPEG and holds no image twice. `<split>.json` beside it says what it holds; a
+store that was made of other galaxies, of another state of the data or with another crop is refused.
 
-Packing is safe against interruption: the array grows under a temporary name with a note of how
-many images are done, and gets its real name when it is whole; given again, it continues.
+Packing is safe against interruption: an array grows under a temporary name (`partial`) and gets
+its real name when it is whole; given again, it continues.
 """
 
 import hashlib
-import os
-import shutil
+import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
+import PIL
+from PIL import features
 
-from gz2vit.data.images import THREADS, read_image
+from gz2vit.data.broken import refuse_broken
+from gz2vit.data.packing import available_workers, by_processes, packing_pool
+from gz2vit.data.partial import PartialStore
 from gz2vit.errors import Gz2vitError
-from gz2vit.results import read_json, require, write_json
+from gz2vit.paper import IMAGE_PX
+from gz2vit.results import command_for, read_json, require
 
-FORMAT = 1
-CHUNK = 256  # images between two notes of progress: 38 MB at 224 px
+FORMAT = 2
 
 
 @dataclass(frozen=True)
@@ -43,108 +44,163 @@ class ImageStore:
         return len(self.galaxy_ids)
 
 
+@dataclass(frozen=True)
+class StoreOrder:
+    """A store to be made at `target` (`<split>.npy`), of the images `paths`, in that order.
+
+    Each image is `image_px` x `image_px`, its central `crop_px` x `crop_px` is kept; `source` names
+    the state of the data (a folder's signature). `left_out`, galaxies that the run leaves out, is
+    for the note only.
+    """
+
+    target: Path
+    paths: Sequence[Path]
+    galaxy_ids: Sequence[str]
+    crop_px: int
+    source: str
+    image_px: int = IMAGE_PX
+    left_out: Sequence[str] = ()
+
+    def identity(self) -> dict[str, Any]:
+        """What makes two stores the same."""
+        digest = hashlib.sha256("\n".join(self.galaxy_ids).encode()).hexdigest()
+        return {
+            "format": FORMAT,
+            "galaxies": len(self.galaxy_ids),
+            "galaxy_ids_sha256": digest,
+            "image_px": self.image_px,
+            "crop_px": self.crop_px,
+            "source": self.source,
+        }
+
+    def note(self) -> dict[str, Any]:
+        """What the finished store says of itself."""
+        folder = str(self.paths[0].parent) if len(self.paths) else ""
+        known = {"images": folder, "left_out": list(self.left_out)}
+        return {**self.identity(), **known, **decoder_versions()}
+
+
+def decoder_versions() -> dict[str, str]:
+    """The libraries that turn a JPEG into pixels; two versions can differ by a grey level."""
+    turbo = features.version("libjpeg_turbo")
+    return {"pillow": PIL.__version__, "libjpeg_turbo": str(turbo)}
+
+
 def pack_images(
-    image_paths: Sequence[Path], galaxy_ids: Sequence[str], target: Path, crop_px: int, source: str
+    image_paths: Sequence[Path],
+    galaxy_ids: Sequence[str],
+    target: Path,
+    crop_px: int,
+    source: str,
+    image_px: int = IMAGE_PX,
 ) -> ImageStore:
     """Decode and crop all images into `target` (`<split>.npy`) and return the store.
 
-    `source` names the state of the data (a folder signature), so that a half-made store of an
-    older state is not continued. Raises `Gz2vitError` for an unreadable image or a full disk.
+    See `StoreOrder` for the arguments. Raises `Gz2vitError` as `pack_stores`, and for images that
+    cannot be decoded.
     """
-    note = _describe(galaxy_ids, crop_px, source)
-    partial = target.with_name(f".{target.stem}.partial.npy")
-    progress = partial.with_suffix(".json")
+    order = StoreOrder(target, image_paths, galaxy_ids, crop_px, source, image_px)
+    (faults,) = pack_stores([order])
+    refuse_broken([(image_paths[row], fault) for row, fault in faults], None, "mend the images")
+    return open_store(target, galaxy_ids, crop_px, source)
+
+
+def pack_stores(
+    orders: Sequence[StoreOrder], workers: int | None = None
+) -> list[list[tuple[int, str]]]:
+    """Make all stores; for each the images that cannot be decoded, as (row, what is wrong).
+
+    Packing goes on over such images, but then no store gets its name. Stores that are there
+    already are kept. All get their names at the end: the workflow deletes a step's finished files
+    when the step is killed, half-made ones it does not know. `workers`: by default as many as
+    there are cores. Raises `Gz2vitError` for a disk that is or gets full, an image size that does
+    not hold the crop, and a worker that is killed.
+    """
+    workers = workers or available_workers()
+    for order in orders:
+        if order.crop_px > order.image_px:
+            raise Gz2vitError(f"CROP_PX {order.crop_px} does not fit in {order.image_px} px")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        array, done = _open_partial(partial, progress, note)
-        _fill(array, done, image_paths, crop_px, progress, note)
-        del array
-        _finish(partial, progress, target, note)
+        return _pack(orders, workers)
     except OSError as error:
-        raise Gz2vitError(f"cannot write {target}: {error.strerror or error}") from error
-    return open_store(target, galaxy_ids, crop_px)
+        raise Gz2vitError(
+            f"cannot write {orders[0].target.parent}: {error.strerror or error}"
+        ) from error
 
 
-def open_store(target: Path, galaxy_ids: Sequence[str], crop_px: int | None = None) -> ImageStore:
+def _pack(orders: Sequence[StoreOrder], workers: int) -> list[list[tuple[int, str]]]:
+    """`pack_stores`, its errors as they come."""
+    start = time.perf_counter()
+    # The decoders count here: no store may begin with one version and end with another.
+    partials = [
+        None if _is_there(order) else PartialStore(order.target, order.identity() | versions)
+        for order, versions in ((order, decoder_versions()) for order in orders)
+    ]
+    missing = sum(partial.missing for partial in partials if partial)
+    direct = by_processes(missing, workers)
+    with packing_pool(workers, missing) as pool:
+        for order, partial in zip(orders, partials, strict=True):
+            if partial and partial.missing:
+                partial.fill(order.paths, pool, workers, direct)
+    if missing:
+        _tell(missing, time.perf_counter() - start, workers)
+    faults = [sorted(partial.faults.items()) if partial else [] for partial in partials]
+    if not any(faults):
+        for order, partial in zip(orders, partials, strict=True):
+            if partial:
+                partial.finish(order.note())
+    return faults
+
+
+def _tell(images: int, seconds: float, workers: int) -> None:
+    """One line on what was done."""
+    rate = images / seconds
+    print(f"packed {images:,} images in {seconds:.1f} s: {rate:,.0f} a second by {workers} workers")
+
+
+def _is_there(order: StoreOrder) -> bool:
+    """Whether the finished store stands there already."""
+    if not order.target.exists():
+        return False
+    try:
+        open_store(order.target, order.galaxy_ids, order.crop_px, order.source, order.image_px)
+    except Gz2vitError:
+        return False
+    return True
+
+
+def open_store(
+    target: Path,
+    galaxy_ids: Sequence[str],
+    crop_px: int | None = None,
+    source: str | None = None,
+    image_px: int | None = None,
+) -> ImageStore:
     """Open a finished store; it must hold exactly `galaxy_ids`, in that order.
 
-    Raises `Gz2vitError` if it is missing, half-made, or made of other galaxies or another crop.
+    Raises `Gz2vitError` if it is missing, half-made, or made of other galaxies, and, where they
+    are given, of another crop, another state of the data or images of another size.
     """
     require(target, "pack")
     note = read_json(require(target.with_suffix(".json"), "pack"))
-    images = np.load(target, mmap_mode="r")
-    want = _describe(galaxy_ids, crop_px or note["crop_px"], note.get("source", ""))
+    size_px = image_px or note.get("image_px", 0), crop_px or note.get("crop_px", 0)
+    state = note.get("source", "") if source is None else source
+    want = StoreOrder(target, (), galaxy_ids, size_px[1], state, size_px[0]).identity()
     wrong = [key for key in want if note.get(key) != want[key]]
-    if wrong or images.shape != (len(galaxy_ids), note["crop_px"], note["crop_px"], 3):
+    images = _map(target)
+    side = want["crop_px"]
+    if wrong or images is None or images.shape != (len(galaxy_ids), side, side, 3):
         what = ", ".join(wrong) or "shape"
-        raise Gz2vitError(f"{target} was packed from other data ({what} differ); pack it again")
+        raise Gz2vitError(
+            f"{target} was packed from other data ({what} differ); delete it and run "
+            f"{command_for(target.resolve(), 'pack')} to pack it again"
+        )
     return ImageStore(target, images, tuple(galaxy_ids))
 
 
-def _describe(galaxy_ids: Sequence[str], crop_px: int, source: str) -> dict[str, Any]:
-    """What makes two stores the same."""
-    digest = hashlib.sha256("\n".join(galaxy_ids).encode()).hexdigest()
-    return {
-        "format": FORMAT,
-        "galaxies": len(galaxy_ids),
-        "galaxy_ids_sha256": digest,
-        "crop_px": crop_px,
-        "source": source,
-    }
-
-
-def _open_partial(partial: Path, progress: Path, note: dict) -> tuple[np.ndarray, int]:
-    """The half-made array and how many images it already holds; a foreign one is begun anew."""
-    if partial.exists() and progress.exists():
-        past = read_json(progress)
-        done = past.pop("done", 0)
-        if past == note:
-            return np.lib.format.open_memmap(partial, mode="r+"), done
-    progress.unlink(missing_ok=True)
-    shape = (note["galaxies"], note["crop_px"], note["crop_px"], 3)
-    partial.unlink(missing_ok=True)
-    size_bytes, free_bytes = int(np.prod(shape)), shutil.disk_usage(partial.parent).free
-    if free_bytes < size_bytes:
-        raise Gz2vitError(
-            f"the image store {partial.parent} needs {size_bytes / 1e9:.2f} GB, "
-            f"but its disk has {free_bytes / 1e9:.2f} GB free"
-        )
-    array = np.lib.format.open_memmap(partial, mode="w+", dtype=np.uint8, shape=shape)
-    _reserve(partial)
-    return array, 0
-
-
-def _reserve(path: Path) -> None:
-    """Take the file's blocks now: a memory map on a disk that fills up later dies of SIGBUS."""
-    if hasattr(os, "posix_fallocate"):
-        with path.open("r+b") as stream:
-            os.posix_fallocate(stream.fileno(), 0, path.stat().st_size)
-
-
-def _fill(
-    array: np.ndarray, done: int, paths: Sequence[Path], crop_px: int, progress: Path, note: dict
-) -> None:
-    """Decode the images from number `done` on, noting progress after every chunk."""
-    bar = tqdm(
-        total=len(paths),
-        initial=done,
-        unit=" images",
-        desc=f"pack {progress.name[1:].split('.')[0]}",
-    )
-    with bar, ThreadPoolExecutor(THREADS) as pool:
-        for start in range(done, len(paths), CHUNK):
-            chunk = paths[start : start + CHUNK]
-            images = pool.map(lambda path: read_image(path, crop_px), chunk)
-            for offset, image in enumerate(images):
-                array[start + offset] = image
-            array.flush()
-            write_json(progress, {**note, "done": start + len(chunk)})
-            bar.update(len(chunk))
-
-
-def _finish(partial: Path, progress: Path, target: Path, note: dict) -> None:
-    """Give the finished array its name; the note goes first, so that no array stands without."""
-    target.unlink(missing_ok=True)
-    write_json(target.with_suffix(".json"), note)
-    os.replace(partial, target)
-    progress.unlink(missing_ok=True)
+def _map(target: Path) -> np.ndarray | None:
+    """The array, mapped; None for a file that is none."""
+    try:
+        return np.load(target, mmap_mode="r")
+    except (ValueError, EOFError):
+        return None

@@ -8,7 +8,7 @@ import pytest
 from gz2vit.catalog import read_data_folder
 from gz2vit.errors import Gz2vitError
 from gz2vit.paper import CLASS_NAMES, FIG2_GALAXY_IDS
-from gz2vit.selection import choose_examples, read_selection, write_selection
+from gz2vit.selection import choose_examples, leave_out, read_selection, write_selection
 from tests.unit.folders import make_folder
 
 
@@ -23,6 +23,43 @@ def test_round_trip(tmp_path: Path):
     assert read.data["galaxies"] == {"train": 16, "valid": 8, "test": 8}
     for split in folder.tables:
         pd.testing.assert_frame_equal(read.tables[split], folder.tables[split])
+
+
+def broken(*galaxy_ids: str) -> pd.DataFrame:
+    return pd.DataFrame({"galaxyID": galaxy_ids, "fault": "image is missing"})
+
+
+def test_galaxies_left_out_are_told_everywhere(tmp_path: Path):
+    folder = read_data_folder(make_folder(tmp_path / "mine"))
+    tables, left_out = leave_out(folder.tables, broken("train-003", "train-011", "valid-006"))
+    assert "train-003" not in set(tables["train"].galaxyID)
+    assert tables["train"].index.tolist() == list(range(14))
+    written = write_selection(tmp_path / "out", folder, tables, "demo", left_out)
+    assert written.data["name"] == "29 galaxies of mine, 3 left out: images that cannot be read"
+    assert written.data["left_out"] == {"train": 2, "valid": 1, "test": 0}
+    both = [["Edge-on Spiral"], ["Irregular"], []]
+    assert list(written.data["gone_classes"].values()) == both
+    read = read_selection(tmp_path / "out")
+    assert read.data == written.data
+    assert list(read.left_out.columns) == ["galaxyID", "split", "class_index", "fault"]
+    assert read.left_out.to_numpy().tolist()[2] == ["valid-006", "valid", 6, "image is missing"]
+    write_selection(tmp_path / "out", folder, folder.tables, "demo")
+    assert read_selection(tmp_path / "out").left_out is None
+
+
+def test_nothing_to_leave_out_is_told_too(tmp_path: Path):
+    folder = read_data_folder(make_folder(tmp_path / "mine"))
+    tables, left_out = leave_out(folder.tables, broken())
+    written = write_selection(tmp_path / "out", folder, tables, "demo", left_out)
+    assert written.data["name"] == "32 galaxies of mine"
+    assert written.data["left_out"] == {"train": 0, "valid": 0, "test": 0}
+    assert len(read_selection(tmp_path / "out").left_out) == 0
+
+
+def test_a_split_must_not_be_emptied(tmp_path: Path):
+    tables = read_data_folder(make_folder(tmp_path / "mine")).tables
+    with pytest.raises(Gz2vitError, match="no image of the 8 galaxies of the split 'valid'"):
+        leave_out(tables, broken(*tables["valid"].galaxyID))
 
 
 def test_missing_selection_names_the_step(tmp_path: Path):

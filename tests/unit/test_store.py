@@ -1,17 +1,29 @@
 """The image store: exact, picky about what it holds, and safe against interruption."""
 
+import errno
 import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 
-from gz2vit.data import store as store_module
+from gz2vit.data import packing
+from gz2vit.data import partial as partial_module
 from gz2vit.data.images import read_image
-from gz2vit.data.store import open_store, pack_images
+from gz2vit.data.packing import ArrayFile, fill_rows
+from gz2vit.data.store import StoreOrder, open_store, pack_images, pack_stores
 from gz2vit.errors import Gz2vitError
 from tests.unit.folders import make_folder
 
+ROOT = Path(__file__).resolve().parents[2]
 CROP_PX = 64
 
 
@@ -42,8 +54,31 @@ def test_refuses_other_galaxies_or_another_crop(tmp_path: Path, galaxies: tuple)
     for wrong in (ids[::-1], ids[:-1]):
         with pytest.raises(Gz2vitError, match="packed from other data"):
             open_store(target, wrong, CROP_PX)
-    with pytest.raises(Gz2vitError, match="crop_px differ"):
-        open_store(target, ids, 32)
+    assert len(open_store(target, ids)) == len(open_store(target, ids, CROP_PX, "state", 424))
+    for words, told in (((32,), "crop_px"), ((None, "x"), "source"), ((None, None, 9), "image_px")):
+        with pytest.raises(Gz2vitError, match=f"{told} differ.; delete it and run .*--only pack"):
+            open_store(target, ids, *words)
+    target.write_bytes(b"no array")
+    with pytest.raises(Gz2vitError, match="shape differ"):
+        open_store(target, ids)
+
+
+def test_the_note_says_what_the_store_holds(tmp_path: Path, galaxies: tuple):
+    paths, ids = galaxies
+    order = StoreOrder(tmp_path / "t.npy", paths, ids, CROP_PX, "state", left_out=("lost",))
+    pack_stores([order])
+    note = json.loads((tmp_path / "t.json").read_text())
+    assert (note["crop_px"], note["image_px"], note["source"]) == (CROP_PX, 424, "state")
+    assert note["images"] == str(paths[0].parent)
+    assert note["left_out"] == ["lost"]
+    assert note["pillow"] == PIL.__version__
+
+
+def test_a_worker_carries_no_heavy_library():
+    heavy = ("numpy", "pandas", "torch", "cv2")
+    code = f"import sys, gz2vit.data.packing; print([m for m in {heavy} if m in sys.modules])"
+    outcome = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert outcome.stdout.strip() == "[]"
 
 
 def test_missing_store_names_the_step(tmp_path: Path):
@@ -51,46 +86,228 @@ def test_missing_store_names_the_step(tmp_path: Path):
         open_store(tmp_path / "results" / "demo" / "store" / "test.npy", ["a"])
 
 
-def test_interrupted_packing_continues(
+def test_identical_bytes_from_threads_and_processes(
     tmp_path: Path, galaxies: tuple, monkeypatch: pytest.MonkeyPatch
 ):
     paths, ids = galaxies
-    target = tmp_path / "train.npy"
-    monkeypatch.setattr(store_module, "CHUNK", 4)
-    broken = [*paths[:10], tmp_path / "absent.jpg", *paths[11:]]
-    with pytest.raises(Gz2vitError, match="absent.jpg"):
-        pack_images(broken, ids, target, CROP_PX, "state")
-    assert not target.exists()
-    assert json.loads((tmp_path / ".train.partial.json").read_text())["done"] == 8
+    paths, ids = paths * 3 + paths[:5], [str(row) for row in range(3 * len(ids) + 5)]
+    order = StoreOrder(tmp_path / "one.npy", paths, ids, CROP_PX, "state")
+    pack_stores([order], workers=1)
+    monkeypatch.setattr(packing, "PROCESSES_FROM", 1)
+    several = replace(order, target=tmp_path / "two.npy")
+    pack_stores([several], workers=2)
+    assert order.target.read_bytes() == several.target.read_bytes()
 
-    read = []
-    original = store_module.read_image
-    monkeypatch.setattr(
-        store_module, "read_image", lambda path, px: read.append(path) or original(path, px)
+
+@pytest.mark.parametrize("crop_px", [CROP_PX, 63])
+def test_written_past_the_cache_or_not_the_bytes_are_the_same(
+    tmp_path: Path, galaxies: tuple, crop_px: int, monkeypatch: pytest.MonkeyPatch
+):
+    paths = [*galaxies[0], *galaxies[0][::-1], *galaxies[0]]
+    rows = [(row, str(path)) for row, path in enumerate(paths)]
+    rows[5] = (5, str(tmp_path / "absent.jpg"))
+    original = packing._write
+    # A slow disk: the next block must not be decoded over one that is still being written.
+    monkeypatch.setattr(packing, "_write", lambda *a: time.sleep(0.002) or original(*a))
+    held = []
+    for direct in (False, True):
+        file = array_file(tmp_path / f"{direct}.bin", crop_px, direct)
+        faults = fill_rows(file, rows)
+        assert faults == [(5, f"image {tmp_path / 'absent.jpg'} is missing")]
+        held.append(Path(file.path).read_bytes())
+    assert held[0] == held[1]
+    assert len(held[0]) == file.start(len(rows))
+    assert file.takes_direct(rows) == (crop_px == CROP_PX)
+    assert not file.takes_direct(rows[:5]), "a part of a block"
+    assert not file.takes_direct([*rows[:15], rows[20]]), "not one after the other"
+
+
+def array_file(path: Path, crop_px: int, direct: bool) -> ArrayFile:
+    """A file with nothing but room for a header."""
+    path.write_bytes(b"x" * 4096)
+    return ArrayFile(str(path), 4096, crop_px, 424, direct)
+
+
+def test_a_file_system_without_direct_writing_is_written_the_plain_way(
+    tmp_path: Path, galaxies: tuple, monkeypatch: pytest.MonkeyPatch
+):
+    def refuse(*words: object) -> None:
+        raise OSError(errno.EINVAL, "Invalid argument")
+
+    monkeypatch.setattr(packing, "_fill_direct", refuse)
+    file = array_file(tmp_path / "t.bin", CROP_PX, direct=True)
+    assert fill_rows(file, [(row, str(path)) for row, path in enumerate(galaxies[0])]) == []
+    assert Path(file.path).stat().st_size == file.start(16)
+
+
+def test_pieces_of_work_are_whole_blocks_and_enough_for_all():
+    assert packing.chunk_size(155_951, 2) == packing.CHUNK
+    assert packing.chunk_size(25_000, 64) == 48
+    assert packing.chunk_size(10, 4) == packing.BLOCK
+    assert packing.CHUNK % packing.BLOCK == 0
+
+
+def test_packing_goes_on_over_images_that_cannot_be_decoded(
+    tmp_path: Path, galaxies: tuple, monkeypatch: pytest.MonkeyPatch
+):
+    paths, ids = galaxies
+    mended = list(paths)
+    paths = [*paths[:5], tmp_path / "a.jpg", *paths[6:10], tmp_path / "b.jpg", *paths[11:]]
+    other = StoreOrder(tmp_path / "valid.npy", mended, ids, CROP_PX, "state")
+    order = StoreOrder(tmp_path / "train.npy", paths, ids, CROP_PX, "state")
+    good, faults = pack_stores([other, order])
+    assert good == []
+    assert [row for row, _ in faults] == [5, 10]
+    assert list(tmp_path.glob("[!.]*.npy")) == [], "no store gets its name while one has faults"
+
+    read = remember_reading(monkeypatch)
+    shutil.copy(mended[5], tmp_path / "a.jpg")
+    assert [row for row, _ in pack_stores([other, order])[1]] == [10]
+    assert read == [str(tmp_path / "a.jpg"), str(tmp_path / "b.jpg")]
+    shutil.copy(mended[10], tmp_path / "b.jpg")
+    assert pack_stores([other, order]) == [[], []]
+    for row, path in zip(open_store(order.target, ids).images, mended, strict=True):
+        assert np.array_equal(row, read_image(path, CROP_PX))
+    read.clear()
+    pack_stores([other, order])
+    assert read == [], "finished stores are kept"
+    with pytest.raises(Gz2vitError, match="none.jpg is missing; mend the images"):
+        pack_images([tmp_path / "none.jpg"], ["x"], tmp_path / "x.npy", CROP_PX, "state")
+
+
+def remember_reading(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths that are decoded from now on, as a list that grows."""
+    read: list[str] = []
+    original = packing.decode
+    monkeypatch.setattr(packing, "decode", lambda path, *a: read.append(path) or original(path, *a))
+    return read
+
+
+PACK_SLOWLY = """
+import sys, time
+from pathlib import Path
+from gz2vit.data import packing, partial
+from gz2vit.data.store import StoreOrder, pack_stores
+
+packing.CHUNK, partial.NOTE_SECONDS, packing.PROCESSES_FROM = 16, 0.0, int(sys.argv[3])
+images, target = sorted(Path(sys.argv[1]).glob("train-*.jpg")), Path(sys.argv[2])
+if __name__ == "__main__":
+    ids = [str(row) for row in range(len(images) * 100)]
+    print(pack_stores([StoreOrder(target, images * 100, ids, 224, "state")], workers=2))
+"""
+
+
+def start_packing(tmp_path: Path, galaxies: tuple, threshold: int) -> subprocess.Popen:
+    """A process that packs 1,600 images, once it has noted some of them."""
+    script = tmp_path / "pack.py"
+    script.write_text(PACK_SLOWLY)
+    command = [sys.executable, script, galaxies[0][0].parent, tmp_path / "train.npy", threshold]
+    out = (tmp_path / "told").open("w")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        list(map(str, command)), stdout=out, stderr=out, env=environment, start_new_session=True
     )
-    store = pack_images(paths, ids, target, CROP_PX, "state")
-    assert sorted(read) == paths[8:]
-    assert np.array_equal(store.images[3], original(paths[3], CROP_PX))
-    assert np.array_equal(store.images[12], original(paths[12], CROP_PX))
+    deadline = time.monotonic() + 30
+    while noted(tmp_path) < 100 and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+    return process
+
+
+def noted(tmp_path: Path) -> int:
+    """Images that are done, by the note of progress."""
+    progress = tmp_path / ".train.partial.json"
+    return json.loads(progress.read_text())["done"] if progress.exists() else 0
+
+
+def workers_of(process: subprocess.Popen) -> list[int]:
+    """Its packing processes."""
+    found = []
+    for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        if b"spawn_main" in command:
+            found.append(int(pid))
+    return found
+
+
+def gone(pids: list[int]) -> bool:
+    """Whether these processes end within ten seconds."""
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at processes as Linux does")
+def test_packing_killed_half_way_continues_and_leaves_no_workers(
+    tmp_path: Path, galaxies: tuple, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    process = start_packing(tmp_path, galaxies, threshold=1)
+    workers = workers_of(process)
+    process.kill()
+    process.wait()
+    assert len(workers) == 2
+    assert gone(workers)
+    done = noted(tmp_path)
+    assert 100 <= done < 1600
+    images = galaxies[0] * 100
+    read = remember_reading(monkeypatch)
+    order = StoreOrder(
+        tmp_path / "train.npy", images, [str(row) for row in range(1600)], 224, "state"
+    )
+    assert pack_stores([order]) == [[]]
+    assert f"train: continued from image {done:,} of 1,600" in capsys.readouterr().out
+    assert sorted(read) == sorted(map(str, images[done:]))
+    store = open_store(order.target, order.galaxy_ids).images
+    for row in (0, done - 1, done, 1599):
+        assert np.array_equal(store[row], read_image(images[row], 224))
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at processes as Linux does")
+@pytest.mark.parametrize(("whom", "told"), [("worker", "was killed (out of"), ("all", "Keyboard")])
+def test_a_dead_worker_and_ctrl_c_end_it_soon(
+    tmp_path: Path, galaxies: tuple, whom: str, told: str
+):
+    process = start_packing(tmp_path, galaxies, threshold=1)
+    workers = workers_of(process)
+    if whom == "worker":
+        os.kill(workers[0], signal.SIGKILL)
+    else:
+        os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(20) != 0
+    assert gone(workers)
+    last = (tmp_path / "told").read_text().strip().splitlines()[-1]
+    assert told in last
+    assert not (tmp_path / "train.npy").exists()
 
 
 def test_half_made_store_of_another_state_is_begun_anew(
-    tmp_path: Path, galaxies: tuple, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, galaxies: tuple, capsys: pytest.CaptureFixture
 ):
     paths, ids = galaxies
-    monkeypatch.setattr(store_module, "CHUNK", 4)
-    with pytest.raises(Gz2vitError):
-        pack_images([*paths[:-1], tmp_path / "no.jpg"], ids, tmp_path / "t.npy", CROP_PX, "old")
+    broken = [*paths[:-1], tmp_path / "no.jpg"]
+    for state in ("old", "new"):
+        with pytest.raises(Gz2vitError):
+            pack_images(broken, ids, tmp_path / "t.npy", CROP_PX, state)
+    assert "continued" not in capsys.readouterr().out
+    (tmp_path / ".t.partial.json").write_text("")  # as a power cut may leave it
     store = pack_images(paths, ids, tmp_path / "t.npy", CROP_PX, "new")
     assert np.array_equal(store.images[0], read_image(paths[0], CROP_PX))
+
+
+def test_images_of_another_size_are_faults(tmp_path: Path, galaxies: tuple):
+    with pytest.raises(Gz2vitError, match="is 424 x 424 px instead of 300 x 300"):
+        pack_images(*galaxies, tmp_path / "t.npy", CROP_PX, "state", image_px=300)
+    with pytest.raises(Gz2vitError, match="CROP_PX 500 does not fit in 424 px"):
+        pack_images(*galaxies, tmp_path / "t.npy", 500, "state")
 
 
 def test_full_disk_is_told_before_work(
     tmp_path: Path, galaxies: tuple, monkeypatch: pytest.MonkeyPatch
 ):
     paths, ids = galaxies
-    usage = store_module.shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(store_module.shutil, "disk_usage", lambda path: usage)
+    usage = partial_module.shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(partial_module.shutil, "disk_usage", lambda path: usage)
     with pytest.raises(Gz2vitError, match="needs 0.00 GB, but its disk has 0.00 GB free"):
         pack_images(paths, ids, tmp_path / "t.npy", CROP_PX, "state")
     assert list(tmp_path.glob("*.npy")) == []
