@@ -17,7 +17,8 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
 from gz2vit.errors import Gz2vitError
-from gz2vit.profiles import notebook_parameters, resolve
+from gz2vit.galaxy_zoo.folder import MAPPING_FILE, VOTES_FILE
+from gz2vit.profiles import named_backbones, notebook_parameters, resolve
 from gz2vit.results import MODEL_FILES, write_text
 from gz2vit.sources import code_signature
 
@@ -27,32 +28,60 @@ NOTEBOOKS = {
     "pack": "data_preprocess/02_pack_images.ipynb",
     "linformer": "notebooks/03_train_linformer.ipynb",
     "linformer_weighted": "notebooks/03_train_linformer.ipynb",
+    "vit": "notebooks/04_train_vit.ipynb",
     "resnet50": "notebooks/05_train_resnet50.ipynb",
+    "vgg16_bn": "notebooks/06_train_vgg16_bn.ipynb",
+    "hf_vit": "notebooks/07_train_hf_vit.ipynb",
+    "hf_vit_weighted": "notebooks/07_train_hf_vit.ipynb",
     "fig2": "figures/12_draw_fig2_examples.ipynb",
     "fig3": "figures/13_draw_fig3_confusion.ipynb",
     "table": "figures/16_make_results_table.ipynb",
+    "labels": "data_preprocess/18_derive_labels.ipynb",
+    "recover": "data_preprocess/19_recover_rule.ipynb",
 }
 SPLITS = ("train", "valid", "test")
-MODEL_KEYS = ("linformer", "linformer_weighted", "resnet50")
+PAPER_KEYS = (
+    "linformer", "linformer_weighted", "vit", "resnet50", "vgg16_bn", "hf_vit", "hf_vit_weighted",
+)
+BACKBONE_NOTEBOOK = "notebooks/08_train_backbone.ipynb"
 SIMULATED = config["data"] is None
 DATA_DIR = Path("data") if SIMULATED else Path(config["data"])
 TABLES = [f"gz2_{split}.csv" for split in SPLITS]
+VOTES_STEPS = ("labels", "recover")  # they need votes: simulated, downloaded or named by VOTES
+
+
+def votes(step):
+    """The catalogue of votes (and the file map) that a step reads, where there is one."""
+    named = json.loads(PARAMETERS[step]).get("VOTES")
+    files = [named] if named else [DATA_DIR / VOTES_FILE, DATA_DIR / MAPPING_FILE]
+    return [file for file in files if not SIMULATED and Path(file).exists()]
 
 
 def chosen_steps():
-    """The steps that were asked for, all by default."""
+    """The steps that were asked for; by default all that the data allow."""
     possible = [step for step in NOTEBOOKS if SIMULATED or step != "simulate"]
     for step in config["only"]:
         if step not in possible:
             known = ", ".join(possible)
             raise Gz2vitError(f"--only {step}: there is no such step; there are {known}")
-    return config["only"] or possible
+    able = [s for s in possible if SIMULATED or s not in VOTES_STEPS or votes(s)]
+    return config["only"] or able
+
+
+def backbones():
+    """Networks that the paper does not have, which the profile or --set adds; now steps as well."""
+    added = named_backbones(config["profile"], config["overrides"])
+    for row in added:
+        if row in NOTEBOOKS:
+            raise Gz2vitError(f"--set backbones.{row}: there is a step of that name already")
+    NOTEBOOKS.update(dict.fromkeys(added, BACKBONE_NOTEBOOK))
+    return added
 
 
 def parameters():
     """For each step all that its notebook is run with, as JSON text."""
     books = {step: ROOT / book for step, book in NOTEBOOKS.items()}
-    given = resolve(config["profile"], books, config["overrides"])
+    given = resolve(config["profile"], books, config["overrides"], backbones=list(BACKBONES))
     road = {
         "RESULTS_DIR": config["results"],
         "DATA_DIR": str(Path(config["results"]) / DATA_DIR),
@@ -62,15 +91,17 @@ def parameters():
     texts = {}
     for step, book in books.items():
         known = notebook_parameters(book)
-        fixed = {**road, "MODEL_KEY": step}
+        fixed = {**road, "MODEL_KEY": step, "BACKBONE": BACKBONES.get(step)}
         values = {name: value for name, value in fixed.items() if name in known} | given[step]
         texts[step] = json.dumps(values, sort_keys=True)
     return texts
 
 
 try:
-    STEPS = chosen_steps()
+    BACKBONES = backbones()
+    MODEL_KEYS = [*PAPER_KEYS, *BACKBONES]
     PARAMETERS = parameters()
+    STEPS = chosen_steps()
 except Gz2vitError as error:
     write_text("logs/road.error", f"{error}\n")
     raise WorkflowError(str(error))
@@ -220,6 +251,39 @@ rule table:
     params:
         parameters=PARAMETERS["table"],
         code=code("table"),
+    shell:
+        EXECUTE
+
+
+rule labels:
+    input:
+        [DATA_DIR / name for name in TABLES],
+        votes("labels"),
+        notebook=notebook("labels"),
+    output:
+        [f"labels/{name}" for name in (*TABLES, "classes.csv")],
+        figure("decision_path"),
+        executed=executed("labels"),
+    threads: config["threads"]
+    params:
+        parameters=PARAMETERS["labels"],
+        code=code("labels"),
+    shell:
+        EXECUTE
+
+
+rule recover:
+    input:
+        [DATA_DIR / name for name in TABLES],
+        votes("recover"),
+        notebook=notebook("recover"),
+    output:
+        "labels/hidden_rule.csv",
+        executed=executed("recover"),
+    threads: config["threads"]
+    params:
+        parameters=PARAMETERS["recover"],
+        code=code("recover"),
     shell:
         EXECUTE
 

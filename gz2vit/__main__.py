@@ -5,10 +5,15 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gz2vit import __version__
 from gz2vit.errors import Gz2vitError
+
+if TYPE_CHECKING:
+    from gz2vit.galaxy_zoo import Rule
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -32,6 +37,8 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
     _add_simulate(commands)
+    _add_download(commands)
+    _add_votes(commands)
     check = commands.add_parser("check", help="check a data folder: tables and images")
     check.add_argument("directory", type=Path, help="the data folder")
     check.set_defaults(command=_check)
@@ -79,6 +86,41 @@ def _add_simulate(commands: argparse._SubParsersAction) -> None:
     simulate.set_defaults(command=_simulate)
 
 
+def _add_download(commands: argparse._SubParsersAction) -> None:
+    """`download`: the real Galaxy Zoo 2, as a data folder."""
+    download = commands.add_parser("download", help="fetch Galaxy Zoo 2 and the paper's labels")
+    download.add_argument(
+        "what", nargs="*", metavar="WHAT", help="images mapping votes properties labels (all)"
+    )
+    download.add_argument("--to", type=Path, metavar="DIR", help="the data folder (gz2_data)")
+    download.add_argument(
+        "--mirror", metavar="URL", help="address or folder of a copy (also GZ2VIT_MIRROR)"
+    )
+    download.add_argument(
+        "--images", type=Path, metavar="PATH", help="images at hand: a folder or a zip"
+    )
+    download.set_defaults(command=_download)
+
+
+def _add_votes(commands: argparse._SubParsersAction) -> None:
+    """`derive-labels` and `explain-label`: classes from volunteers' votes."""
+    derive = commands.add_parser("derive-labels", help="label tables from volunteers' votes")
+    derive.add_argument("votes", type=Path, help="a catalogue of votes of Galaxy Zoo 2")
+    derive.add_argument("--to", type=Path, required=True, metavar="DIR", help="where they go")
+    derive.add_argument("--mapping", type=Path, metavar="FILE", help="GZ2's file map")
+    derive.add_argument("--images", type=Path, metavar="DIR", help="the images, to be linked")
+    derive.add_argument("--seed", type=int, default=0, metavar="S", help="of the split")
+    derive.set_defaults(command=_derive)
+    explain = commands.add_parser("explain-label", help="why a galaxy got its class")
+    explain.add_argument("galaxy", metavar="ID", help="SDSS object id, or the image's name")
+    explain.add_argument("--data", type=Path, metavar="DIR", help="the data folder (gz2_data)")
+    explain.add_argument("--votes", type=Path, metavar="FILE", help="instead of DIR/downloads")
+    explain.set_defaults(command=_explain)
+    for command in (derive, explain):
+        command.add_argument("--rule", type=Path, metavar="FILE", help="a rule in YAML")
+        command.add_argument("--min-votes", type=int, metavar="N", help="instead of the rule's")
+
+
 def _run(options: argparse.Namespace) -> None:
     from gz2vit.pipeline import make_road, run_road
 
@@ -90,6 +132,42 @@ def _simulate(options: argparse.Namespace) -> None:
     from gz2vit.simulation import simulate
 
     simulate(options.directory, options.galaxies, options.seed, options.processes)
+
+
+def _download(options: argparse.Namespace) -> None:
+    from gz2vit.data.galaxy_zoo import fetch_galaxy_zoo
+    from gz2vit.galaxy_zoo.folder import GALAXY_ZOO_DIR
+
+    fetch_galaxy_zoo(options.to or GALAXY_ZOO_DIR, options.what, options.mirror, options.images)
+
+
+def _derive(options: argparse.Namespace) -> None:
+    from gz2vit.galaxy_zoo.folder import derive_folder
+
+    rule = _rule(options)
+    words = (options.votes, options.to, rule, options.seed, options.mapping, options.images)
+    done = derive_folder(*words)
+    for name, count in done.classes.items():
+        print(f"{name:<26}{count:>9,}")
+    if done.without_image:
+        print(f"{'without an image':<26}{done.without_image:>9,}")
+    splits = ", ".join(f"{count:,} to {split}" for split, count in done.galaxies.items())
+    print(f"{options.to}: label tables by '{rule.name}', {splits}")
+
+
+def _explain(options: argparse.Namespace) -> None:
+    from gz2vit.galaxy_zoo.folder import GALAXY_ZOO_DIR, VOTES_FILE, explain_galaxy
+
+    data = options.data or GALAXY_ZOO_DIR
+    print(explain_galaxy(options.galaxy, options.votes or data / VOTES_FILE, _rule(options), data))
+
+
+def _rule(options: argparse.Namespace) -> "Rule":
+    """The rule that the options ask for."""
+    from gz2vit.galaxy_zoo import DEFAULT_RULE, read_rule
+
+    rule = read_rule(options.rule) if options.rule else DEFAULT_RULE
+    return rule if options.min_votes is None else replace(rule, min_votes=options.min_votes)
 
 
 def _check(options: argparse.Namespace) -> None:

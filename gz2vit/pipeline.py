@@ -9,22 +9,30 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from gz2vit.catalog import read_data_folder
 from gz2vit.data import check_folder
+from gz2vit.data.galaxy_zoo import fetch_galaxy_zoo
 from gz2vit.errors import Gz2vitError
-from gz2vit.profiles import ROOT, load_profile
+from gz2vit.galaxy_zoo.folder import GALAXY_ZOO_DIR
+from gz2vit.profiles import ROOT, anchor_override, load_profile
 from gz2vit.results import sole_user, write_json
 
+REAL_PROFILE = "paper"  # without --data it is run on the real Galaxy Zoo 2, fetched at first use
 INTERRUPT_SECONDS = 60  # for a step to end, after Ctrl-C
 
 
 @dataclass(frozen=True)
 class Road:
-    """One call of `run_all.sh`: profile, data folder (None: simulate), results folder, options."""
+    """One call of `run_all.sh`: profile, data folder, results folder, options.
+
+    Without a data folder galaxies are simulated, or, at `paper`, the real ones fetched.
+    """
 
     profile: str
     data_dir: Path | None
@@ -49,25 +57,38 @@ def run_road(road: Road) -> None:
     load_profile(road.profile)
     if road.jobs < 1:
         raise Gz2vitError(f"--jobs {road.jobs}: give a whole number from 1 on")
-    if road.data_dir is None and road.profile == "paper":
-        raise Gz2vitError(
-            "the profile 'paper' needs the real Galaxy Zoo 2: give its data folder with --data DIR "
-            "(README, 'Your own data')"
-        )
-    signature = None
-    if road.data_dir is not None:
-        signature = check_folder(read_data_folder(road.data_dir), road.results_dir)
     start = time.perf_counter()
     told = f"another run is working in {road.results_dir}; wait for it"
     with sole_user(road.results_dir / ".lock", told) as lock:
         for old in road.logs.glob("*.error"):
             old.unlink()
-        write_json(road.logs / "road.json", _config(road, signature))
+        if road.data_dir is None and road.profile == REAL_PROFILE:
+            road = replace(road, data_dir=GALAXY_ZOO_DIR)
+            _run_snakemake(road, None, lock, "--list-rules")  # a slip is told before 3.4 GB come
+            fetch_galaxy_zoo(GALAXY_ZOO_DIR)
+        signature = _check_data(road)
         begun = time.time()
-        code = _snakemake(road, lock)
-        if code:
-            raise Gz2vitError(_failure(road))
+        _run_snakemake(road, signature, lock)
         _report(road, begun, time.perf_counter() - start)
+
+
+def _check_data(road: Road) -> str | None:
+    """Check the data folder, where there is one; its signature."""
+    if road.data_dir is None:
+        return None
+    folder = read_data_folder(road.data_dir)
+    return check_folder(folder, road.results_dir, _leaves_out_broken(road))
+
+
+def _leaves_out_broken(road: Road) -> bool:
+    """Whether the step `select` will be told to leave out galaxies without a readable image."""
+    name = "LEAVE_OUT_BROKEN"
+    asked = load_profile(road.profile).get("select", {}).get(name, False)
+    for text in road.overrides:
+        path, _, written = text.partition("=")
+        if path in (name, f"select.{name}"):
+            asked = yaml.safe_load(written)
+    return asked is True  # anything but true or false is refused with the other parameters
 
 
 def _config(road: Road, signature: str | None) -> dict[str, Any]:
@@ -83,8 +104,15 @@ def _config(road: Road, signature: str | None) -> dict[str, Any]:
     }
 
 
-def _snakemake(road: Road, lock: int) -> int:
-    """Run Snakemake in the results folder; its exit code.
+def _run_snakemake(road: Road, signature: str | None, lock: int, *options: str) -> None:
+    """Run Snakemake; `Gz2vitError` with the one line that matters where it fails."""
+    write_json(road.logs / "road.json", _config(road, signature))
+    if _snakemake(road, lock, options):
+        raise Gz2vitError(_failure(road))
+
+
+def _snakemake(road: Road, lock: int, options: Sequence[str]) -> int:
+    """Run Snakemake in the results folder; its exit code. With options it only tells, unheard.
 
     It inherits `lock`, so that it keeps the folder even where this process is killed first.
     """
@@ -92,9 +120,10 @@ def _snakemake(road: Road, lock: int) -> int:
     command += ["--directory", str(road.results_dir), "--configfile", str(road.logs / "road.json")]
     command += ["--cores", str(road.jobs * road.threads), "--rerun-incomplete", "--nocolor"]
     # Our own lock dies with its holders; Snakemake's would survive a kill and block the next run.
-    command += ["--nolock"]
+    command += ["--nolock", *options]
+    told = subprocess.DEVNULL if options else None
     with (road.logs / "snakemake.log").open("w") as log:
-        process = subprocess.Popen(command, stderr=log, pass_fds=[lock])
+        process = subprocess.Popen(command, stdout=told, stderr=log, pass_fds=[lock])
         try:
             return process.wait()
         except KeyboardInterrupt:
@@ -138,4 +167,5 @@ def make_road(
     """A `Road` from the command line's words."""
     data_dir = Path(data).resolve() if data else None
     folder = Path(results).resolve() if results else ROOT / "results" / profile
-    return Road(profile, data_dir, folder, tuple(only), jobs, tuple(overrides))
+    anchored = tuple(anchor_override(text) for text in overrides)
+    return Road(profile, data_dir, folder, tuple(only), jobs, anchored)

@@ -9,6 +9,7 @@ and the key.
 import ast
 import contextlib
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,12 @@ from gz2vit.errors import Gz2vitError
 ROOT = Path(__file__).resolve().parents[1]
 PROFILES_DIR = ROOT / "profiles"
 # What the road itself decides for every notebook; profiles and --set may not.
-RESERVED = ("RESULTS_DIR", "DATA_DIR", "PROFILE", "MODEL_KEY", "MODEL_KEYS")
+RESERVED = ("RESULTS_DIR", "DATA_DIR", "PROFILE", "MODEL_KEY", "MODEL_KEYS", "BACKBONE")
+# The section of a profile that names further networks (row of the table: network), and the one
+# with the parameters that all of them share.
+BACKBONES, SHARED = "backbones", "backbone"
+# Parameters that may name a file: relative to where the command is given, not to where a step runs.
+PATHS = ("VOTES", "RULE", "WEIGHTS")
 TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "None": type(None)}
 
 
@@ -93,29 +99,69 @@ def load_profile(name: str, folder: Path = PROFILES_DIR) -> dict[str, dict[str, 
     return content
 
 
+def named_backbones(
+    profile: str, overrides: Sequence[str] = (), folder: Path = PROFILES_DIR
+) -> dict[str, str]:
+    """Further networks of a run: rows of the results table (step names) and their networks.
+
+    From the profile's section `backbones` and `--set backbones.ROW=timm/NAME`; `null` takes a row
+    away. Raises `Gz2vitError` for a row that cannot be a step's name.
+    """
+    source = str(folder / f"{profile}.yaml")
+    found = {row: (name, source) for row, name in load_profile(profile, folder)
+             .get(BACKBONES, {}).items()}  # fmt: skip
+    for text in overrides:
+        path, _, written = text.partition("=")
+        if path.startswith(f"{BACKBONES}."):
+            found[path.removeprefix(f"{BACKBONES}.")] = (written, f"--set {text}")
+    for row, (name, where) in found.items():
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", row) or row in (BACKBONES, SHARED):
+            raise Gz2vitError(f"{where}: '{row}' must be small letters, digits and _")
+        if not isinstance(name, str | None):
+            raise Gz2vitError(f"{where}: the network of '{row}' must be named, as timm/NAME")
+    return {row: name for row, (name, _) in found.items() if name not in (None, "", "null")}
+
+
 def resolve(
     profile: str,
     notebooks: Mapping[str, Path],
     overrides: Sequence[str] = (),
     folder: Path = PROFILES_DIR,
+    backbones: Sequence[str] = (),
 ) -> dict[str, dict[str, Any]]:
     """For every step, what its notebook is run with besides its own defaults.
 
-    `notebooks`: the steps and their notebooks; `overrides`: `--set` texts `[STEP.]NAME=VALUE`.
-    Raises `Gz2vitError` for unknown steps and parameters and for values of a wrong type.
+    `notebooks`: the steps and their notebooks; `overrides`: `--set` texts `[STEP.]NAME=VALUE`;
+    `backbones`: the steps that share the section `backbone`. Raises `Gz2vitError` for unknown
+    steps and parameters and for values of a wrong type.
     """
     known = {step: notebook_parameters(path) for step, path in notebooks.items()}
     resolved: dict[str, dict[str, Any]] = {step: {} for step in notebooks}
     source = str(folder / f"{profile}.yaml")
-    for step, values in load_profile(profile, folder).items():
+    content = load_profile(profile, folder)
+    content.pop(BACKBONES, None)
+    shared = content.pop(SHARED, {})
+    content = {step: shared | content.get(step, {}) for step in backbones} | {
+        step: values for step, values in content.items() if step not in backbones
+    }
+    for step, values in content.items():
         _check_step(step, known, source)
         for name, value in values.items():
             _check_value(known[step], step, name, value, source)
             resolved[step][name] = value
     for text in overrides:
-        for step, name, value in _read_override(text, known):
-            resolved[step][name] = value
+        if not text.startswith(f"{BACKBONES}."):
+            for step, name, value in _read_override(text, known):
+                resolved[step][name] = value
     return resolved
+
+
+def anchor_override(text: str) -> str:
+    """A `--set` text whose value may name a file, with the file's absolute path."""
+    path, _, value = text.partition("=")
+    if path.rpartition(".")[2] in PATHS and value and Path(value).exists():
+        return f"{path}={Path(value).resolve()}"
+    return text
 
 
 def _check_step(step: str, known: Mapping[str, Any], source: str) -> None:

@@ -41,7 +41,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     results = tmp_path_factory.mktemp("road") / "results" / "smoke"
     outcome = run_all("smoke", "--results", results, "--jobs", 2)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
-    told = ["simulate", "select", "pack", *MODELS, "fig2", "fig3", "table"]
+    told = ["simulate", "select", "pack", *MODELS, "fig2", "fig3", "table", "labels", "recover"]
     assert steps_started(outcome) == sorted(told)
     assert "[linformer] epoch   2/2  train loss " in outcome.stdout
     assert re.search(r"^\[linformer\] done in \d+ s$", outcome.stdout, re.MULTILINE)
@@ -52,7 +52,7 @@ def test_every_file_of_the_contract_is_there(finished: Path):
     for key in MODELS:
         for name in MODEL_FILES:
             assert (finished / "models" / key / name).stat().st_size > 0
-    for name in ("fig2", "fig3", "class_composition"):
+    for name in ("fig2", "fig3", "class_composition", "decision_path", "label_agreement"):
         assert (finished / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         with Image.open(finished / "figures" / f"{name}.png") as image:
             assert image.width > 1000

@@ -12,7 +12,7 @@ from gz2vit.galaxy_zoo.labels import (
     write_label_tables,
 )
 from gz2vit.galaxy_zoo.properties import read_sample, write_properties
-from gz2vit.galaxy_zoo.recovery import Recovery, recover_rule
+from gz2vit.galaxy_zoo.recovery import Recovery, recover_rule, rule_forms
 from gz2vit.galaxy_zoo.rules import DEFAULT_RULE, Rule, read_rule, write_rule
 from gz2vit.galaxy_zoo.votes import read_votes
 
@@ -32,6 +32,7 @@ __all__ = [
     "read_sample",
     "read_votes",
     "recover_rule",
+    "rule_forms",
     "rename_to_assets",
     "rename_to_objects",
     "split_galaxies",

@@ -4,6 +4,7 @@ A folder that `python -m gz2vit download` filled holds the raw files in `downloa
 """
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -36,6 +37,9 @@ VOTES_FILE = "downloads/gz2_hart16.csv.gz"
 MAPPING_FILE = "downloads/gz2_filename_mapping.csv"
 SAMPLE_FILE = "downloads/gz2sample.csv.gz"
 DERIVATION_RECORD = "derivation.json"
+# The real Galaxy Zoo 2 lives in the project, unless the environment names another folder.
+_IN_THE_PROJECT = Path(__file__).resolve().parents[2] / "gz2_data"
+GALAXY_ZOO_DIR = Path(os.environ.get("GZ2VIT_DATA") or _IN_THE_PROJECT)
 
 
 @dataclass(frozen=True)
@@ -146,8 +150,10 @@ def explain_galaxy(
 def _published(data_dir: Path, names: set[str]) -> list[str]:
     """The classes that the label tables of `data_dir` give to the images `names`."""
     found = []
-    for split in SPLITS:
-        path = data_dir / f"gz2_{split}.csv"
+    paths = {split: data_dir / f"gz2_{split}.csv" for split in SPLITS}
+    if not any(path.exists() for path in paths.values()):
+        return []
+    for split, path in paths.items():
         if path.exists():
             table = read_label_table(path)
             for row in table[table.galaxyID.isin(names)].itertuples():

@@ -123,6 +123,37 @@ def recover_rule(votes: pd.DataFrame, labels: pd.Series, form: Rule) -> Recovery
     )
 
 
+def rule_forms(form: Rule) -> list[Rule]:
+    """`form`, and the same with other answers that may have made a galaxy irregular."""
+    versions = (("irregular",), ("disturbed", "irregular"), ("disturbed", "irregular", "other"))
+    forms = []
+    for answers in versions:
+        changed = {
+            one.answers: replace(one, answers=answers)
+            for one in form.conditions().values()
+            if "irregular" in one.answers
+        }
+        forms.append(form.with_conditions(changed))
+    return forms
+
+
+def hide_rule(form: Rule, seed: int) -> Rule:
+    """A rule of the form of `form`, drawn to be found again.
+
+    Thresholds are moved by 0.08 (rms) and have three decimals; the column, the order of precedence
+    and the least number of votes (0, 5 or 10) are drawn.
+    """
+    rng = np.random.default_rng(seed)
+    column = COLUMNS[rng.integers(len(COLUMNS))]
+    changed = {}
+    for answers, one in form.conditions().items():
+        moved = round(float(np.clip(one.at_least + rng.normal(0, 0.08), 0.1, 0.9)), 3)
+        changed[answers] = Condition(answers, moved, column)
+    classes = tuple(form.classes[place] for place in rng.permutation(len(form.classes)))
+    hidden = replace(form, name="hidden", classes=classes, min_votes=int(rng.choice([0, 5, 10])))
+    return hidden.with_conditions(changed)
+
+
 def _first_guess(
     votes: pd.DataFrame, truth: np.ndarray, form: Rule, column: str, share: float
 ) -> Rule:

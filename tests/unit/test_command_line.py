@@ -8,7 +8,9 @@ import pytest
 
 from gz2vit.__main__ import main
 from gz2vit.catalog import class_composition, read_data_folder
+from gz2vit.galaxy_zoo import DEFAULT_RULE
 from tests.unit.folders import make_folder
+from tests.unit.vote_catalogues import make_votes_home, random_votes
 
 
 def test_simulate_makes_a_data_folder_that_check_accepts(
@@ -36,3 +38,20 @@ def test_help_and_version_as_a_module():
         command = [sys.executable, "-m", "gz2vit", word]
         outcome = subprocess.run(command, capture_output=True, text=True, check=True)
         assert told in outcome.stdout
+
+
+def test_labels_from_votes_and_the_reason_for_one(tmp_path: Path, capsys: pytest.CaptureFixture):
+    votes = random_votes(300, seed=11)
+    home = make_votes_home(tmp_path / "gz2", votes, DEFAULT_RULE)
+    catalogue = home / "downloads" / "gz2_hart16.csv.gz"
+    assert main(["derive-labels", str(catalogue), "--to", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().out
+    assert "no class" in told
+    assert f"{tmp_path / 'out'}: label tables by 'Willett et al. 2013 and Zhu et al. 2019'" in told
+    assert main(["explain-label", votes.index[0], "--data", str(home)]) == 0
+    assert "=> " in capsys.readouterr().out
+    words = ["explain-label", votes.index[0], "--votes", str(catalogue), "--min-votes", "31"]
+    assert main(words) == 0
+    assert "=> no class" in capsys.readouterr().out
+    assert main(["explain-label", "5", "--data", str(home)]) == 1
+    assert "galaxy 5 is not in this catalogue" in capsys.readouterr().err

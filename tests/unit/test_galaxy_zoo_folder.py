@@ -12,7 +12,7 @@ from gz2vit.errors import Gz2vitError
 from gz2vit.galaxy_zoo.folder import derive_folder, explain_galaxy
 from gz2vit.galaxy_zoo.labels import NO_CLASS, derive_classes
 from gz2vit.galaxy_zoo.rules import DEFAULT_RULE, Condition
-from tests.unit.vote_catalogues import random_votes, write_votes
+from tests.unit.vote_catalogues import make_votes_home, random_votes
 
 GALAXIES = 300
 
@@ -21,12 +21,8 @@ GALAXIES = 300
 def home(tmp_path: Path) -> Path:
     """A folder as a download leaves it: votes, file map, an image of all galaxies but two."""
     votes = random_votes(GALAXIES, seed=11)
-    (tmp_path / "gz2" / "downloads").mkdir(parents=True)
+    make_votes_home(tmp_path / "gz2", votes, DEFAULT_RULE)
     (tmp_path / "gz2" / "images").mkdir()
-    write_votes(tmp_path / "gz2" / "downloads" / "gz2_hart16.csv.gz", votes)
-    rows = [f"{objid},original,{1000 + row}" for row, objid in enumerate(votes.index)]
-    mapping = "\n".join(["objid,sample,asset_id", *rows]) + "\n"
-    (tmp_path / "gz2" / "downloads" / "gz2_filename_mapping.csv").write_text(mapping)
     selected = derive_classes(votes, DEFAULT_RULE).to_numpy() != NO_CLASS
     lost = [row for row in range(GALAXIES) if selected[row]][:2]
     for row in range(GALAXIES):
@@ -107,11 +103,9 @@ def test_images_of_others_are_not_linked_over(home: Path, tmp_path: Path):
         derive(home, tmp_path / "c")
 
 
-def test_a_galaxy_by_either_name(home: Path, tmp_path: Path):
+def test_a_galaxy_by_either_name(home: Path):
     votes_path = home / "downloads" / "gz2_hart16.csv.gz"
-    derive(home, tmp_path / "derived")
-    table = pd.read_csv(tmp_path / "derived" / "gz2_test.csv", dtype=str)
-    (home / "gz2_test.csv").write_text(table.to_csv(index=False))
+    table = pd.read_csv(home / "gz2_test.csv", dtype=str)
     name, label = table.galaxyID[0], table.label1[0]
     objid = random_votes(GALAXIES, seed=11).index[int(name) - 1000]
     for asked in (name, objid):

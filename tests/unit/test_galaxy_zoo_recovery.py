@@ -8,34 +8,19 @@ import pytest
 
 from gz2vit.errors import Gz2vitError
 from gz2vit.galaxy_zoo.labels import NO_CLASS, derive_classes
-from gz2vit.galaxy_zoo.recovery import Threshold, recover_rule
-from gz2vit.galaxy_zoo.rules import COLUMNS, DEFAULT_RULE, Condition, Rule
+from gz2vit.galaxy_zoo.recovery import Threshold, hide_rule, recover_rule, rule_forms
+from gz2vit.galaxy_zoo.rules import DEFAULT_RULE, Condition, Rule
 from gz2vit.galaxy_zoo.trees import tree_agreement, tree_text
 from gz2vit.galaxy_zoo.votes import read_votes, vote_fraction
 from tests.unit.folders import needs_shared
 from tests.unit.vote_catalogues import random_votes
 
 
-def hide_rule(seed: int) -> Rule:
-    """A rule with drawn thresholds (three decimals), column, order and least votes."""
-    rng = np.random.default_rng(seed)
-    column = COLUMNS[rng.integers(len(COLUMNS))]
-    changed = {
-        answers: Condition(
-            answers, round(float(np.clip(one.at_least + rng.normal(0, 0.08), 0.1, 0.9)), 3), column
-        )
-        for answers, one in DEFAULT_RULE.conditions().items()
-    }
-    classes = tuple(DEFAULT_RULE.classes[place] for place in rng.permutation(8))
-    hidden = replace(DEFAULT_RULE, classes=classes, min_votes=int(rng.choice([0, 5, 10])))
-    return hidden.with_conditions(changed)
-
-
 @pytest.mark.parametrize("seed", range(4))
 def test_a_hidden_rule_is_found_in_real_votes(seed: int):
     """Every threshold to the nearest vote fraction: no galaxy that it decides about is between."""
     votes = read_votes(needs_shared("data/votes/stripe82_coadd_votes.csv.gz"))
-    hidden = hide_rule(seed)
+    hidden = hide_rule(DEFAULT_RULE, seed)
     classes = derive_classes(votes, hidden)
     found = recover_rule(votes, classes[classes != NO_CLASS], DEFAULT_RULE)
     assert found.agreement == found.agreement_labelled == 1.0
@@ -62,11 +47,21 @@ def between_the_two(
 
 def test_a_hidden_rule_is_found_in_drawn_votes():
     votes = random_votes(20_000, seed=8)
-    classes = derive_classes(votes, hide_rule(0))
+    classes = derive_classes(votes, hide_rule(DEFAULT_RULE, 0))
     found = recover_rule(votes, classes[classes != NO_CLASS], DEFAULT_RULE)
     assert found.agreement == 1.0
-    truth = hide_rule(0).conditions()
+    truth = hide_rule(DEFAULT_RULE, 0).conditions()
     assert all(one.low < truth[one.answers].at_least <= one.high for one in found.thresholds)
+
+
+def test_forms_differ_in_what_is_irregular():
+    forms = rule_forms(DEFAULT_RULE)
+    found = [next(one for one in form.conditions() if "irregular" in one) for form in forms]
+    assert found == [
+        ("irregular",),
+        ("disturbed", "irregular"),
+        ("disturbed", "irregular", "other"),
+    ]
 
 
 def test_labels_with_errors_still_give_the_rule():

@@ -6,7 +6,7 @@ import nbformat
 import pytest
 
 from gz2vit.errors import Gz2vitError
-from gz2vit.profiles import load_profile, notebook_parameters, resolve
+from gz2vit.profiles import anchor_override, load_profile, notebook_parameters, resolve
 
 CELL = """\
 RESULTS_DIR = "../results/smoke"  # where files go
@@ -107,3 +107,14 @@ def test_parameter_cell_must_be_one_of_literals(tmp_path: Path):
         notebook_parameters(make_notebook(tmp_path / "two.ipynb", "A = 1", "B = 2"))
     with pytest.raises(Gz2vitError, match="line 2"):
         notebook_parameters(make_notebook(tmp_path / "sum.ipynb", "A = 1\nB = A + 1"))
+
+
+def test_a_file_named_by_set_is_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "votes.csv").touch()
+    assert anchor_override("VOTES=votes.csv") == f"VOTES={tmp_path}/votes.csv"
+    assert anchor_override("labels.VOTES=votes.csv") == f"labels.VOTES={tmp_path}/votes.csv"
+    assert anchor_override("WEIGHTS=imagenet") == "WEIGHTS=imagenet"
+    assert anchor_override("CLASS_WEIGHTS=votes.csv") == "CLASS_WEIGHTS=votes.csv"

@@ -6,7 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gz2vit.galaxy_zoo.rules import ANSWERS
+from gz2vit.galaxy_zoo.labels import (
+    derive_classes,
+    label_table,
+    split_galaxies,
+    write_label_tables,
+)
+from gz2vit.galaxy_zoo.rules import ANSWERS, Rule
 from gz2vit.galaxy_zoo.votes import KINDS
 
 # Which answers belong to one question, and how many of its volunteers a galaxy has here.
@@ -52,4 +58,17 @@ def random_votes(galaxies: int, seed: int) -> pd.DataFrame:
 def write_votes(path: Path, votes: pd.DataFrame, key: str = "dr7objid") -> Path:
     """Write a catalogue, compressed where its name says so; its path."""
     votes.rename_axis(key).to_csv(path)
+    return path
+
+
+def make_votes_home(path: Path, votes: pd.DataFrame, rule: Rule) -> Path:
+    """A folder as a download leaves it, without images: votes, file map, labels by `rule`."""
+    (path / "downloads").mkdir(parents=True)
+    write_votes(path / "downloads" / "gz2_hart16.csv.gz", votes)
+    names = [str(1000 + row) for row in range(len(votes))]
+    rows = [f"{objid},original,{name}" for objid, name in zip(votes.index, names, strict=True)]
+    mapping = "\n".join(["objid,sample,asset_id", *rows]) + "\n"
+    (path / "downloads" / "gz2_filename_mapping.csv").write_text(mapping)
+    classes = derive_classes(votes, rule).set_axis(names)
+    write_label_tables(path, split_galaxies(label_table(classes), seed=0))
     return path
