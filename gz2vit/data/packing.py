@@ -6,7 +6,7 @@ process imports this module and `decoding` only (no NumPy, no torch) and writes 
 to its place in the file, so that memory does not grow with the store and no pixel is sent about.
 
 Where the system has O_DIRECT, processes write past its cache, one block while the next is decoded:
-a store of 23.5 GB would push everything else out of that cache, and filling it cost a sixth to half
+a store of 23.5 GB would push everything else out of that cache, and filling it cost a fifth to half
 of the rate of decoding. Training reads the store from the disk once, then the system keeps what
 fits.
 """
@@ -27,8 +27,8 @@ from multiprocessing import get_context, parent_process
 from gz2vit.data.decoding import ImageFault, decode
 from gz2vit.errors import Gz2vitError
 
-# Images in one piece of work, at most: a quarter of a second, so that Ctrl-C is heard soon, and long
-# enough that the wait for its last block does not count.
+# Images in one piece of work, at most: a quarter of a second, so that Ctrl-C is heard soon, and
+# long enough that the wait for its last block does not count.
 CHUNK = 512
 BLOCK = 16  # images written at once past the cache: 2.4 MB at 224 px
 SECTOR_BYTES = 4096  # what O_DIRECT wants offsets and lengths to be multiples of, on any disk

@@ -100,7 +100,7 @@ def _row(
 def _note(key: str, run: Mapping[str, Any]) -> str:
     """Whether a run may be compared with the paper's, and if not, every reason why."""
     if key not in PUBLISHED_RESULTS:
-        return "not comparable: the paper has no such model"
+        return f"not comparable: the paper has no such model ({run.get('network', key)})"
     reasons = [*_training_reasons(key, run), *_data_reasons(run)]
     return f"not comparable: {'; '.join(reasons)}" if reasons else "comparable"
 
@@ -114,6 +114,8 @@ def _training_reasons(key: str, run: Mapping[str, Any]) -> list[str]:
     elif run["weights"] != ("imagenet" if pretrained else "none"):
         theirs = "ImageNet weights" if pretrained else "scratch"
         reasons.append(f"trained from the weights {run['weights']}, the paper's from {theirs}")
+    if run.get("trainable_parameters", run["parameters"]) != run["parameters"]:
+        reasons.append("only the last layer was trained, in the paper all of them")
     if run["parameters"] != PUBLISHED_RESULTS[key]["parameters"]:
         reasons.append(f"another network, of {run['parameters']:,} parameters")
     choice = "tuned" if key.endswith("_weighted") else "uniform"

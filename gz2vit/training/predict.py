@@ -77,6 +77,7 @@ def _metrics(
         "train_seconds": float(history.seconds.sum()),
         "parameters": count_parameters(classifier.network),
         "trainable_parameters": count_parameters(classifier.network, trainable=True),
+        "network": classifier.settings.hyperparameters.get("name", classifier.settings.network),
         "weights": classifier.settings.weights,
         "class_weights": classifier.loss_weights.tolist(),
         "device": record["device"],
