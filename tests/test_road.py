@@ -15,7 +15,10 @@ from gz2vit.results import MODEL_FILES
 from tests.unit.folders import make_folder
 
 ROOT = Path(__file__).resolve().parents[1]
-MODELS = ("linformer", "linformer_weighted", "resnet50")
+MODELS = (
+    *("linformer", "linformer_weighted", "vit", "resnet50", "vgg16_bn", "hf_vit"),
+    *("hf_vit_weighted", "convnext"),
+)
 
 
 def run_all(*words: object) -> subprocess.CompletedProcess:
@@ -80,7 +83,7 @@ def test_a_second_run_does_nothing_and_says_so(finished: Path):
     before = {path: path.stat().st_mtime_ns for path in finished.glob("models/*/*")}
     outcome = run_all("smoke", "--results", finished)
     assert outcome.returncode == 0
-    assert outcome.stdout.strip() == f"nothing to do: {finished} is up to date (9 steps)"
+    assert outcome.stdout.strip() == f"nothing to do: {finished} is up to date (16 steps)"
     assert before == {path: path.stat().st_mtime_ns for path in finished.glob("models/*/*")}
 
 
@@ -133,7 +136,6 @@ def test_a_failing_notebook_names_cell_error_and_notebook(tmp_path: Path):
         (("smoke", "--set", "MAX_EPOCH=3.5"), "MAX_EPOCH is 3.5 (float), but it must be int"),
         (("smoke", "--jobs", "0"), "--jobs 0"),
         (("smoke", "--data", "/nowhere"), "the data folder /nowhere does not exist"),
-        (("paper",), "give its data folder with --data DIR"),
     ],
 )
 def test_a_slip_on_the_command_line_is_one_line(tmp_path: Path, words: tuple, told: str):
@@ -141,6 +143,21 @@ def test_a_slip_on_the_command_line_is_one_line(tmp_path: Path, words: tuple, to
     assert outcome.returncode == 1
     assert told in last_line(outcome)
     assert steps_started(outcome) == []
+
+
+def test_paper_without_a_source_of_the_data_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "mirror").mkdir()
+    monkeypatch.setenv("GZ2VIT_DATA", str(tmp_path / "gz2"))
+    monkeypatch.setenv("GZ2VIT_MIRROR", str(tmp_path / "mirror"))
+    outcome = run_all("paper", "--results", tmp_path / "out")
+    assert outcome.returncode == 1
+    place = tmp_path / "gz2" / "gz2_train.csv"
+    assert last_line(outcome) == (
+        f"error: the mirror has no file {tmp_path / 'mirror' / 'gz2_train.csv'}; try again later, "
+        f"name another source with --mirror, or put a copy at {place}"
+    )
 
 
 def lose(folder: Path) -> None:

@@ -103,7 +103,9 @@ class GalaxyClassifier(lightning.LightningModule):
         """Adam, its learning rate times gamma every `step_size` epochs, as in the paper."""
         learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
         kind = getattr(torch.optim, RECIPES[self.settings.network].optimizer)
-        optimizer = kind(learning, lr=self.settings.lr)
+        # fused: the same arithmetic in one pass over memory, which is what a VGG16's step on a CPU
+        # mostly waits for
+        optimizer = kind(learning, lr=self.settings.lr, fused=True)
         schedule = torch.optim.lr_scheduler.StepLR(
             optimizer, self.settings.step_size, self.settings.gamma
         )
