@@ -106,16 +106,31 @@ def timm_state(
     timm adapts what differs between its versions and between image sizes. Raises `Gz2vitError`
     for weights of another network.
     """
+    first, second = (_load_timm(name, state, image_size, num_classes, seed) for seed in (0, 1))
+    heads = head_prefixes(first)
+    own, other = first.state_dict(), second.state_dict()
+    for key, tensor in own.items():
+        # timm passes over what does not fit: what is left random differs between two seeds
+        if not key.startswith(heads) and not torch.equal(tensor, other[key]):
+            raise Gz2vitError(f"these weights do not fit {name}: they have no {key}")
+    return own
+
+
+def _load_timm(
+    name: str, state: dict[str, torch.Tensor], image_size: int, num_classes: int, seed: int
+) -> nn.Module:
+    """A network of timm with `state`, the rest drawn with `seed`; torch's generator stays as is."""
     short = name.removeprefix(TIMM)
     try:
-        loaded = timm.create_model(
-            short,
-            pretrained=True,
-            pretrained_cfg_overlay={"state_dict": state, "url": "", "hf_hub_id": None},
-            num_classes=num_classes,
-            **_size_option(short, image_size),
-        )
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return timm.create_model(
+                short,
+                pretrained=True,
+                pretrained_cfg_overlay={"state_dict": dict(state), "url": "", "hf_hub_id": None},
+                num_classes=num_classes,
+                **_size_option(short, image_size),
+            )
     except (RuntimeError, KeyError, AttributeError) as error:
         reason = " ".join(str(error).split())[:160]
         raise Gz2vitError(f"these weights do not fit {name}: {reason}") from error
-    return loaded.state_dict()

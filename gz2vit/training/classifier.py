@@ -1,6 +1,5 @@
 """A network with its normalisation, loss and schedule, as Lightning trains it."""
 
-import pickle
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -128,7 +127,7 @@ def load_classifier(model_dir: Path | str) -> GalaxyClassifier:
         state = torch.load(path, map_location="cpu", weights_only=True)
         classifier = GalaxyClassifier(**state["hyper_parameters"])
         classifier.load_state_dict(state["state_dict"])
-    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError) as error:
-        reason = str(error).splitlines()[0][:120]
+    except Exception as error:  # a damaged or foreign file can make the reader fail in any way
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise Gz2vitError(f"{path} is not a checkpoint of this suite ({reason})") from error
     return classifier.eval()

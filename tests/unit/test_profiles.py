@@ -6,7 +6,13 @@ import nbformat
 import pytest
 
 from gz2vit.errors import Gz2vitError
-from gz2vit.profiles import anchor_override, load_profile, notebook_parameters, resolve
+from gz2vit.profiles import (
+    anchor_override,
+    load_profile,
+    named_backbones,
+    notebook_parameters,
+    resolve,
+)
 
 CELL = """\
 RESULTS_DIR = "../results/smoke"  # where files go
@@ -118,3 +124,30 @@ def test_a_file_named_by_set_is_found_from_anywhere(
     assert anchor_override("labels.VOTES=votes.csv") == f"labels.VOTES={tmp_path}/votes.csv"
     assert anchor_override("WEIGHTS=imagenet") == "WEIGHTS=imagenet"
     assert anchor_override("CLASS_WEIGHTS=votes.csv") == "CLASS_WEIGHTS=votes.csv"
+
+
+def test_further_networks_are_rows_by_name(tmp_path: Path):
+    (tmp_path / "demo.yaml").write_text("backbones: {convnext: timm/convnext_atto}\n")
+    named = ["backbones.mine=timm/resnet18", "linformer.MAX_EPOCH=3"]
+    assert named_backbones("demo", named, tmp_path) == {
+        "convnext": "timm/convnext_atto",
+        "mine": "timm/resnet18",
+    }
+    assert named_backbones("demo", ["backbones.convnext=null"], tmp_path) == {}
+    with pytest.raises(Gz2vitError, match="'My-Net' must be small letters, digits and _"):
+        named_backbones("demo", ["backbones.My-Net=timm/resnet18"], tmp_path)
+    (tmp_path / "demo.yaml").write_text("backbones: {convnext: 3}\n")
+    with pytest.raises(Gz2vitError, match="the network of 'convnext' must be named"):
+        named_backbones("demo", [], tmp_path)
+
+
+def test_further_networks_share_a_section_and_may_have_their_own(tmp_path: Path):
+    book = make_notebook(tmp_path / "08_a.ipynb", 'BACKBONE = "timm/a"\nMAX_EPOCH = 2\nLR = 0.1')
+    (tmp_path / "demo.yaml").write_text(
+        "backbones: {one: timm/a, two: timm/b}\nbackbone: {MAX_EPOCH: 9}\ntwo: {LR: 0.5}\n"
+    )
+    steps = {"one": book, "two": book}
+    found = resolve("demo", steps, ["one.LR=0.2"], tmp_path, backbones=["one", "two"])
+    assert found == {"one": {"MAX_EPOCH": 9, "LR": 0.2}, "two": {"MAX_EPOCH": 9, "LR": 0.5}}
+    with pytest.raises(Gz2vitError, match="no parameter 'BACKBONE'"):
+        resolve("demo", steps, ["one.BACKBONE=timm/c"], tmp_path, backbones=["one", "two"])
