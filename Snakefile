@@ -9,6 +9,7 @@ Snakemake tells numerical libraries to use as many threads as a rule asks for (O
 import json
 import shlex
 import sys
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -20,6 +21,7 @@ from gz2vit.errors import Gz2vitError
 from gz2vit.galaxy_zoo.folder import MAPPING_FILE, VOTES_FILE
 from gz2vit.profiles import named_backbones, notebook_parameters, resolve
 from gz2vit.results import MODEL_FILES, write_text
+from gz2vit.seeds import further_steps, named_seeds, run_folder
 from gz2vit.sources import code_signature
 
 NOTEBOOKS = {
@@ -65,7 +67,8 @@ def chosen_steps():
             known = ", ".join(possible)
             raise Gz2vitError(f"--only {step}: there is no such step; there are {known}")
     able = [s for s in possible if SIMULATED or s not in VOTES_STEPS or votes(s)]
-    return config["only"] or able
+    chosen = config["only"] or able
+    return [*chosen, *(step for step, (key, _) in FURTHER.items() if key in chosen)]
 
 
 def backbones():
@@ -78,28 +81,43 @@ def backbones():
     return added
 
 
+def further_seeds():
+    """Models' further seeds as {step: (model, seed)}; now steps as well."""
+    further = further_steps(SEEDS, taken=NOTEBOOKS)
+    NOTEBOOKS.update({step: NOTEBOOKS[key] for step, (key, _) in further.items()})
+    return further
+
+
 def parameters():
     """For each step all that its notebook is run with, as JSON text."""
-    books = {step: ROOT / book for step, book in NOTEBOOKS.items()}
+    books = {step: ROOT / book for step, book in NOTEBOOKS.items() if step not in FURTHER}
     given = resolve(config["profile"], books, config["overrides"], backbones=list(BACKBONES))
     road = {
         "RESULTS_DIR": config["results"],
         "DATA_DIR": str(Path(config["results"]) / DATA_DIR),
         "PROFILE": config["profile"],
         "MODEL_KEYS": MODEL_KEYS,
+        "SEEDS": SEEDS,
     }
-    texts = {}
+    found = {}
     for step, book in books.items():
         known = notebook_parameters(book)
         fixed = {**road, "MODEL_KEY": step, "BACKBONE": BACKBONES.get(step)}
-        values = {name: value for name, value in fixed.items() if name in known} | given[step]
-        texts[step] = json.dumps(values, sort_keys=True)
-    return texts
+        found[step] = {name: value for name, value in fixed.items() if name in known} | given[step]
+        # A model trained with the notebook's own seed is not trained again for being named.
+        if step in SEEDS and SEEDS[step][0] != known["SEED"].default:
+            found[step]["SEED"] = SEEDS[step][0]
+    for step, (key, seed) in FURTHER.items():
+        found[step] = found[key] | {"SEED": seed, "RUN": run_folder(seed)}
+    return {step: json.dumps(values, sort_keys=True) for step, values in found.items()}
 
 
 try:
     BACKBONES = backbones()
     MODEL_KEYS = [*PAPER_KEYS, *BACKBONES]
+    SEEDS = named_seeds(config["profile"], config["overrides"], MODEL_KEYS, list(BACKBONES))
+    FURTHER = further_seeds()
+    TRAININGS = [*MODEL_KEYS, *FURTHER]
     PARAMETERS = parameters()
     STEPS = chosen_steps()
 except Gz2vitError as error:
@@ -112,9 +130,12 @@ def notebook(step):
     return ancient(ROOT / NOTEBOOKS[step])
 
 
+cached_signature = cache(code_signature)  # read once for all seeds of a model
+
+
 def code(step):
     """The state of all code behind a step."""
-    return code_signature(ROOT / NOTEBOOKS[step])
+    return cached_signature(ROOT / NOTEBOOKS[step])
 
 
 def executed(step):
@@ -122,9 +143,11 @@ def executed(step):
     return f"notebooks/{Path(NOTEBOOKS[step]).name[:2]}_{step}.ipynb"
 
 
-def model(key):
-    """The files of a trained model."""
-    return [f"models/{key}/{name}" for name in MODEL_FILES]
+def model(step):
+    """The files of a trained model, or of a further seed of one."""
+    key, seed = FURTHER.get(step, (step, None))
+    folder = f"models/{key}" if seed is None else f"models/{key}/{run_folder(seed)}"
+    return [f"{folder}/{name}" for name in MODEL_FILES]
 
 
 def figure(name):
@@ -188,22 +211,22 @@ rule pack:
         EXECUTE
 
 
-for key in MODEL_KEYS:
+for step in TRAININGS:
 
     rule:
         name:
-            key
+            step
         input:
             SELECTION,
             STORE,
-            notebook=notebook(key),
+            notebook=notebook(step),
         output:
-            model(key),
-            executed=executed(key),
+            model(step),
+            executed=executed(step),
         threads: config["threads"]
         params:
-            parameters=PARAMETERS[key],
-            code=code(key),
+            parameters=PARAMETERS[step],
+            code=code(step),
         shell:
             EXECUTE
 
@@ -242,7 +265,7 @@ rule fig3:
 
 rule table:
     input:
-        [model(key) for key in MODEL_KEYS],
+        [model(step) for step in TRAININGS],
         notebook=notebook("table"),
     output:
         [f"tables/results.{ending}" for ending in ("md", "csv", "tex")],

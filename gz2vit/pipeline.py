@@ -20,8 +20,8 @@ from gz2vit.data import check_folder
 from gz2vit.data.galaxy_zoo import fetch_galaxy_zoo
 from gz2vit.errors import Gz2vitError
 from gz2vit.galaxy_zoo.folder import GALAXY_ZOO_DIR
-from gz2vit.profiles import ROOT, anchor_override, load_profile
-from gz2vit.results import sole_user, write_json
+from gz2vit.profiles import anchor_override, load_profile
+from gz2vit.results import ROOT, sole_user, write_json
 
 REAL_PROFILE = "paper"  # without --data it is run on the real Galaxy Zoo 2, fetched at first use
 INTERRUPT_SECONDS = 60  # for a step to end, after Ctrl-C

@@ -19,17 +19,23 @@ import nbformat
 import yaml
 
 from gz2vit.errors import Gz2vitError
+from gz2vit.results import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 PROFILES_DIR = ROOT / "profiles"
 # What the road itself decides for every notebook; profiles and --set may not.
-RESERVED = ("RESULTS_DIR", "DATA_DIR", "PROFILE", "MODEL_KEY", "MODEL_KEYS", "BACKBONE")
+RESERVED = (
+    *("RESULTS_DIR", "DATA_DIR", "PROFILE", "MODEL_KEY", "MODEL_KEYS", "BACKBONE"),
+    *("RUN", "SEEDS"),
+)
 # The section of a profile that names further networks (row of the table: network), and the one
 # with the parameters that all of them share.
 BACKBONES, SHARED = "backbones", "backbone"
+# Stands among a model's parameters, but is none: it makes steps (gz2vit/seeds.py).
+SEEDS = "SEEDS"
 # Parameters that may name a file: relative to where the command is given, not to where a step runs.
 PATHS = ("VOTES", "RULE", "WEIGHTS")
-TYPES = {"int": int, "float": float, "str": str, "bool": bool, "list": list, "None": type(None)}
+TYPES = {kind.__name__: kind for kind in (int, float, str, bool, list, dict)}
+TYPES |= {"None": type(None)}
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,21 @@ def load_profile(name: str, folder: Path = PROFILES_DIR) -> dict[str, dict[str, 
     return content
 
 
+def load_sections(
+    profile: str, backbones: Sequence[str] = (), folder: Path = PROFILES_DIR
+) -> dict[str, dict[str, Any]]:
+    """A profile's steps with their parameters; `backbones` share the section `backbone`.
+
+    Raises `Gz2vitError` as `load_profile` does.
+    """
+    content = load_profile(profile, folder)
+    content.pop(BACKBONES, None)
+    shared = content.pop(SHARED, {})
+    return {step: shared | content.get(step, {}) for step in backbones} | {
+        step: values for step, values in content.items() if step not in backbones
+    }
+
+
 def named_backbones(
     profile: str, overrides: Sequence[str] = (), folder: Path = PROFILES_DIR
 ) -> dict[str, str]:
@@ -132,25 +153,22 @@ def resolve(
     """For every step, what its notebook is run with besides its own defaults.
 
     `notebooks`: the steps and their notebooks; `overrides`: `--set` texts `[STEP.]NAME=VALUE`;
-    `backbones`: the steps that share the section `backbone`. Raises `Gz2vitError` for unknown
-    steps and parameters and for values of a wrong type.
+    `backbones`: the steps that share the section `backbone`. `SEEDS` is left to
+    `seeds.named_seeds`. Raises `Gz2vitError` for unknown steps and parameters and for values of a
+    wrong type.
     """
     known = {step: notebook_parameters(path) for step, path in notebooks.items()}
     resolved: dict[str, dict[str, Any]] = {step: {} for step in notebooks}
     source = str(folder / f"{profile}.yaml")
-    content = load_profile(profile, folder)
-    content.pop(BACKBONES, None)
-    shared = content.pop(SHARED, {})
-    content = {step: shared | content.get(step, {}) for step in backbones} | {
-        step: values for step, values in content.items() if step not in backbones
-    }
-    for step, values in content.items():
+    for step, values in load_sections(profile, backbones, folder).items():
         _check_step(step, known, source)
         for name, value in values.items():
-            _check_value(known[step], step, name, value, source)
-            resolved[step][name] = value
+            if name != SEEDS:
+                _check_value(known[step], step, name, value, source)
+                resolved[step][name] = value
     for text in overrides:
-        if not text.startswith(f"{BACKBONES}."):
+        name = text.partition("=")[0].rpartition(".")[2]
+        if not text.startswith(f"{BACKBONES}.") and name != SEEDS:
             for step, name, value in _read_override(text, known):
                 resolved[step][name] = value
     return resolved

@@ -19,6 +19,7 @@ from typing import Any
 from gz2vit import __version__
 from gz2vit.errors import Gz2vitError
 
+ROOT = Path(__file__).resolve().parents[1]  # the project's folder
 MODEL_FILES = ("history.csv", "predictions.csv", "metrics.json", "params.json", "best.ckpt")
 RECORDED_PACKAGES = ("torch", "torchvision", "lightning", "linformer", "vit-pytorch", "numpy")
 
@@ -134,5 +135,5 @@ def git_commit() -> str:
 
 def _git(*words: str) -> str:
     """What git says of the project's folder."""
-    command = ["git", "-C", str(Path(__file__).resolve().parents[1]), *words]
+    command = ["git", "-C", str(ROOT), *words]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()

@@ -8,11 +8,12 @@ train a network again.
 
 import ast
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import nbformat
 
-from gz2vit.profiles import ROOT
+from gz2vit.results import ROOT
 
 DRAWING = ("gz2vit/figures", "gz2vit/report")
 
@@ -21,6 +22,14 @@ def code_signature(notebook: Path, root: Path = ROOT) -> str:
     """A short hash of all code that decides what `notebook` makes."""
     digest = hashlib.sha256(_meaning(notebook_code(notebook)).encode())
     for path in source_files(notebook, root):
+        digest.update(_meaning(path.read_text(encoding="utf-8")).encode())
+    return digest.hexdigest()[:16]
+
+
+def files_signature(patterns: Sequence[str], root: Path = ROOT) -> str:
+    """A short hash of what the package's files that fit `patterns` (from the root) mean."""
+    digest = hashlib.sha256()
+    for path in sorted({path for pattern in patterns for path in root.glob(pattern)}):
         digest.update(_meaning(path.read_text(encoding="utf-8")).encode())
     return digest.hexdigest()[:16]
 

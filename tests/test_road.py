@@ -4,10 +4,12 @@ import json
 import os
 import re
 import shutil
+import statistics
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -93,6 +95,30 @@ def test_a_deleted_file_is_made_again(finished: Path):
     outcome = run_all("smoke", "--results", finished)
     assert steps_started(outcome) == ["fig2", "table"]
     assert (finished / "figures" / "fig2.png").exists()
+
+
+def test_a_further_seed_is_a_step_and_the_table_has_mean_and_spread(finished: Path):
+    """The first seed is the notebook's own, so that what is trained already is not trained anew."""
+    outcome = run_all("smoke", "--results", finished, "--set", "resnet50.SEEDS=[0,1]")
+    assert steps_started(outcome) == ["resnet50_seed1", "table"], outcome.stdout + outcome.stderr
+    first = finished / "models" / "resnet50"
+    second = first / "seeds" / "1"
+    assert {path.name for path in second.iterdir()} >= set(MODEL_FILES)
+    assert (finished / "notebooks" / "05_resnet50_seed1.ipynb").exists()
+    records, metrics = (
+        [json.loads((folder / name).read_text()) for folder in (first, second)]
+        for name in ("params.json", "metrics.json")
+    )
+    assert [record["seed"] for record in records] == [0, 1]
+    losses = [pd.read_csv(folder / "history.csv").train_loss.tolist() for folder in (first, second)]
+    assert losses[0] != losses[1]
+    table = pd.read_csv(finished / "tables" / "results.csv")
+    for name in ("accuracy", "train_acc", "f1_macro"):
+        row = table[(table.model == "resnet50") & (table.quantity == name)].iloc[0]
+        values = [metric[name] for metric in metrics]
+        assert row.ours == pytest.approx(statistics.mean(values))
+        assert (row.spread, row.seeds) == (pytest.approx(statistics.stdev(values)), 2)
+    assert set(table[table.model != "resnet50"].seeds) == {1}
 
 
 def test_one_changed_parameter_runs_that_model_and_what_draws_from_it(finished: Path):

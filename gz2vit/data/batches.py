@@ -1,13 +1,14 @@
 """Batches for training and prediction: read from the store, shrunk, augmented, as tensors.
 
 Order and augmentation of epoch e come from a generator seeded with (seed, e) alone, so that any
-epoch can be drawn again without its past. One thread prepares the next batch while the current
-one is computed.
+epoch can be drawn again without its past, and by several devices, each of which takes its share of
+every batch. One thread prepares the next batch while the current one is computed.
 """
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -15,15 +16,41 @@ import torch
 from gz2vit.data.augmentation import affine_matrices, draw, shrink, warp
 from gz2vit.data.store import ImageStore
 
-Batch = tuple[torch.Tensor, torch.Tensor]
+NO_CLASS = -100  # what torch's cross-entropy passes over
+
+
+class Batch(NamedTuple):
+    """A batch, or one device's share of it.
+
+    `images`: (B, 3, H, W), 0 to 255, uint8, or float32 where a GPU augmented them; `class_index`:
+    int64 (B,), `NO_CLASS` for an image that only fills up; `whole`: int64 (A,), the classes of the
+    whole batch of which this is the share.
+    """
+
+    images: torch.Tensor
+    class_index: torch.Tensor
+    whole: torch.Tensor
+
+
+class Order(NamedTuple):
+    """What a batch is to be made of.
+
+    `rows`, `class_index`: int64 (B,); `whole`: int64 (A,); `matrices`: float64 (B, 2, 3) as
+    `augmentation.affine_matrices` makes them, or None.
+    """
+
+    rows: np.ndarray
+    class_index: np.ndarray
+    whole: np.ndarray
+    matrices: np.ndarray | None
 
 
 @dataclass(frozen=True)
 class Batches:
-    """An iterable over (images, class_index): uint8 (B, 3, H, W) and int64 (B,).
+    """An iterable over `Batch`es, made on the CPU.
 
     With `augment` the order and the augmentations are those of (`seed`, `epoch`); without, the
-    order is the store's and nothing is drawn.
+    order is the store's and nothing is drawn. `share` (r, n): the r-th of n devices, from 0 on.
     """
 
     store: ImageStore
@@ -33,28 +60,50 @@ class Batches:
     augment: bool = False
     seed: int = 0
     epoch: int = 0
+    share: tuple[int, int] = (0, 1)
 
     def __len__(self) -> int:
         """Batches in one pass, the last, smaller one included."""
         return -(-len(self.store) // self.batch_size)
 
-    def __iter__(self) -> Iterator[Batch]:
+    def plan(self) -> Iterator[Order]:
+        """What each batch of the pass is made of, drawn as it is asked for."""
         rng = np.random.default_rng([self.seed, self.epoch])
         count = len(self.store)
         order = rng.permutation(count) if self.augment else np.arange(count)
-        chunks = [order[i : i + self.batch_size] for i in range(0, count, self.batch_size)]
-        # A single worker: it draws from `rng` batch by batch, always in the same order.
-        with ThreadPoolExecutor(1) as worker:
-            ahead = worker.submit(self._make, chunks[0], rng)
-            for chunk in chunks[1:]:
-                batch, ahead = ahead.result(), worker.submit(self._make, chunk, rng)
-                yield batch
-            yield ahead.result()
+        for start in range(0, count, self.batch_size):
+            rows = order[start : start + self.batch_size]
+            matrices = None
+            if self.augment:
+                matrices = affine_matrices(draw(rng, len(rows), self.image_size))
+            yield self._own_share(rows, matrices)
 
-    def _make(self, rows: np.ndarray, rng: np.random.Generator) -> Batch:
-        """One batch: read `rows` from the store, shrink, augment, and turn into tensors."""
-        images = shrink(self.store.images[rows], self.image_size)  # (B, H, W, 3)
-        if self.augment:
-            images = warp(images, affine_matrices(draw(rng, len(rows), self.image_size)))
-        pixels = torch.from_numpy(np.ascontiguousarray(images))
-        return pixels.permute(0, 3, 1, 2), torch.from_numpy(self.class_index[rows])
+    def _own_share(self, rows: np.ndarray, matrices: np.ndarray | None) -> Order:
+        """This device's part of a batch; where there is none, one image that does not count."""
+        whole = self.class_index[rows]
+        rank, devices = self.share
+        own = slice(rank, None, devices) if rank < len(rows) else slice(0, 1)
+        classes = whole[own] if rank < len(rows) else np.full(1, NO_CLASS)
+        return Order(rows[own], classes, whole, None if matrices is None else matrices[own])
+
+    def __iter__(self) -> Iterator[Batch]:
+        orders = self.plan()
+        # A single worker: it draws batch by batch, always in the same order.
+        with ThreadPoolExecutor(1) as worker:
+            ahead = worker.submit(self._next, orders)
+            while (batch := ahead.result()) is not None:
+                ahead = worker.submit(self._next, orders)
+                yield batch
+
+    def _next(self, orders: Iterator[Order]) -> Batch | None:
+        """The next batch, or None after the last."""
+        order = next(orders, None)
+        return None if order is None else self.make(order)
+
+    def make(self, order: Order) -> Batch:
+        """One batch: read from the store, shrunk, augmented, turned into tensors."""
+        images = shrink(self.store.read(order.rows), self.image_size)  # (B, H, W, 3)
+        if order.matrices is not None:
+            images = warp(images, order.matrices)
+        pixels = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+        return Batch(pixels, torch.from_numpy(order.class_index), torch.from_numpy(order.whole))

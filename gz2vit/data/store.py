@@ -43,6 +43,22 @@ class ImageStore:
     def __len__(self) -> int:
         return len(self.galaxy_ids)
 
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Images of `rows` (B,), uint8 (B, H, W, 3), read past the memory map.
+
+        A map would keep every page that training touches in the process, until it holds the store.
+        Raises `Gz2vitError` for a file that has become shorter.
+        """
+        if not isinstance(self.images, np.memmap):
+            return self.images[rows]
+        found = np.empty((len(rows), *self.images.shape[1:]), dtype=np.uint8)
+        with self.path.open("rb", buffering=0) as file:
+            for target, row in zip(found, rows, strict=True):
+                file.seek(self.images.offset + int(row) * target.nbytes)
+                if file.readinto(memoryview(target).cast("B")) != target.nbytes:
+                    raise Gz2vitError(f"{self.path} is cut short; delete it and pack it again")
+        return found
+
 
 @dataclass(frozen=True)
 class StoreOrder:

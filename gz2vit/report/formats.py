@@ -1,11 +1,14 @@
 """The results table as Markdown for reading, CSV with all digits, and LaTeX for a paper."""
 
+import re
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
 from gz2vit.paper import ARXIV, CLASS_NAMES, TITLE
+from gz2vit.report.table import Run, span
 from gz2vit.results import write_text
 
 MISSING = "–"
@@ -37,7 +40,7 @@ def to_markdown(table: pd.DataFrame) -> str:
     parts = [
         f"# Results beside the paper's\n\nThe paper: {TITLE}, arXiv:{ARXIV}.{_runs(table)}",
         "All in percent; in brackets the 95 % Wilson interval; Δ is ours minus the paper's, in "
-        "percentage points.",
+        f"percentage points.{_seeds(table)}",
         "## On the test galaxies\n\n" + _markdown(*_summary(table)),
         "## Accuracy by class\n\n" + _markdown(*_classes(table)),
         "## The runs\n\n" + _markdown(*_runs_table(table)),
@@ -54,9 +57,19 @@ def to_latex(table: pd.DataFrame) -> str:
     return "\n\n".join([notes, *(_latex(*cells) for cells in tables)]) + "\n"
 
 
+def _seeds(table: pd.DataFrame) -> str:
+    """What is shown where a model was trained with several seeds."""
+    if table.seeds.max() < 2:
+        return ""
+    return (
+        " Of several seeds the mean is shown, and after ± their sample standard deviation; the "
+        "interval is that of the mean share, for the test galaxies alone."
+    )
+
+
 def _runs(table: pd.DataFrame) -> str:
     """Data, profile and baseline of the runs, in a sentence or two."""
-    runs = [run for run in table.attrs["runs"].values() if run]
+    runs = [run for runs in table.attrs["runs"].values() for run in runs]
     if not runs:
         return "\n\nNo model has been trained yet."
     # One sentence as a rule; more where models of one folder differ in data or device.
@@ -71,17 +84,25 @@ def _runs(table: pd.DataFrame) -> str:
 
 def _runs_table(table: pd.DataFrame) -> Cells:
     """How each model was trained."""
-    heading = ["model", "weights", "epoch kept", "parameters", "paper's", "training", "validation"]
+    heading = ["model", "seeds", "weights", "epoch kept", "parameters", "paper's"]
     rows = []
-    for key, run in table.attrs["runs"].items():
+    for key, runs in table.attrs["runs"].items():
         values = _values(table, key)
-        weights = {"none": "from scratch"}.get(run.get("weights"), run.get("weights", MISSING))
-        epochs = f"{run['best_epoch']} of {run['epochs']}" if run else MISSING
+        weights, epochs, minutes = _training(runs) if runs else [MISSING] * 3
         sizes = values.loc["parameters"]
-        row = [key, weights, epochs, _count(sizes.ours), _count(sizes.paper)]
-        row += [_percent(values.loc[name].ours) for name in ("train_acc", "valid_acc")]
-        rows.append([*row, f"{run['train_seconds'] / 60:.1f}" if run else MISSING])
-    return [*heading, "minutes"], rows
+        row = [key, f"{len(runs)}" if runs else MISSING, weights, epochs]
+        row += [_count(sizes.ours), _count(sizes.paper)]
+        row += [_ours(values.loc[name]) for name in ("train_acc", "valid_acc")]
+        rows.append([*row, minutes])
+    return [*heading, "training", "validation", "minutes"], rows
+
+
+def _training(runs: Sequence[Run]) -> list[str]:
+    """Weights, epochs and minutes (the mean) of a model's runs."""
+    weights = {"none": "from scratch"}.get(runs[0]["weights"], runs[0]["weights"])
+    kept, all_epochs = ([run[name] for run in runs] for name in ("best_epoch", "epochs"))
+    seconds = statistics.fmean(run["train_seconds"] for run in runs)
+    return [weights, f"{span(kept)} of {span(all_epochs)}", f"{seconds / 60:.1f}"]
 
 
 def _summary(table: pd.DataFrame) -> Cells:
@@ -119,10 +140,16 @@ def _values(table: pd.DataFrame, key: str) -> pd.DataFrame:
 
 
 def _ours(row: pd.Series) -> str:
-    """Our value in percent, with its interval where it has one: `68.6 [64.5, 72.4]`."""
+    """Our value in percent: `68.6`, with its interval where it has one `68.6 [64.5, 72.4]`.
+
+    Of several seeds: `68.6 ± 1.2 (3 seeds) [64.5, 72.4]`.
+    """
+    text = _percent(row.ours)
+    if not pd.isna(row.spread):
+        text += f" ± {_percent(row.spread)} ({row.seeds} seeds)"
     if pd.isna(row.ours) or pd.isna(row.low):
-        return _percent(row.ours)
-    return f"{_percent(row.ours)} [{_percent(row.low)}, {_percent(row.high)}]"
+        return text
+    return f"{text} [{_percent(row.low)}, {_percent(row.high)}]"
 
 
 def _percent(share: float, digits: int = 1) -> str:
@@ -160,7 +187,8 @@ def _latex(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _escape(text: str) -> str:
-    """A text that LaTeX prints as it stands."""
+    """A text that LaTeX prints as it stands; the number of seeds has a column of its own."""
     text = "".join(LATEX_ESCAPES.get(mark, mark) for mark in text)
     maths = {"Δ": r"$\Delta$", "−": "$-$", "–": "--"}
-    return "".join(maths.get(mark, mark) for mark in text)
+    text = "".join(maths.get(mark, mark) for mark in text)
+    return re.sub(r"(\S+) ± (\S+) \(\d+ seeds\)", r"$\1 \\pm \2$", text)

@@ -8,17 +8,21 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from gz2vit.data.batches import Batch
 from gz2vit.errors import Gz2vitError
 from gz2vit.models import build_model, head_prefixes
 from gz2vit.results import require
+from gz2vit.training.acceleration import Acceleration, apply_acceleration
 from gz2vit.training.recipes import RECIPES, normalization_of
 from gz2vit.training.settings import TrainingSettings
 
 CHECKPOINT = "best.ckpt"
+CHECK_EVERY = 100  # batches after which the losses on a GPU are looked at
+DIVERGED = 1e4  # a mean loss beyond all bounds: pure guessing among 8 classes has ln 8 = 2.1
 
 
 class GalaxyClassifier(lightning.LightningModule):
-    """Takes uint8 images (B, 3, H, W) as the store holds them; returns logits (B, 8).
+    """Takes images (B, 3, H, W), 0 to 255, as the store holds them; returns logits (B, 8).
 
     Each architecture has its own normalisation (`recipes`). The loss is cross-entropy
     with `loss_weights` (8,), in training and validation alike, as in the authors' notebooks.
@@ -30,55 +34,92 @@ class GalaxyClassifier(lightning.LightningModule):
         self.settings = TrainingSettings(**settings)
         name = self.settings.network
         self.network = build_model(name, **self.settings.hyperparameters)
+        self.channels_last = False
         known = normalization_of(name, self.network)
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in known)
         self.register_buffer("mean", mean, persistent=False)
         self.register_buffer("std", std, persistent=False)
         weights = torch.tensor(loss_weights, dtype=torch.float32)
         self.register_buffer("loss_weights", weights, persistent=False)
-        self.epoch_sums: dict[str, np.ndarray] = {}
+        self.sums: dict[str, torch.Tensor] = {}
+        self.losses: list[torch.Tensor] = []
+
+    def use(self, chosen: Acceleration) -> None:
+        """Compute as `chosen` from now on, for training; parameters keep names and values."""
+        self.channels_last = chosen.channels_last
+        apply_acceleration(self.network, chosen)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 images (B, 3, H, W) to logits (B, 8)."""
-        scaled = images.float() / 255.0
-        return self.network((scaled - self.mean) / self.std)
+        """Images (B, 3, H, W), 0 to 255, uint8 or float, to logits (B, 8)."""
+        scaled = (images.float() / 255.0 - self.mean) / self.std
+        if self.channels_last:
+            scaled = scaled.contiguous(memory_format=torch.channels_last)
+        return self.network(scaled)
 
     def on_train_epoch_start(self) -> None:
         """Start the epoch's sums, and its dropout from (seed, epoch) alone, as its data."""
-        self.epoch_sums = {"train": np.zeros(3), "valid": np.zeros(3)}
-        torch.manual_seed(epoch_seed(self.settings.seed, self.current_epoch))
+        # Sums of many losses keep more digits in float64, which Apple's GPUs do not have.
+        kind = torch.float32 if self.device.type == "mps" else torch.float64
+        self.sums = {part: self.mean.new_zeros(3, dtype=kind) for part in ("train", "valid")}
+        self.losses = []
+        seed = epoch_seed(self.settings.seed, self.current_epoch, self.global_rank)
+        torch.manual_seed(seed)
         for part in self.network.modules():
             if not any(parameter.requires_grad for parameter in part.parameters()):
                 part.eval()  # a frozen part is left alone: no dropout, no running means
 
-    def training_step(self, batch: tuple, batch_index: int) -> torch.Tensor:
+    def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
         """The loss of one training batch."""
-        return self._step(batch, batch_index, "train")
+        loss = self._step(batch, "train")
+        self.losses.append(loss.detach())
+        # Looking at a loss makes the CPU wait for a GPU: there, not after every batch.
+        if self.device.type == "cpu" or len(self.losses) % CHECK_EVERY == 0:
+            self._check_losses("train", batch_index)
+        # Several devices average their gradients: their shares of the loss must add up.
+        return loss * self.trainer.world_size
 
-    def validation_step(self, batch: tuple, batch_index: int) -> None:
+    def on_validation_epoch_start(self) -> None:
+        """Before the best weights can be chosen: look at the losses not yet looked at."""
+        self._check_losses("train", self.trainer.num_training_batches - 1)
+
+    def validation_step(self, batch: Batch, batch_index: int) -> None:
         """Sum up loss and hits of one validation batch."""
-        self._step(batch, batch_index, "valid")
+        self.losses.append(self._step(batch, "valid"))
 
-    def _step(self, batch: tuple, batch_index: int, part: str) -> torch.Tensor:
-        """Loss of a batch, added to the epoch's sums; a loss that is not finite ends the run."""
-        images, class_index = batch
-        logits = self(images)
-        loss = functional.cross_entropy(logits, class_index, weight=self.loss_weights)
-        value = loss.item()
-        if not np.isfinite(value):
-            rate = self.trainer.optimizers[0].param_groups[0]["lr"]
-            raise Gz2vitError(
-                f"the {part} loss of {self.settings.model_key} became {value} in epoch "
-                f"{self.current_epoch + 1}, batch {batch_index + 1}, at learning rate {rate:g}; "
-                "try a smaller LR (the best weights so far are kept)"
-            )
-        hits = (logits.argmax(dim=1) == class_index).sum().item()
-        self.epoch_sums[part] += np.array([value * len(images), hits, len(images)])
+    def _step(self, batch: Batch, part: str) -> torch.Tensor:
+        """This device's share of a batch's mean loss, added to the epoch's sums with the hits."""
+        logits = self(batch.images)
+        losses = functional.cross_entropy(
+            logits.float(), batch.class_index, weight=self.loss_weights, reduction="none"
+        )  # (B,), 0 for an image that only fills up
+        loss = losses.sum() / self.loss_weights[batch.whole].sum()
+        hits = (logits.argmax(dim=1) == batch.class_index).sum()
+        count = (batch.class_index >= 0).sum()
+        self.sums[part] += torch.stack([loss.detach() * len(batch.whole), hits, count])
         return loss
+
+    def _check_losses(self, part: str, last: int) -> None:
+        """End the run at a loss that is not finite or beyond all bounds; `last` is its batch."""
+        values = torch.stack(self.losses).tolist() if self.losses else []
+        first, self.losses = last - len(values) + 1, []
+        for batch, value in enumerate(values, first + 1):
+            if not value <= DIVERGED:  # not true for NaN
+                rate = self.trainer.optimizers[0].param_groups[0]["lr"]
+                raise Gz2vitError(
+                    f"the {part} loss of {self.settings.model_key} became {value:.4g} in epoch "
+                    f"{self.current_epoch + 1}, batch {batch}, at learning rate {rate:g}; try a "
+                    f"smaller LR (the best weights of the whole epochs before, if any, are kept in "
+                    f"{self.trainer.default_root_dir})"
+                )
+
+    def total(self, part: str) -> list[float]:
+        """Of the epoch so far, over all devices: sum of losses, hits, number of galaxies."""
+        return self.trainer.strategy.reduce(self.sums[part].clone(), reduce_op="sum").tolist()
 
     def on_validation_epoch_end(self) -> None:
         """Tell Lightning the figure that checkpoints and early stopping watch."""
-        _, hits, count = self.epoch_sums["valid"]
+        self._check_losses("valid", len(self.losses) - 1)
+        _, hits, count = self.total("valid")
         self.log("valid_acc", hits / count)
 
     def load_pretrained(self, state: Mapping[str, torch.Tensor], source: str) -> None:
@@ -111,9 +152,10 @@ class GalaxyClassifier(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule}}
 
 
-def epoch_seed(seed: int, epoch: int) -> int:
-    """A seed for torch's generator in one epoch, unrelated between epochs and seeds."""
-    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+def epoch_seed(seed: int, epoch: int, rank: int = 0) -> int:
+    """A seed for torch's generator in one epoch, unrelated between epochs, seeds and devices."""
+    place = [seed, epoch, rank] if rank else [seed, epoch]
+    return int(np.random.SeedSequence(place).generate_state(1)[0])
 
 
 def load_classifier(model_dir: Path | str) -> GalaxyClassifier:

@@ -7,12 +7,14 @@ import pandas as pd
 import torch
 
 from gz2vit.data import Batches
+from gz2vit.data.device import DeviceBatches
 from gz2vit.data.galaxies import LabelledImages
 from gz2vit.evaluation import PROBABILITY_COLUMNS, classification_metrics
 from gz2vit.models import count_parameters
 from gz2vit.results import atomic_path, read_json, require, write_json
 from gz2vit.selection import read_selection
-from gz2vit.training.classifier import GalaxyClassifier, load_classifier
+from gz2vit.training.classifier import CHECKPOINT, GalaxyClassifier, load_classifier
+from gz2vit.training.unfinished import forget
 
 
 def predict(classifier: GalaxyClassifier, galaxies: LabelledImages) -> pd.DataFrame:
@@ -25,27 +27,33 @@ def predict(classifier: GalaxyClassifier, galaxies: LabelledImages) -> pd.DataFr
     settings = classifier.settings
     sizes = {"image_size": settings.image_size, "batch_size": settings.batch_size}
     batches = Batches(galaxies.store, galaxies.class_index, **sizes)
+    made = DeviceBatches(batches, device) if device.type == "cuda" else batches
     with torch.inference_mode():
-        logits = torch.cat([classifier(images.to(device)).cpu() for images, _ in batches])
+        logits = torch.cat([classifier(batch.images).cpu() for batch in made])
     probabilities = logits.double().softmax(dim=1).numpy()
     table = pd.DataFrame({"GalaxyID": galaxies.store.galaxy_ids, "class": galaxies.class_index})
     table["pred"] = probabilities.argmax(axis=1)
     return table.assign(**dict(zip(PROBABILITY_COLUMNS, probabilities.T, strict=True)))
 
 
-def evaluate_model(results_dir: Path | str, model_key: str, test: LabelledImages) -> dict:
+def evaluate_model(
+    results_dir: Path | str, model_key: str, test: LabelledImages, run: str = ""
+) -> dict:
     """Predict the test galaxies with the best weights and write what came out.
 
-    Writes `predictions.csv` and `metrics.json` into the model's folder and returns the metrics:
+    `run`: the folder of a further seed inside the model's folder, such as "seeds/1". Writes
+    `predictions.csv` and `metrics.json` into the run's folder and returns the metrics:
     those of `classification_metrics`, training figures of the best epoch, size, time and device.
     """
-    folder = require(Path(results_dir) / "models" / model_key, model_key)
+    folder = require(Path(results_dir) / "models" / model_key / run, model_key)
+    require(folder / CHECKPOINT, model_key)
     classifier = load_classifier(folder)
     predictions = predict(classifier, test)
     with atomic_path(folder / "predictions.csv") as temporary:
         predictions.to_csv(temporary, index=False)
     metrics = _metrics(results_dir, folder, classifier, predictions, test)
     write_json(folder / "metrics.json", metrics)
+    forget(folder)
     return metrics
 
 
@@ -57,7 +65,7 @@ def _metrics(
     test: LabelledImages,
 ) -> dict:
     """All figures of one run, as plain values; an accuracy that cannot be measured is null."""
-    history = pd.read_csv(require(folder / "history.csv", folder.name))
+    history = pd.read_csv(require(folder / "history.csv", classifier.settings.model_key))
     best = history.loc[history.valid_acc.idxmax()]
     record = read_json(folder / "params.json")
     selection = read_selection(results_dir)

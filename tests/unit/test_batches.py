@@ -18,26 +18,26 @@ def galaxies() -> tuple[ImageStore, np.ndarray]:
 
 def centres(batches: Batches) -> list[int]:
     """The grey level in the middle of each image, which no augmentation changes."""
-    return [int(value) for images, _ in batches for value in images[:, 0, 8, 8]]
+    return [int(value) for batch in batches for value in batch.images[:, 0, 8, 8]]
 
 
 def test_without_augmentation_the_images_come_as_they_are(galaxies: tuple):
     store, classes = galaxies
     batches = Batches(store, classes, image_size=16, batch_size=4)
     made = list(batches)
-    assert [len(images) for images, _ in made] == [4, 4, 2]
+    assert [len(batch.images) for batch in made] == [4, 4, 2]
     assert len(batches) == 3
-    images = torch.cat([images for images, _ in made])
+    images = torch.cat([batch.images for batch in made])
     assert images.dtype == torch.uint8
     assert np.array_equal(images.permute(0, 2, 3, 1).numpy(), store.images)
-    assert torch.cat([labels for _, labels in made]).tolist() == classes.tolist()
+    assert torch.cat([batch.class_index for batch in made]).tolist() == classes.tolist()
 
 
 def test_an_epoch_shows_every_galaxy_once_with_its_class(galaxies: tuple):
     store, classes = galaxies
     batches = Batches(store, classes, 16, 4, augment=True, seed=3, epoch=2)
     assert sorted(centres(batches)) == [20 * row for row in range(10)]
-    for images, labels in batches:
+    for images, labels, _ in batches:
         rows = images[:, 0, 8, 8].long() // 20
         assert (rows % 8 == labels).all()
 
@@ -47,7 +47,7 @@ def test_seed_and_epoch_decide_order_and_augmentation(galaxies: tuple):
 
     def pixels(seed: int, epoch: int) -> torch.Tensor:
         batches = Batches(store, classes, 16, 4, augment=True, seed=seed, epoch=epoch)
-        return torch.cat([images for images, _ in batches])
+        return torch.cat([batch.images for batch in batches])
 
     assert torch.equal(pixels(0, 5), pixels(0, 5))
     assert not torch.equal(pixels(0, 5), pixels(0, 6))
@@ -56,7 +56,7 @@ def test_seed_and_epoch_decide_order_and_augmentation(galaxies: tuple):
 
 def test_images_are_shrunk_to_what_the_network_sees(galaxies: tuple):
     store, classes = galaxies
-    images, _ = next(iter(Batches(store, classes, image_size=8, batch_size=4)))
+    images = next(iter(Batches(store, classes, image_size=8, batch_size=4))).images
     assert images.shape == (4, 3, 8, 8)
 
 

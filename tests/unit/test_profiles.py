@@ -9,6 +9,7 @@ from gz2vit.errors import Gz2vitError
 from gz2vit.profiles import (
     anchor_override,
     load_profile,
+    load_sections,
     named_backbones,
     notebook_parameters,
     resolve,
@@ -16,6 +17,7 @@ from gz2vit.profiles import (
 
 CELL = """\
 RESULTS_DIR = "../results/smoke"  # where files go
+RUN = ""  # folder of a further seed
 MAX_EPOCH = 2  # epochs
 LR = 3.0e-4  # learning rate
 SHARE_KV = False
@@ -71,6 +73,7 @@ def test_lists_and_whole_numbers_for_floats(road: dict):
         ("linformer: {LR: 3e-4}", "LR is '3e-4' .str.*write 3.0e-4"),
         ("linformer: {MAX_GALAXIES: many}", "must be int or null"),
         ("linformer: {RESULTS_DIR: here}", "no parameter 'RESULTS_DIR'"),
+        ("linformer: {RUN: seeds/1}", "no parameter 'RUN'"),
         ("linformer: 3", "'linformer' must hold parameters"),
         ("linformer: {", "not valid YAML"),
     ],
@@ -124,6 +127,28 @@ def test_a_file_named_by_set_is_found_from_anywhere(
     assert anchor_override("labels.VOTES=votes.csv") == f"labels.VOTES={tmp_path}/votes.csv"
     assert anchor_override("WEIGHTS=imagenet") == "WEIGHTS=imagenet"
     assert anchor_override("CLASS_WEIGHTS=votes.csv") == "CLASS_WEIGHTS=votes.csv"
+
+
+def test_several_seeds_are_no_parameter_of_a_notebook(road: dict):
+    (road["folder"] / "demo.yaml").write_text("linformer: {MAX_EPOCH: 12, SEEDS: [0, 1]}\n")
+    resolved = resolve(**road, overrides=["SEEDS=[0,1,2]", "linformer.SEEDS=[3]", "LR=1"])
+    assert resolved == {"linformer": {"MAX_EPOCH": 12, "LR": 1}, "select": {}}
+
+
+def test_a_notebook_may_take_a_dictionary(tmp_path: Path):
+    book = make_notebook(tmp_path / "16_a.ipynb", "SEEDS: dict = {}")
+    parameter = notebook_parameters(book)["SEEDS"]
+    assert parameter.accepts({"linformer": [0, 1]})
+    assert not parameter.accepts([0, 1])
+
+
+def test_a_section_shared_by_networks_stands_in_each(tmp_path: Path):
+    (tmp_path / "demo.yaml").write_text(
+        "backbones: {one: timm/a}\nbackbone: {LR: 1, SEEDS: [0]}\none: {LR: 2}\nvit: {LR: 3}\n"
+    )
+    sections = load_sections("demo", ["one", "two"], tmp_path)
+    one, two = ({"LR": rate, "SEEDS": [0]} for rate in (2, 1))
+    assert sections == {"one": one, "two": two, "vit": {"LR": 3}}
 
 
 def test_further_networks_are_rows_by_name(tmp_path: Path):

@@ -32,9 +32,9 @@ def metrics_of(key: str, **changes: object) -> dict:
     return run | {"data": "155,951 galaxies of gz2"} | changes
 
 
-def save_run(results: Path, run: dict) -> Path:
-    path = results / "models" / run["model"] / "metrics.json"
-    path.parent.mkdir(parents=True)
+def save_run(results: Path, run: dict, folder: str = "") -> Path:
+    path = results / "models" / run["model"] / folder / "metrics.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(run))
     return path
 
@@ -228,3 +228,11 @@ def test_all_three_are_written(table: pd.DataFrame, tmp_path: Path):
     assert [path.name for path in paths] == ["results.md", "results.csv", "results.tex"]
     assert paths[0].read_text() == to_markdown(table)
     assert sorted((tmp_path / "tables").iterdir()) == sorted(paths)
+
+
+def test_one_seed_has_no_spread(table: pd.DataFrame):
+    assert table.spread.isna().all()
+    assert set(table.seeds) == {1}
+    assert "±" not in to_markdown(table)
+    assert "several seeds" not in to_markdown(table)
+    assert r"\pm" not in to_latex(table)

@@ -19,7 +19,8 @@ from gz2vit.training import (
     predict,
     train_model,
 )
-from gz2vit.training.run import HISTORY_COLUMNS, make_classifier
+from gz2vit.training.history import HISTORY_COLUMNS
+from gz2vit.training.run import make_classifier
 from tests.unit.small_training import NETWORK, SETTINGS, make_results, open_splits
 
 
