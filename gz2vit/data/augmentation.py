@@ -97,8 +97,12 @@ def warp(images: np.ndarray, matrices: np.ndarray) -> np.ndarray:
     height, width = images.shape[1:3]
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     warped = np.empty_like(images)
+    # With a fourth channel OpenCV takes another way, to the same bits, three times as fast.
+    four, turned = np.empty((2, height, width, 4), dtype=np.uint8)
     for image, matrix, target in zip(images, matrices, warped, strict=True):
-        cv2.warpAffine(image, matrix, (width, height), dst=target, flags=flags)
+        cv2.cvtColor(image, cv2.COLOR_RGB2RGBA, dst=four)
+        cv2.warpAffine(four, matrix, (width, height), dst=turned, flags=flags)
+        cv2.cvtColor(turned, cv2.COLOR_RGBA2RGB, dst=target)
     return warped
 
 

@@ -37,8 +37,9 @@ class GalaxyClassifier(lightning.LightningModule):
         self.channels_last = False
         known = normalization_of(name, self.network)
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in known)
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("std", std, persistent=False)
+        # (x / 255 - mean) / std of grey levels x, as one product and one sum
+        self.register_buffer("scale", 1.0 / (255.0 * std), persistent=False)
+        self.register_buffer("shift", -mean / std, persistent=False)
         weights = torch.tensor(loss_weights, dtype=torch.float32)
         self.register_buffer("loss_weights", weights, persistent=False)
         self.sums: dict[str, torch.Tensor] = {}
@@ -51,7 +52,7 @@ class GalaxyClassifier(lightning.LightningModule):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images (B, 3, H, W), 0 to 255, uint8 or float, to logits (B, 8)."""
-        scaled = (images.float() / 255.0 - self.mean) / self.std
+        scaled = torch.addcmul(self.shift, images.float(), self.scale)
         if self.channels_last:
             scaled = scaled.contiguous(memory_format=torch.channels_last)
         return self.network(scaled)
@@ -60,12 +61,13 @@ class GalaxyClassifier(lightning.LightningModule):
         """Start the epoch's sums, and its dropout from (seed, epoch) alone, as its data."""
         # Sums of many losses keep more digits in float64, which Apple's GPUs do not have.
         kind = torch.float32 if self.device.type == "mps" else torch.float64
-        self.sums = {part: self.mean.new_zeros(3, dtype=kind) for part in ("train", "valid")}
+        self.sums = {part: self.shift.new_zeros(3, dtype=kind) for part in ("train", "valid")}
         self.losses = []
         seed = epoch_seed(self.settings.seed, self.current_epoch, self.global_rank)
         torch.manual_seed(seed)
         for part in self.network.modules():
-            if not any(parameter.requires_grad for parameter in part.parameters()):
+            learns = [parameter.requires_grad for parameter in part.parameters()]
+            if learns and not any(learns):
                 part.eval()  # a frozen part is left alone: no dropout, no running means
 
     def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:

@@ -143,7 +143,8 @@ def test_a_local_file_is_the_start_of_a_network_of_timm(splits: tuple, tmp_path:
     )
     classifier, _ = make_classifier(settings, splits[0])
     assert torch.equal(classifier.network.stem[0].weight, donor.stem[0].weight)
-    assert classifier.mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
+    mean = -classifier.shift / (255 * classifier.scale)
+    assert mean.flatten().tolist() == pytest.approx([0.485, 0.456, 0.406])
     save_file({"foreign": torch.zeros(2)}, tmp_path / "donor.safetensors")
     with pytest.raises(Gz2vitError, match="do not fit timm/convnext_atto"):
         make_classifier(settings, splits[0])

@@ -8,11 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import Callback
 
 from gz2vit.data import LabelledImages
 from gz2vit.errors import Gz2vitError
 from gz2vit.results import MODEL_FILES
 from gz2vit.training import (
+    GalaxyClassifier,
     TrainingSettings,
     evaluate_model,
     load_classifier,
@@ -20,7 +23,7 @@ from gz2vit.training import (
     train_model,
 )
 from gz2vit.training.history import HISTORY_COLUMNS
-from gz2vit.training.run import make_classifier
+from gz2vit.training.run import fit, make_classifier
 from tests.unit.small_training import NETWORK, SETTINGS, make_results, open_splits
 
 
@@ -121,13 +124,43 @@ def test_class_weights_reach_the_loss(splits: tuple):
     assert classifier.loss_weights[7] == pytest.approx(3.23, abs=0.005)
 
 
+class Modes(Callback):
+    """Notes which parts of the network are in training mode while a batch is learnt from."""
+
+    def __init__(self) -> None:
+        self.training: dict[str, bool] = {}
+
+    def on_train_batch_start(self, trainer: Trainer, module: GalaxyClassifier, *_: object) -> None:
+        self.training |= {name: part.training for name, part in module.network.named_modules()}
+
+
+def test_every_part_trains_with_its_dropout(splits: tuple, tmp_path: Path):
+    """A part without parameters, as dropout is, is not a frozen one."""
+    modes = Modes()
+    fit(SETTINGS, *splits[:2], tmp_path / "m", 1, "none", [modes])
+    assert len(modes.training) > 10
+    assert all(modes.training.values())
+
+
+def test_dropout_makes_a_difference_to_what_is_learnt(splits: tuple, tmp_path: Path):
+    strong = replace(SETTINGS, hyperparameters=NETWORK | {"dropout": 0.5})
+    (first, _), (second, _) = run_twice(splits, tmp_path, SETTINGS, strong)
+    assert not np.allclose(first.train_loss, second.train_loss, rtol=1e-3)
+
+
 def test_normalisation_is_the_models_own(splits: tuple):
     linformer, _ = make_classifier(SETTINGS, splits[0])
     resnet, _ = make_classifier(
         replace(SETTINGS, model_key="resnet50", hyperparameters={}), splits[0]
     )
-    assert linformer.mean.flatten().tolist() == pytest.approx([0.094, 0.0815, 0.063])
-    assert resnet.std.flatten().tolist() == pytest.approx([0.229, 0.224, 0.225])
+    # What a classifier does to grey levels: (x / 255 - mean) / std.
+    mean, std = torch.tensor([0.094, 0.0815, 0.063]), torch.tensor([0.1303, 0.11, 0.0913])
+    for classifier in (linformer, resnet):
+        seen = []
+        classifier.network.forward = lambda images, seen=seen: seen.append(images)
+        classifier(torch.full((1, 3, 2, 2), 51, dtype=torch.uint8))
+        assert torch.allclose(seen[0][0, :, 0, 0], (0.2 - mean) / std, atol=1e-5)
+        mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,219 @@
+"""End-to-end training against bare compute and against a plain loop over JPEG files.
+
+    python benchmarks/training.py [--data DIR] [--model KEY] [--copies N] [--rounds N]
+
+Four rates, images a second, of the same model and settings on the same device in one process, by
+turns, so that what else the machine does falls on all of them:
+
+- end to end: `gz2vit.training.fit`, from the store on the disk to the optimiser's step, without the
+  validation;
+- bare: the same classifier and optimiser on one ready batch again and again;
+- plain: images decoded, transformed and fed one by one (`plain_loop.py`), with torch's dropout;
+- feeding alone, on one core: the store's reader with the batch augmentation, and the plain loop's
+  data set.
+
+On a GPU the first two run as the suite trains there (mixed precision, compiled), the plain loop in
+float32. `--copies` repeats the training galaxies, so that an epoch is long enough to measure there.
+"""
+
+import argparse
+import os
+import platform
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import cv2
+import lightning
+import torch
+from galaxies import galaxies_at_hand, open_galaxies
+from lightning.pytorch.callbacks import Callback
+from plain_loop import JpegGalaxies, plain_training
+from torch import nn
+
+from gz2vit.catalog import read_data_folder
+from gz2vit.data import Batches, LabelledImages
+from gz2vit.models import architecture_of, build_model
+from gz2vit.training import TrainingSettings, run
+from gz2vit.training.acceleration import choose_acceleration
+from gz2vit.training.galaxy_data import GalaxyData
+from gz2vit.training.recipes import RECIPES
+
+
+@dataclass
+class Rate:
+    """Images and seconds of each turn."""
+
+    images: list[int] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+
+    def add(self, images: int, seconds: float) -> None:
+        """Note a turn."""
+        self.images.append(images)
+        self.seconds.append(seconds)
+
+    @property
+    def mean(self) -> float:
+        """Images a second over all turns but the first, in which everything warms up."""
+        return sum(self.images[1:]) / sum(self.seconds[1:])
+
+
+class TrainingTime(Callback):
+    """Notes how long the training part of each epoch takes, the validation left out."""
+
+    def __init__(self, rate: Rate) -> None:
+        self.rate = rate
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, module: nn.Module) -> None:
+        """An epoch begins."""
+        self.start = time.perf_counter()
+
+    def on_validation_start(self, trainer: lightning.Trainer, module: nn.Module) -> None:
+        """Its training ends."""
+        wait_for_device()
+        images = len(trainer.datamodule.train.store)
+        self.rate.add(images, time.perf_counter() - self.start)
+
+
+class Turns(Callback):
+    """Between two epochs of the end-to-end run, lets the others have their turn."""
+
+    def __init__(self, others: list[Iterator[None]]) -> None:
+        self.others = others
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: nn.Module) -> None:
+        """A turn of each."""
+        for other in self.others:
+            next(other)
+
+
+def wait_for_device() -> None:
+    """Let a GPU finish what it has been given."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def bare_turns(
+    settings: TrainingSettings, train: LabelledImages, rate: Rate, images: int
+) -> Iterator[None]:
+    """The classifier's own step on one ready batch, `images` images a turn."""
+    device = run.local_device()
+    classifier, _ = run.make_classifier(settings, train)
+    chosen = choose_acceleration("auto", settings.network, device)
+    fabric = lightning.Fabric(accelerator=device.type, devices=1, precision=chosen.precision)
+    classifier.use(chosen)
+    optimizer = classifier.configure_optimizers()["optimizer"]
+    classifier.train()
+    module, optimizer = fabric.setup(classifier, optimizer)
+    data = GalaxyData(settings, train, train, device)
+    data.trainer = argparse.Namespace(current_epoch=0, global_rank=0, world_size=1)
+    batch = next(iter(data.train_dataloader()))
+    while True:
+        start, done = time.perf_counter(), 0
+        while done < images:
+            optimizer.zero_grad()
+            logits = module(batch.images)
+            fabric.backward(nn.functional.cross_entropy(logits.float(), batch.class_index))
+            optimizer.step()
+            done += len(batch.images)
+        wait_for_device()
+        rate.add(done, time.perf_counter() - start)
+        yield
+
+
+def plain_turns(
+    settings: TrainingSettings, galaxies: JpegGalaxies, rate: Rate, images: int
+) -> Iterator[None]:
+    """The plain loop, `images` images a turn."""
+    network = without_our_dropout(build_model(settings.network))
+    steps = plain_training(network, galaxies, settings.batch_size, run.local_device())
+    while True:
+        start, done = time.perf_counter(), 0
+        while done < images:
+            done += next(steps)
+        wait_for_device()
+        rate.add(done, time.perf_counter() - start)
+        yield
+
+
+def without_our_dropout(network: nn.Module) -> nn.Module:
+    """The network with torch's own dropout, as the libraries build it."""
+    for name, child in network.named_children():
+        if isinstance(child, nn.Dropout):
+            setattr(network, name, nn.Dropout(child.p))
+        else:
+            without_our_dropout(child)
+    return network
+
+
+def feeding_turns(
+    train: LabelledImages, galaxies: JpegGalaxies, ours: Rate, theirs: Rate, images: int
+) -> Iterator[None]:
+    """Both ways to make batches, on one core, without a network."""
+    while True:
+        threads = torch.get_num_threads(), cv2.getNumThreads()
+        torch.set_num_threads(1)
+        cv2.setNumThreads(1)
+        batches = Batches(train.store, train.class_index, 224, 64, augment=True)
+        start, done = time.perf_counter(), 0
+        for order in batches.plan():
+            done += len(batches.make(order).images)
+        ours.add(done, time.perf_counter() - start)
+        start = time.perf_counter()
+        for row in range(min(images // 4, len(galaxies))):
+            galaxies[row]
+        theirs.add(row + 1, time.perf_counter() - start)
+        torch.set_num_threads(threads[0])
+        cv2.setNumThreads(threads[1])
+        yield
+
+
+def measure(data: Path, results: Path, options: argparse.Namespace) -> dict[str, Rate]:
+    """All rates."""
+    train, valid = open_galaxies(results, options.copies)
+    recipe = RECIPES[architecture_of(options.model)]
+    settings = TrainingSettings(
+        options.model, recipe.lr, recipe.step_size, recipe.gamma, max_epoch=options.rounds + 1,
+        early_stopping_epochs=options.rounds + 1, hyperparameters={},
+    )  # fmt: skip
+    folder = read_data_folder(data)
+    table = folder.tables["train"]
+    paths = [folder.image_path(name) for name in table.galaxyID]
+    galaxies = JpegGalaxies(paths, table.label1.tolist(), settings.network)
+    rates = {name: Rate() for name in ("end to end", "bare", "plain", "our feed", "plain feed")}
+    turn = len(train.store) if options.copies == 1 else len(train.store) // 4
+    others = [
+        bare_turns(settings, train, rates["bare"], turn),
+        plain_turns(settings, galaxies, rates["plain"], min(turn, 4 * len(galaxies))),
+        feeding_turns(train, galaxies, rates["our feed"], rates["plain feed"], turn),
+    ]
+    callbacks = [TrainingTime(rates["end to end"]), Turns(others)]
+    with TemporaryDirectory() as scratch:
+        run.fit(settings, train, valid, Path(scratch), 1, "auto", callbacks)
+    return rates
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="a data folder; by default one is simulated")
+    parser.add_argument("--model", default="linformer", help="the model key")
+    parser.add_argument("--copies", type=int, default=1, help="repeat the training galaxies")
+    parser.add_argument("--rounds", type=int, default=4, help="turns that count")
+    options = parser.parse_args()
+    with galaxies_at_hand(options.data, options.copies) as (data, results):
+        rates = measure(data, results, options)
+    device = run.device_name(run.local_device())
+    print(f"{options.model} on {device}, {platform.machine()}, {os.cpu_count()} cores, "
+          f"{torch.get_num_threads()} threads, torch {torch.__version__}")  # fmt: skip
+    for name, rate in rates.items():
+        print(f"{name:11} {rate.mean:9.1f} images/s")
+    ratios = (("end to end", "bare"), ("end to end", "plain"), ("our feed", "plain feed"))
+    for one, other in ratios:
+        print(f"{one} / {other}: {rates[one].mean / rates[other].mean:.3f}")
+
+
+if __name__ == "__main__":
+    main()
