@@ -60,7 +60,7 @@ def test_images_are_shrunk_to_what_the_network_sees(galaxies: tuple):
     assert images.shape == (4, 3, 8, 8)
 
 
-def test_an_error_in_the_worker_reaches_the_caller(galaxies: tuple):
+def test_classes_that_do_not_fit_the_store_are_an_error(galaxies: tuple):
     store, classes = galaxies
     batches = Batches(store, classes[:3], image_size=16, batch_size=4)
     with pytest.raises(IndexError):
