@@ -92,11 +92,14 @@ def affine_matrices(draws: Draws) -> np.ndarray:
     return np.stack([np.stack(row_x, axis=-1), np.stack(row_y, axis=-1)], axis=-2)
 
 
-def warp(images: np.ndarray, matrices: np.ndarray) -> np.ndarray:
-    """Apply `matrices` (B, 2, 3) to uint8 images (B, H, W, 3), bilinearly, black outside."""
+def warp(images: np.ndarray, matrices: np.ndarray, warped: np.ndarray | None = None) -> np.ndarray:
+    """Apply `matrices` (B, 2, 3) to uint8 images (B, H, W, 3), bilinearly, black outside.
+
+    The result is written into `warped`, uint8 (B, H, W, 3), where that is given.
+    """
     height, width = images.shape[1:3]
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    warped = np.empty_like(images)
+    warped = np.empty_like(images) if warped is None else warped
     # With a fourth channel OpenCV takes another way, to the same bits, three times as fast.
     four, turned = np.empty((2, height, width, 4), dtype=np.uint8)
     for image, matrix, target in zip(images, matrices, warped, strict=True):

@@ -10,8 +10,18 @@ from gz2vit.training.acceleration import Acceleration, apply_acceleration, choos
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
 
 
-def test_a_cpu_computes_as_it_always_did():
-    assert choose_acceleration("auto", "resnet50", CPU) == Acceleration("32-true", False, False)
+@pytest.mark.parametrize(("able", "precision"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_a_cpu_takes_bfloat16_where_it_multiplies_it(
+    able: bool, precision: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: able)
+    assert choose_acceleration("auto", "resnet50", CPU) == Acceleration(precision, False, False)
+    assert choose_acceleration("none", "resnet50", CPU) == Acceleration()
+
+
+def test_a_cpu_of_which_torch_cannot_tell_stays_in_float32(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
+    assert choose_acceleration("auto", "resnet50", CPU) == Acceleration()
 
 
 @pytest.mark.parametrize(

@@ -49,9 +49,9 @@ def test_two_processes_do_what_one_does(
     splits: tuple, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
     one, two = tmp_path / "one", tmp_path / "two"
-    alone = train_model(PLAIN, *splits[:2], one)
+    alone = train_model(PLAIN, *splits[:2], one, acceleration="none")
     capsys.readouterr()
-    together = train_model(PLAIN, *splits[:2], two, devices=2)
+    together = train_model(PLAIN, *splits[:2], two, devices=2, acceleration="none")
     told = [line for line in capsys.readouterr().out.splitlines() if line.startswith("epoch")]
     assert len(told) == 3  # each epoch once, not once for each process
     for column in ("train_loss", "train_acc", "valid_loss", "valid_acc", "lr"):
@@ -65,14 +65,14 @@ def test_two_processes_do_what_one_does(
 
 @needs_two
 def test_two_processes_continue_what_one_began(splits: tuple, tmp_path: Path):
-    alone = train_model(PLAIN, *splits[:2], tmp_path / "one")
+    alone = train_model(PLAIN, *splits[:2], tmp_path / "one", acceleration="none")
     folder = tmp_path / "two"
-    train_model(replace(PLAIN, max_epoch=1), *splits[:2], folder)
+    train_model(replace(PLAIN, max_epoch=1), *splits[:2], folder, acceleration="none")
     note = folder / "unfinished" / "run.json"
     run = json.loads(note.read_text())
     run["settings"]["max_epoch"] = PLAIN.max_epoch
     note.write_text(json.dumps(run))
-    history = train_model(PLAIN, *splits[:2], folder, devices=2)
+    history = train_model(PLAIN, *splits[:2], folder, devices=2, acceleration="none")
     assert history.train_loss.to_numpy() == pytest.approx(alone.train_loss.to_numpy(), rel=1e-4)
     sessions = json.loads((folder / "params.json").read_text())["sessions"]
     assert [(one["after_epoch"], one["devices"]) for one in sessions] == [(0, 1), (1, 2)]

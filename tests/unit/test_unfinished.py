@@ -115,7 +115,7 @@ def test_continued_after_any_epoch_it_ends_the_same(
     train, valid, test = splits
     Unfinished(tmp_path / "m").begin(identity(LONG, train, valid))
     snapshots = Snapshots(tmp_path / "m", tmp_path / "after")
-    fit(LONG, train, valid, tmp_path / "m", 1, "none", [snapshots])
+    fit(LONG, train, valid, tmp_path / "m", 1, "auto", [snapshots])
     for epochs in range(8):
         folder = tmp_path / "after" / str(epochs)
         assert len(rows_saved(folder / "unfinished" / "last.ckpt")) == epochs
