@@ -1,9 +1,9 @@
 """What makes training faster on a device, chosen by what the device is.
 
-On a CPU: mixed precision where the processor multiplies bfloat16 itself. On a GPU: mixed precision
-(bfloat16 where the GPU has it, else float16 with loss scaling), compiled networks, and channels-last
-memory for networks of convolutions. Weights, loss and reported metrics are float32; predictions are
-made without any of this.
+On a CPU: mixed precision where the processor multiplies bfloat16 itself. On a GPU: mixed
+precision (bfloat16 where the GPU has it, else float16 with loss scaling), compiled networks, and
+channels-last memory for networks of convolutions. Weights, loss and reported metrics are float32;
+predictions are made without any of this.
 
 DEVIATION: the authors train in float32. With `benchmarks/precision.py` the difference is measured
 against that between seeds.
