@@ -97,6 +97,37 @@ SCHEDULES = MappingProxyType(
     }
 )
 
+# AUTHORS, notebooks: the networks, by the hyperparameters of `gz2vit.models`; ResNet-50 and VGG16
+# are torchvision's, as they are.
+NETWORKS = MappingProxyType(
+    {
+        "linformer": {
+            **{"image_size": 224, "patch_size": 28, "depth": 12, "dim": 128, "k_dim": 64},
+            **{"heads": 8, "dropout": 0.1, "share_kv": False},
+        },
+        "vit": {
+            **{"image_size": 224, "patch_size": 16, "depth": 8, "dim": 256, "mlp_dim": 64},
+            **{"heads": 8, "dropout": 0.1, "emb_dropout": 0.1},
+        },
+        "resnet50": {},
+        "vgg16_bn": {},
+        "hf_vit": {
+            **{"image_size": 224, "patch_size": 16, "depth": 12, "dim": 768, "mlp_dim": 3072},
+            **{"heads": 12, "dropout": 0.0},
+        },
+    }
+)
+
+# AUTHORS, outputs of their notebooks: seconds of a training epoch, and on which device.
+EPOCH_SECONDS = MappingProxyType(
+    {
+        "linformer": (672, "Tesla T4"),
+        "resnet50": (1574, "Tesla T4"),
+        "vgg16_bn": (1854, "Tesla T4"),
+        "hf_vit": (1649, "Tesla V100"),
+    }
+)
+
 # AUTHORS, notebooks: parameters of each network; accuracies and macro averages as printed there
 # and in PAPER
 # A missing key is a number that was not published.
@@ -187,6 +218,15 @@ FIG2_GALAXY_IDS = (
     (270497, 221654),
 )
 
+# PAPER, Fig. 5: the galaxies whose attention maps it shows, by GZ2 asset id, in its two parts:
+# round ellipticals beside unbarred spirals, and mergers.
+FIG5_GALAXY_IDS = MappingProxyType(
+    {
+        "A": (255743, 27691, 64423, 144548, 167739, 126270),
+        "B": (143880, 10400, 111150, 132034, 63387, 10573),
+    }
+)
+
 # PAPER, Fig. 3: the Linformer's confusion matrices: rows true, columns predicted, percent of a row.
 FIG3_CONFUSION_PERCENT = MappingProxyType(
     {
@@ -213,83 +253,46 @@ FIG3_CONFUSION_PERCENT = MappingProxyType(
     }
 )
 
-# Galaxy Zoo 2's public files, as `python -m gz2vit download` fetches them.
-DATA_FILES = MappingProxyType(
+# PAPER, Fig. 4: test galaxies that its ViT (the Linformer) and its CNN (the ResNet-50) have right.
+FIG4_MODELS = ("linformer", "resnet50")
+FIG4_COUNTS = MappingProxyType(
+    {"both right": 24_009, "only first": 1_116, "only second": 2_683, "both wrong": 3_383}
+)
+# PAPER, Fig. 4, read off the pixels of its picture: galaxies in bins of equal width, the first
+# from `low_edge`. Heights are known to half a pixel: to 0.3 galaxies of "only first" and 0.6 of
+# "only second"; "all" lies behind the lines in places, to 40. Of sizes above 25 arcsec, which are
+# not in the picture, "only first" has 4; the others are taken to have the same share.
+FIG4_HISTOGRAMS = MappingProxyType(
     {
-        # AUTHORS, gz2_data/: rows and SHA-256 of the files at the commit above.
-        "labels": tuple(
-            {
-                "name": name,
-                "url": "https://raw.githubusercontent.com/sliao-mi-luku/Galaxy-Zoo-Classification/"
-                f"e39fa7eda2eb01e16af3709a78c7ef462bf3fb10/gz2_data/{name}",
-                "rows": rows,
-                "columns": ("galaxyID", "label1", "label2", "label3", "label4"),
-                "sha256": sha256,
-            }
-            for name, rows, sha256 in (
-                (
-                    "gz2_train.csv",
-                    99_808,
-                    "e31540b3235020cbbfb449bb96341f82f5e0e1eb550ed1863ac57348e6422332",
-                ),
-                (
-                    "gz2_valid.csv",
-                    24_952,
-                    "ddac9317095871c2d106d05994dd1405b472d006aef784516e3b4b0740a884cc",
-                ),
-                (
-                    "gz2_test.csv",
-                    31_191,
-                    "32c155a705f678acb0d65374d58de5388c452cd530a5a4615693d9fcff507b2e",
-                ),
-            )
-        ),
-        # doi:10.5281/zenodo.3565489: which image shows which SDSS object. Its MD5 was seen in one
-        # public code base, not on the record's own page.
-        "mapping": (
-            {
-                "name": "gz2_filename_mapping.csv",
-                "url": "https://zenodo.org/records/3565489/files/gz2_filename_mapping.csv",
-                "rows": 355_990,
-                "columns": ("objid", "sample", "asset_id"),
-                "md5": "7e28465e6dfbf96c0d828c595a5bbd80",
-            },
-        ),
-        # Hart et al. 2016 (MNRAS 461, 3663): volunteers' votes. No checksum is published.
-        "votes": (
-            {
-                "name": "gz2_hart16.csv.gz",
-                "url": "https://gz2hart.s3.amazonaws.com/gz2_hart16.csv.gz",
-                "rows": 239_695,
-                "columns": ("dr7objid",),
-            },
-        ),
-        # data.galaxyzoo.org, Galaxy Zoo 2's sample: sizes and magnitudes. No checksum is published.
-        "properties": (
-            {
-                "name": "gz2sample.csv.gz",
-                "url": "https://zooniverse-data.s3.amazonaws.com/galaxy-zoo-2/gz2sample.csv.gz",
-                "rows": 325_704,
-                "columns": (
-                    "OBJID",
-                    "PETROR50_R",
-                    "PETROR90_R",
-                    "PETROMAG_R",
-                    "EXTINCTION_R",
-                    "REDSHIFT",
-                ),
-            },
-        ),
-        # doi:10.5281/zenodo.3565489: the images, 3.4 GB. The MD5 was seen in two public code
-        # bases, not on the record's own page.
-        "images": (
-            {
-                "name": "images_gz2.zip",
-                "url": "https://zenodo.org/records/3565489/files/images_gz2.zip",
-                "images": 243_434,
-                "bytes": 3_400_000_000,
-                "md5": "bc647032d31e50c798770cf4430525c7",
-            },
-        ),
+        "petroR90_r": {
+            **{"low_edge": 3.037, "width": 1.0982},
+            "all": (
+                *(986, 3116, 5246, 5476, 4496, 3528, 2596, 1761, 1144, 781),
+                *(539, 405, 284, 284, 115, 103, 67, 79, 42, 30),
+            ),
+            "only first": (
+                *(26, 120, 210, 217, 152, 126, 70, 56, 41, 28),
+                *(21, 11, 10, 10, 4, 6, 0, 3, 0, 1),
+            ),
+            "only second": (
+                *(69, 210, 393, 455, 392, 306, 258, 170, 122, 79),
+                *(57, 57, 24, 31, 16, 8, 6, 11, 4, 7),
+            ),
+        },
+        "dered_r": {
+            **{"low_edge": 11.818, "width": 0.3119},
+            "all": (
+                *(2, 5, 13, 27, 45, 81, 225, 370, 496, 947),
+                *(1289, 1957, 2768, 4121, 5906, 8413, 4463, 54, 9),
+            ),
+            "only first": (
+                *(0, 0, 1, 2, 3, 4, 3, 8, 18, 23),
+                *(46, 60, 80, 121, 227, 323, 194, 3, 0),
+            ),
+            "only second": (
+                *(0, 0, 0, 1, 5, 12, 16, 39, 52, 84),
+                *(111, 156, 262, 369, 499, 678, 394, 4, 0),
+            ),
+        },
     }
 )

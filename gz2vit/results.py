@@ -20,7 +20,10 @@ from gz2vit import __version__
 from gz2vit.errors import Gz2vitError
 
 ROOT = Path(__file__).resolve().parents[1]  # the project's folder
-MODEL_FILES = ("history.csv", "predictions.csv", "metrics.json", "params.json", "best.ckpt")
+MODEL_FILES = (
+    *("history.csv", "predictions.csv", "validation_predictions.csv"),
+    *("metrics.json", "params.json", "best.ckpt"),
+)
 RECORDED_PACKAGES = ("torch", "torchvision", "lightning", "linformer", "vit-pytorch", "numpy")
 
 

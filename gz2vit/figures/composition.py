@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gz2vit.figures.description import describe
 from gz2vit.figures.style import GREY, SPLIT_COLOURS, TEXT_WIDTH_IN, footer
 
 COLUMN_STEP = 0.105  # between two columns of numbers, in widths of the axes
@@ -36,7 +37,8 @@ def draw_class_composition(composition: pd.DataFrame, data: Mapping[str, Any]) -
     axes.xaxis.set_major_formatter("{x:,.0f}")
     axes.set_xlabel("galaxies")
     footer(figure, data)
-    return figure
+    counts = ", ".join(f"{name} {count:,}" for name, count in composition["all"].items())
+    return describe(figure, f"Bars of the number of galaxies in each class: {counts}.")
 
 
 def _write_shares(axes: Axes, totals: pd.Series) -> None:

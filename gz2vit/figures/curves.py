@@ -5,6 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from gz2vit.figures.description import describe
 from gz2vit.figures.style import GREY, SPLIT_COLOURS
 
 SHORT_HISTORY = 12  # up to so many epochs, each gets a dot: one epoch is no line
@@ -28,7 +29,21 @@ def draw_learning_curves(history: pd.DataFrame) -> Figure:
     accuracy.plot(best.epoch, best.valid_acc, "o", markersize=8, fillstyle="none", color=GREY)
     accuracy.set_title(f"best: epoch {best.epoch:.0f}, validation accuracy {best.valid_acc:.3f}")
     loss.legend()
-    return figure
+    return describe(figure, _words(history, best))
+
+
+def _words(history: pd.DataFrame, best: pd.Series) -> str:
+    """The curves' beginnings and ends, and the best epoch."""
+    first, last = history.iloc[0], history.iloc[-1]
+    told = [
+        f"{name} {long} from {first[f'{part}_{short}']:.3g} to {last[f'{part}_{short}']:.3g}"
+        for short, long in (("loss", "loss"), ("acc", "accuracy"))
+        for part, name in PARTS.items()
+    ]
+    return (
+        f"Two panels with loss and accuracy over {len(history)} epochs: {', '.join(told)}. Best "
+        f"epoch: {best.epoch:.0f}, validation accuracy {best.valid_acc:.3f}."
+    )
 
 
 def _draw_curves(axes: Axes, history: pd.DataFrame, quantity: str) -> None:

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from gz2vit.errors import Gz2vitError
 from gz2vit.evaluation import PROBABILITY_COLUMNS
+from gz2vit.figures.description import describe
 from gz2vit.figures.style import GREY, NOTEBOOK_WIDTH_IN, PALE, SMALL_PT, TEXT_WIDTH_IN, footer
 from gz2vit.paper import CLASS_COUNT, CLASS_SHORT_NAMES
 
@@ -88,7 +89,8 @@ def draw_examples(panels: Sequence[Sequence[np.ndarray]], data: Mapping[str, Any
         for row, panel in enumerate(column):
             _draw_image(panel, images[row] if row < len(images) else None)
     footer(figure, data)
-    return figure
+    shown = (f"{name} {len(images)}" for name, images in zip(FIG2_TITLES, panels, strict=True))
+    return describe(figure, f"Images of galaxies by class, in columns: {', '.join(shown)}.")
 
 
 def _draw_grid(images: Sequence[np.ndarray], captions: Sequence[str], nothing: str) -> Figure:

@@ -4,14 +4,17 @@ Importing this module sets matplotlib's defaults: ticks are made as late as when
 so that a style which is only set while drawing would not reach all of them.
 """
 
+import io
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
+from gz2vit.figures.description import description
 from gz2vit.results import atomic_path
 
 TEXT_WIDTH_IN = 7.0  # \textwidth of a two-column journal page: a figure is printed as it is made
@@ -69,7 +72,11 @@ def footer(figure: Figure, data: Mapping[str, Any], extra: str = "") -> None:
     parts = ["gz2vit", f"profile {data['profile']}", data["name"]]
     if data["simulated"] and "simulated" not in data["name"]:
         parts.append("simulated")
-    line = ", ".join(parts) + (f"; {extra}" if extra else "")
+    write_below(figure, ", ".join(parts) + (f"; {extra}" if extra else ""))
+
+
+def write_below(figure: Figure, line: str) -> None:
+    """Write a line of small grey print below a figure, in as many lines as it needs."""
     # A letter is about half as wide as it is high; 72 points are an inch.
     letters = int(figure.get_figwidth() * 72 / (0.5 * SMALL_PT))
     text = textwrap.fill(line, letters)
@@ -77,14 +84,26 @@ def footer(figure: Figure, data: Mapping[str, Any], extra: str = "") -> None:
     figure.supxlabel(text, x=0.01, ha="left", fontsize=SMALL_PT, color=GREY, linespacing=1.3)
 
 
+def png_bytes(figure: Figure, dpi: int = 150) -> bytes:
+    """The figure as the bytes of a PNG, the same each time; the figure is closed."""
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=dpi, metadata={"Software": None})
+    plt.close(figure)
+    return stream.getvalue()
+
+
 def save_figure(figure: Figure, stem: Path | str) -> list[Path]:
     """Write `<stem>.pdf` and `<stem>.png` (300 dpi) and return the two paths.
 
-    The files hold no date: the same figure gives the same bytes. The figure stays open, so that
-    the notebook's cell still shows it. Raises `Gz2vitError` where a file cannot be written.
+    The files hold no date: the same figure gives the same bytes. They hold what the figure shows
+    in words (the PNG as `Description`). The figure stays open, so that the notebook's cell still
+    shows it. Raises `Gz2vitError` where a file cannot be written.
     """
-    stem = Path(stem)
-    metadata = {"pdf": {"CreationDate": None}, "png": {"Software": None}}
+    stem, words = Path(stem), description(figure)
+    metadata = {
+        "pdf": {"CreationDate": None, "Subject": words},
+        "png": {"Software": None, "Description": words},
+    }
     paths = [stem.with_name(f"{stem.name}.{kind}") for kind in metadata]
     for path, (kind, notes) in zip(paths, metadata.items(), strict=True):
         with atomic_path(path) as temporary:

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from gz2vit.data import Batches
+from gz2vit.data import Batches, open_split
 from gz2vit.data.device import DeviceBatches
 from gz2vit.data.galaxies import LabelledImages
 from gz2vit.evaluation import PROBABILITY_COLUMNS, classification_metrics
@@ -42,15 +42,19 @@ def evaluate_model(
     """Predict the test galaxies with the best weights and write what came out.
 
     `run`: the folder of a further seed inside the model's folder, such as "seeds/1". Writes
-    `predictions.csv` and `metrics.json` into the run's folder and returns the metrics:
-    those of `classification_metrics`, training figures of the best epoch, size, time and device.
+    `predictions.csv`, `validation_predictions.csv` (a temperature is fitted to them: the test
+    galaxies may have no say in it) and `metrics.json` into the run's folder and returns the
+    metrics: those of `classification_metrics`, training figures of the best epoch, size, time and
+    device.
     """
     folder = require(Path(results_dir) / "models" / model_key / run, model_key)
     require(folder / CHECKPOINT, model_key)
     classifier = load_classifier(folder)
     predictions = predict(classifier, test)
-    with atomic_path(folder / "predictions.csv") as temporary:
-        predictions.to_csv(temporary, index=False)
+    validation = predict(classifier, open_split(results_dir, "valid"))
+    for name, table in (("predictions", predictions), ("validation_predictions", validation)):
+        with atomic_path(folder / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False)
     metrics = _metrics(results_dir, folder, classifier, predictions, test)
     write_json(folder / "metrics.json", metrics)
     forget(folder)

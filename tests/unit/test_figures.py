@@ -1,5 +1,6 @@
 """What is drawn: the right numbers in the right places, and the same files each time."""
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,8 +21,11 @@ from gz2vit.figures import (
     draw_galaxies,
     draw_learning_curves,
     draw_mistakes,
+    draw_published_pair,
+    png_bytes,
     save_figure,
 )
+from gz2vit.figures.description import description
 from gz2vit.figures.galaxies import FIG2_TITLES, NO_GALAXY
 from gz2vit.paper import CLASS_NAMES, FIG3_CONFUSION_PERCENT
 
@@ -71,6 +75,13 @@ def test_saved_as_pdf_and_png_the_same_each_time(tmp_path: Path):
     assert len(list(tmp_path.iterdir())) == 4
 
 
+def test_as_bytes_it_is_closed():
+    figure, axes = plt.subplots(figsize=(2, 1))
+    first = png_bytes(figure, dpi=50)
+    assert Image.open(io.BytesIO(first)).size == (100, 50)
+    assert not plt.fignum_exists(figure.number)
+
+
 def test_fig2_has_a_column_for_each_class_and_two_rows():
     panels = [[picture(10 * index), picture(10 * index + 5)] for index in range(8)]
     figure = draw_examples(panels, DATA)
@@ -104,6 +115,35 @@ def test_fig3_redrawn_from_the_papers_numbers_matches_cell_by_cell():
     assert "from scratch" in words(figure)
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == [f"{name} (1,000,000)" for name in CLASS_NAMES]
+
+
+def test_the_papers_own_fig3_has_its_numbers_cell_by_cell():
+    figure = draw_published_pair()
+    for axes, percent in zip(figure.axes, FIG3_CONFUSION_PERCENT.values(), strict=True):
+        assert texts(axes) == [f"{value}%" for row in percent for value in row]
+    left, right = (axes.get_title() for axes in figure.axes)
+    assert left == "Linformer, accuracy 80.55%\nclass weights = [1, 1, 1, 1, 1, 1, 1, 1]"
+    assert right.startswith("Linformer, accuracy 77.42%\nclass weights = [0.19, 0.21, 0.98, ")
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels[0] == "Round Elliptical (6,755)"
+    assert "published numbers of arXiv:2110.01024" in words(figure)
+    assert "Cigar-shaped taken for Edge-on, 18.1%" not in description(figure).partition("Right")[0]
+    assert "Irregular taken for Unbarred, 18.6%" in description(figure).partition("Right")[0]
+
+
+@pytest.mark.parametrize("gap", [0, 1])
+def test_a_model_that_is_not_trained_says_so_in_its_panel(gap: int):
+    counts = [np.eye(8, dtype=int), np.eye(8, dtype=int)]
+    metrics = list(METRICS)
+    counts[gap] = None
+    metrics[gap] = {"model": "resnet50", "missing": "resnet50 is not trained: run `./run_all.sh`"}
+    figure = draw_confusion_pair(counts, metrics, DATA)
+    assert "resnet50 is not trained" in texts(figure.axes[gap])[0]
+    assert len(texts(figure.axes[1 - gap])) == 64
+    labels = [label.get_text() for label in figure.axes[1 - gap].get_yticklabels()]
+    assert labels == [f"{name} (1)" for name in CLASS_NAMES]
+    assert "resnet50 is not trained: run" in description(figure)
+    assert "trained from scratch for 3 epochs" in words(figure)
 
 
 def test_a_class_without_galaxies_has_dashes():

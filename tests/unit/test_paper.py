@@ -1,9 +1,13 @@
 """The published facts agree with each other and, where at hand, with the published tables."""
 
+import inspect
+import json
+
 import pytest
 
 from gz2vit import paper
 from gz2vit.catalog import class_composition, read_label_table
+from gz2vit.models import _builder
 from gz2vit.profiles import ROOT, load_profile, notebook_parameters
 from tests.unit.folders import needs_shared
 
@@ -42,6 +46,26 @@ def test_macro_recall_is_the_mean_of_the_class_accuracies(key: str):
     if "class_acc" not in published:
         pytest.skip(f"the class accuracies of {key} were not published")
     assert sum(published["class_acc"]) / 8 == pytest.approx(published["recall_macro"], abs=2e-4)
+
+
+def test_networks_matrices_and_times_are_the_published_ones():
+    facts = json.loads(needs_shared("paper/facts.json").read_text())
+    for key, name in (("linformer", "uniform"), ("linformer_weighted", "weighted")):
+        published = facts["figures"]["fig3"][name]
+        assert [list(row) for row in paper.FIG3_CONFUSION_PERCENT[key]] == published
+    for key, network in paper.NETWORKS.items():
+        known = [name for name in network if facts["models"][key].get(name) == network[name]]
+        assert len(known) == {"linformer": 8, "vit": 8}.get(key, 0)
+    times = {f"{key}, {device}": s for key, (s, device) in paper.EPOCH_SECONDS.items()}
+    assert times == facts["epoch_seconds_published"]
+
+
+@pytest.mark.parametrize("key", list(paper.NETWORKS))
+def test_the_networks_are_the_builders_own(key: str):
+    """`build_model` without hyperparameters is the paper's network, so both say the same."""
+    known = inspect.signature(_builder(key)).parameters
+    for name, value in paper.NETWORKS[key].items():
+        assert known[name].default == value, name
 
 
 NOTEBOOKS = {"linformer": "03_train_linformer", "resnet50": "05_train_resnet50"}
