@@ -8,7 +8,7 @@ from types import MappingProxyType
 from typing import Any
 
 from gz2vit.errors import Gz2vitError
-from gz2vit.paper import DATA_FILES
+from gz2vit.public_files import DATA_FILES
 
 MIRROR_VARIABLE = "GZ2VIT_MIRROR"
 # Room on the disk in bytes for one file, rounded up, where no size is published: the largest label
@@ -58,7 +58,7 @@ class RemoteFile:
 
 
 def _remote_file(what: str, row: Mapping[str, Any]) -> RemoteFile:
-    """A row of `paper.DATA_FILES`, with the room that it needs."""
+    """A row of `public_files.DATA_FILES`, with the room that it needs."""
     algorithm = next((name for name in ("sha256", "md5") if name in row), "")
     room_bytes = row["bytes"] if "bytes" in row else ROOM_BYTES[what]
     return RemoteFile(

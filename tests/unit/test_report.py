@@ -32,10 +32,25 @@ def metrics_of(key: str, **changes: object) -> dict:
     return run | {"data": "155,951 galaxies of gz2"} | changes
 
 
-def save_run(results: Path, run: dict, folder: str = "") -> Path:
+# The recipes of the authors' notebooks, as a run's `params.json` has them.
+LINFORMER = {
+    **{"lr": 3e-4, "step_size": 5, "gamma": 0.9, "image_size": 224, "batch_size": 64},
+    **{"max_epoch": 200, "early_stopping_epochs": 10, "seed": 0},
+    "hyperparameters": {
+        **{"image_size": 224, "patch_size": 28, "depth": 12, "dim": 128, "k_dim": 64},
+        **{"heads": 8, "dropout": 0.1, "share_kv": False},
+    },
+}
+RESNET = LINFORMER | {"lr": 5e-5, "step_size": 10, "gamma": 0.1, "hyperparameters": {}}
+
+
+def save_run(results: Path, run: dict, folder: str = "", **recipe: object) -> Path:
+    """A run's `metrics.json`, and its `params.json`: the paper's recipe, but for `recipe`."""
     path = results / "models" / run["model"] / folder / "metrics.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(run))
+    parameters = (RESNET if run["model"] == "resnet50" else LINFORMER) | recipe
+    path.with_name("params.json").write_text(json.dumps({"parameters": parameters}))
     return path
 
 
@@ -46,7 +61,7 @@ def test_a_run_like_the_papers_is_comparable_and_differs_by_nothing(tmp_path: Pa
     table = results_table(tmp_path, keys)
     assert set(table.attrs["notes"].values()) == {"comparable"}
     assert np.abs(table.difference.dropna()).max() == 0
-    assert len(table) == 3 * (6 + 8)
+    assert len(table) == 3 * (8 + 8)
     accuracy = table[(table.model == "linformer") & (table.quantity == "accuracy")].iloc[0]
     assert (accuracy.low, accuracy.high) == wilson_interval(round(0.8055 * 31191), 31191)
     classes = table[(table.model == "resnet50") & (table.quantity == "class_acc")]
@@ -102,6 +117,85 @@ def test_what_is_not_the_papers_is_not_comparable(
     save_run(tmp_path, metrics_of(key, **changes))
     note = results_table(tmp_path, [key]).attrs["notes"][key]
     assert note == f"not comparable: {reason}"
+
+
+@pytest.mark.parametrize(
+    ("key", "recipe", "reason"),
+    [
+        ("linformer", {"max_epoch": 30}, "30 epochs at most, the paper's 200"),
+        ("linformer", {"lr": 1e-3}, "learning rate 0.001, the paper's 0.0003"),
+        ("resnet50", {"lr": 1e-3}, "learning rate 0.001, the paper's 5e-05"),
+        ("linformer", {"batch_size": 16}, "batches of 16, the paper's 64"),
+        ("resnet50", {"image_size": 64}, "images of 64 px, the paper's 224"),
+        ("linformer", {"gamma": 0.8}, "learning rate reduced by a factor 0.8, the paper's 0.9"),
+        ("resnet50", {"step_size": 5}, "learning rate reduced every 5 epochs, the paper's 10"),
+        (
+            "linformer",
+            {"early_stopping_epochs": 3},
+            "early stopping after 3 epochs, the paper's 10",
+        ),
+        (
+            "linformer_weighted",
+            {"hyperparameters": LINFORMER["hyperparameters"] | {"k_dim": 32, "share_kv": True}},
+            "projection to 32, the paper's 64; share_kv True, the paper's False",
+        ),
+    ],
+)
+def test_another_recipe_than_the_papers_is_not_comparable(
+    tmp_path: Path, key: str, recipe: dict, reason: str
+):
+    save_run(tmp_path, metrics_of(key), **recipe)
+    note = results_table(tmp_path, [key]).attrs["notes"][key]
+    assert note == f"not comparable: {reason}"
+
+
+def test_another_seed_is_still_the_papers_recipe(tmp_path: Path):
+    save_run(tmp_path, metrics_of("linformer"), seed=7)
+    assert results_table(tmp_path, ["linformer"]).attrs["notes"]["linformer"] == "comparable"
+
+
+def test_a_run_without_its_recipe_is_not_comparable(tmp_path: Path):
+    save_run(tmp_path, metrics_of("linformer")).with_name("params.json").unlink()
+    note = results_table(tmp_path, ["linformer"]).attrs["notes"]["linformer"]
+    assert note == "not comparable: its recipe is not known (params.json is missing)"
+
+
+@pytest.mark.parametrize("text", ["", "[]", '{"par'])
+def test_a_damaged_record_is_named_with_what_to_do(tmp_path: Path, text: str):
+    save_run(tmp_path, metrics_of("linformer")).with_name("params.json").write_text(text)
+    with pytest.raises(Gz2vitError, match="params.json.*; delete it and run"):
+        results_table(tmp_path, ["linformer"])
+
+
+def test_macro_averages_have_the_bootstraps_interval_where_there_are_predictions(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    true = rng.integers(0, 8, 4000)
+    pred = np.where(rng.random(4000) < 0.7, true, rng.integers(0, 8, 4000))
+    ids = [f"g{row}" for row in range(4000)]
+    table = pd.DataFrame({"GalaxyID": ids, "class": true, "pred": pred})
+    path = save_run(tmp_path, metrics_of("linformer"))
+    table.to_csv(path.with_name("predictions.csv"), index=False)
+    found = results_table(tmp_path, ["linformer"]).set_index("quantity")
+    right = (true == pred).mean()
+    # Eight classes of about 500: the error of their mean is about that of a share of all 4000.
+    half = 1.96 * np.sqrt(right * (1 - right) / 4000)
+    for name in ("recall_macro", "f1_macro"):
+        assert found.low[name] == pytest.approx(right - half, abs=0.004)
+        assert found.high[name] == pytest.approx(right + half, abs=0.004)
+    path.with_name("predictions.csv").write_text("GalaxyID,class\n")
+    with pytest.raises(Gz2vitError, match="predictions.csv has no column pred.*; delete it and"):
+        results_table(tmp_path, ["linformer"])
+
+
+def test_times_stand_beside_the_papers_with_both_devices(tmp_path: Path):
+    save_run(tmp_path, metrics_of("linformer", device="cpu", train_seconds=600.0, epochs=30))
+    table = results_table(tmp_path, ["linformer", "vit"])
+    epoch = table[table.quantity == "epoch_seconds"].iloc[0]
+    assert (epoch.ours, epoch.paper) == (20.0, 672)
+    assert np.isnan(epoch.difference)
+    rows = [line for line in to_markdown(table).splitlines() if line.startswith("| linformer ")]
+    cells = [cell.strip() for cell in rows[-1].split("|")]
+    assert cells[-5:-1] == ["10.0", "20.0", "672 (Tesla T4)", "cpu"]
 
 
 def test_a_model_of_the_users_own_has_a_row(tmp_path: Path):
@@ -176,11 +270,10 @@ def test_marks_of_markdown_and_latex_are_escaped(tmp_path: Path):
     save_run(tmp_path, metrics_of("linformer", weights="~/a^b|c&d.pth"))
     table = results_table(tmp_path, ["linformer"])
     rows = [line for line in to_markdown(table).splitlines() if line.startswith("| linformer")]
-    assert r"~/a^b\|c&d.pth" in rows[1]
+    assert r"~/a^b\|c&d.pth" in rows[2]
     latex = to_latex(table)
     assert r"\textasciitilde{}/a\textasciicircum{}b|c\&d.pth" in latex
-    assert latex.count(r"\bottomrule") == latex.count(r"\toprule") == 3
-    assert rows[1].split("|")[-2].strip() == "10.0"  # 600 s in minutes
+    assert latex.count(r"\bottomrule") == latex.count(r"\toprule") == 4
 
 
 @pytest.fixture
@@ -212,7 +305,7 @@ def test_csv_keeps_all_digits(table: pd.DataFrame, tmp_path: Path):
 
 def test_latex_is_well_formed(table: pd.DataFrame):
     text = to_latex(table)
-    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 3
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 4
     assert text.count("{") == text.count("}")
     body = [line for line in text.splitlines() if not line.startswith("%")]
     assert r"linformer\_weighted" in text

@@ -1,0 +1,171 @@
+"""What a report finds: pictures, verdicts, notebooks, networks, confusion matrices."""
+
+import base64
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from gz2vit.errors import Gz2vitError
+from gz2vit.paper import NETWORKS
+from gz2vit.report import read_confusion, read_network
+from gz2vit.report.catalogue import EVIDENCE, INSIDE, KNOWN, OTHER, PAPER, kind_of, title_of
+from gz2vit.report.contents import find_files, find_notebooks, read_verdicts
+from gz2vit.report.pictures import find_pictures
+from tests.unit.small_report import write_notebook, write_verdicts
+from tests.unit.test_report import LINFORMER, metrics_of, save_run
+
+
+def save_png(folder: Path, name: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (40, 20)).save(folder / f"{name}.png")
+
+
+@pytest.mark.parametrize(
+    ("stem", "section", "title"),
+    [
+        ("fig1", PAPER, "Fig. 1: the architecture"),
+        ("fig3", PAPER, "Fig. 3: what is taken for what"),
+        ("fig3_paper", PAPER, "Fig. 3 from the paper's numbers"),
+        ("fig4", PAPER, "Fig. 4: size and brightness"),
+        ("fig4_paper", PAPER, "Fig. 4 from the paper's counts"),
+        ("fig4_lead", PAPER, "Beyond Fig. 4: who leads where"),
+        ("fig5", PAPER, "Fig. 5: where the network looks"),
+        ("fig5_B", PAPER, "Fig. 5: where the network looks (B)"),
+        ("reliability", EVIDENCE, "Is a network as certain as it is right?"),
+        ("precision_recall", EVIDENCE, "Precision and recall, class by class"),
+        ("accuracy_trends", EVIDENCE, "Accuracy against size and brightness"),
+        ("attention_side_by_side", INSIDE, "What the networks look at"),
+        ("fig10", INSIDE, "Fig10"),
+        ("all_mine", INSIDE, "All mine"),
+    ],
+)
+def test_files_are_known_by_name(stem: str, section: str, title: str):
+    kind = kind_of(stem)
+    assert (kind.section, title_of(stem, kind)) == (section, title)
+    assert (kind is OTHER) == (stem in ("fig10", "all_mine"))
+
+
+def test_every_expected_picture_has_a_place(tmp_path: Path):
+    sections = find_pictures(tmp_path / "results" / "demo")
+    missing = [one for pictures in sections.values() for one in pictures]
+    assert len(missing) == sum(one.required for one in KNOWN) == 7
+    for one in missing:
+        assert not one.source
+        assert "run `./run_all.sh demo --only " in one.missing
+
+
+def test_pictures_are_found_in_order_and_others_shown_under_their_names(tmp_path: Path):
+    for name in ("zebra_crossing", "fig5_b10", "fig5_b2", "fig2", ".fig1.123.tmp"):
+        save_png(tmp_path / "figures", name)
+    (tmp_path / "figures" / "fig2.pdf").write_text("")
+    sections = find_pictures(tmp_path)
+    there = [one for one in sections[PAPER] if one.source]
+    assert [one.name for one in there] == ["fig2", "fig5_b2", "fig5_b10"]
+    assert there[0].links == ("figures/fig2.png", "figures/fig2.pdf")
+    assert there[1].links == ("figures/fig5_b2.png",)
+    assert (there[0].width, there[0].height) == (40, 20)
+    assert there[0].alt == there[0].caption  # the file says nothing of itself
+    assert [(one.title, one.alt) for one in sections[INSIDE]] == [
+        ("Zebra crossing", "The figure zebra_crossing.")
+    ]
+
+
+def test_large_pictures_are_embedded_smaller_where_that_is_shorter(tmp_path: Path):
+    (tmp_path / "figures").mkdir()
+    noise = np.random.default_rng(0).integers(0, 255, (100, 2400, 3), dtype=np.uint8)
+    for name, pixels in (("fig2", noise), ("fig1", np.zeros((100, 2400, 3), dtype=np.uint8))):
+        Image.fromarray(pixels).save(tmp_path / "figures" / f"{name}.png")
+    there = {one.name: one for one in find_pictures(tmp_path)[PAPER] if one.source}
+    kept = {}
+    for name, one in there.items():
+        kept[name] = base64.b64decode(one.source.partition(",")[2])
+        assert (one.width, one.height) == (2400, 100)
+    assert Image.open(io.BytesIO(kept["fig2"])).size == (1600, 67)
+    for name, png in kept.items():
+        assert len(png) <= (tmp_path / "figures" / f"{name}.png").stat().st_size
+
+
+def test_fig4_says_that_sizes_are_missing_only_where_they_are(tmp_path: Path):
+    data = tmp_path / "mine"
+    data.mkdir()
+    (tmp_path / "selection").mkdir()
+    (tmp_path / "selection" / "data.json").write_text(json.dumps({"folder": str(data)}))
+
+    def words() -> str:
+        return next(one.missing for one in find_pictures(tmp_path)[PAPER] if "Fig. 4" in one.title)
+
+    assert "has no galaxy_properties.csv" in words()
+    (data / "galaxy_properties.csv").write_text("galaxyID")
+    assert "the step 'fig4' makes it" in words()
+
+
+def test_verdicts_keep_their_order_by_family(tmp_path: Path):
+    assert read_verdicts(tmp_path) == {}
+    tmp_path.joinpath("tables").mkdir()
+    write_verdicts(tmp_path)
+    found = read_verdicts(tmp_path)
+    assert list(found) == ["Fig. 4", "Accuracy"]
+    assert [one.outcome for one in found["Fig. 4"]] == ["supported", "not decided"]
+    (tmp_path / "tables" / "verdicts.csv").rename(tmp_path / "tables" / "fig4_verdicts.csv")
+    assert read_verdicts(tmp_path) == found
+
+
+@pytest.mark.parametrize("text", ["", "outcome,sentence\na,b\n", "\x00"])
+def test_a_damaged_table_of_verdicts_is_named(tmp_path: Path, text: str):
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "verdicts.csv").write_text(text)
+    with pytest.raises(Gz2vitError, match="verdicts.csv is no table .*delete it .*--only evidence"):
+        read_verdicts(tmp_path)
+
+
+def test_a_notebook_without_a_title_has_its_files_name(tmp_path: Path):
+    write_notebook(tmp_path, "02_b", "no heading")
+    write_notebook(tmp_path, "01_a", "# Title: one")
+    (tmp_path / "notebooks" / "03_c.ipynb").write_text("{")
+    titles = [link.title for link in find_notebooks(tmp_path)]
+    assert titles == ["Title: one", "02_b.ipynb", "03_c.ipynb"]
+
+
+def test_tables_and_predictions_are_linked_but_no_unfinished_file(tmp_path: Path):
+    names = (
+        "tables/a.csv",
+        "tables/.a.1.tmp.csv",
+        "models/x/predictions.csv",
+        "models/x/best.ckpt",
+    )
+    for name in names:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("")
+    assert [link.address for link in find_files(tmp_path)] == [
+        "models/x/predictions.csv",
+        "tables/a.csv",
+    ]
+
+
+def test_a_network_is_the_trained_one_or_the_papers(tmp_path: Path):
+    network, parameters, source = read_network(tmp_path, "linformer_weighted")
+    assert (network, parameters) == (NETWORKS["linformer"], 2_785_416)
+    assert source == "the paper's values: linformer_weighted is not trained here"
+    own = LINFORMER["hyperparameters"] | {"depth": 3}
+    path = save_run(tmp_path, metrics_of("linformer", parameters=99), hyperparameters=own)
+    assert read_network(tmp_path, "linformer") == (own, 99, "sizes of models/linformer")
+    path.with_name("params.json").unlink()
+    with pytest.raises(Gz2vitError, match="is not whole .*; delete it and run"):
+        read_network(tmp_path, "linformer")
+
+
+def test_a_confusion_matrix_or_what_to_run(tmp_path: Path):
+    results = tmp_path / "results" / "demo"
+    counts, metrics = read_confusion(results, "vit")
+    assert counts is None
+    assert metrics["missing"] == "vit is not trained: run `./run_all.sh demo --only vit`"
+    path = save_run(results, metrics_of("vit"))
+    path.with_name("predictions.csv").write_text("GalaxyID,class,pred\na,0,1\nb,0,0\n")
+    counts, metrics = read_confusion(results, "vit")
+    assert np.argwhere(counts).tolist() == [[0, 0], [0, 1]]
+    assert metrics["accuracy"] == 0.8166
