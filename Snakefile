@@ -1,8 +1,9 @@
 """The steps of the road, in one place: each is a notebook, what it reads and what it writes.
 
-`run_all.sh` starts it with a configuration file (profile, data, results, only, overrides); all
-paths below are relative to the results folder. A step runs again when a file that it reads, its
-parameters, or the code behind it (its notebook's, and that of the modules it uses) has changed.
+`run_all.sh` starts it with a configuration file (profile, data, results, only, overrides, threads,
+executor); all paths below are relative to the results folder. A step runs again when a file that
+it reads, its parameters, or the code behind it (its notebook's, and that of the modules it uses)
+has changed.
 Snakemake tells numerical libraries to use as many threads as a rule asks for (OMP_NUM_THREADS).
 """
 
@@ -20,6 +21,7 @@ sys.path.insert(0, str(ROOT))
 from gz2vit.errors import Gz2vitError
 from gz2vit.galaxy_zoo.folder import MAPPING_FILE, VOTES_FILE
 from gz2vit.profiles import named_backbones, notebook_parameters, resolve
+from gz2vit.resources import step_resources
 from gz2vit.results import MODEL_FILES, write_text
 from gz2vit.seeds import further_steps, named_seeds, run_folder
 from gz2vit.sources import code_signature
@@ -35,11 +37,15 @@ NOTEBOOKS = {
     "vgg16_bn": "notebooks/06_train_vgg16_bn.ipynb",
     "hf_vit": "notebooks/07_train_hf_vit.ipynb",
     "hf_vit_weighted": "notebooks/07_train_hf_vit.ipynb",
+    "fig1": "figures/11_draw_fig1_architecture.ipynb",
     "fig2": "figures/12_draw_fig2_examples.ipynb",
     "fig3": "figures/13_draw_fig3_confusion.ipynb",
+    "fig4": "figures/14_draw_fig4_size_brightness.ipynb",
     "table": "figures/16_make_results_table.ipynb",
+    "report": "figures/17_make_report.ipynb",
     "labels": "data_preprocess/18_derive_labels.ipynb",
     "recover": "data_preprocess/19_recover_rule.ipynb",
+    "evidence": "figures/20_weigh_evidence.ipynb",
 }
 SPLITS = ("train", "valid", "test")
 PAPER_KEYS = (
@@ -59,15 +65,41 @@ def votes(step):
     return [file for file in files if not SIMULATED and Path(file).exists()]
 
 
+def properties():
+    """The table of sizes and magnitudes, where there is one; without it Fig. 4 says so."""
+    path = DATA_DIR / "galaxy_properties.csv"
+    return [path] if SIMULATED or path.exists() else []
+
+
+def compared_models():
+    """The two models of Fig. 4."""
+    known, given = notebook_parameters(ROOT / NOTEBOOKS["fig4"]), json.loads(PARAMETERS["fig4"])
+    pair = {name: given.get(name, known[name].default) for name in ("MODEL_A", "MODEL_B")}
+    for name, key in pair.items():
+        if key not in MODEL_KEYS:
+            there = ", ".join(MODEL_KEYS)
+            raise Gz2vitError(f"fig4.{name} is '{key}', which is no model; there are {there}")
+    return list(pair.values())
+
+
+def possible_steps():
+    """The steps that there are."""
+    return [step for step in NOTEBOOKS if SIMULATED or step != "simulate"]
+
+
+def able_steps():
+    """Those that the data allow."""
+    return [s for s in possible_steps() if SIMULATED or s not in VOTES_STEPS or votes(s)]
+
+
 def chosen_steps():
     """The steps that were asked for; by default all that the data allow."""
-    possible = [step for step in NOTEBOOKS if SIMULATED or step != "simulate"]
+    possible = possible_steps()
     for step in config["only"]:
         if step not in possible:
             known = ", ".join(possible)
             raise Gz2vitError(f"--only {step}: there is no such step; there are {known}")
-    able = [s for s in possible if SIMULATED or s not in VOTES_STEPS or votes(s)]
-    chosen = config["only"] or able
+    chosen = config["only"] or able_steps()
     return [*chosen, *(step for step, (key, _) in FURTHER.items() if key in chosen)]
 
 
@@ -112,6 +144,17 @@ def parameters():
     return {step: json.dumps(values, sort_keys=True) for step, values in found.items()}
 
 
+def requests():
+    """For each step what it asks of a cluster: cores, GPUs, memory, time."""
+    trained = {key: key for key in MODEL_KEYS} | {step: key for step, (key, _) in FURTHER.items()}
+    devices = {}
+    for step in trained:
+        known = notebook_parameters(ROOT / NOTEBOOKS[step])
+        devices[step] = json.loads(PARAMETERS[step]).get("DEVICES", known["DEVICES"].default)
+    words = (config["profile"], config["overrides"], list(NOTEBOOKS))
+    return step_resources(*words, trained, devices)
+
+
 try:
     BACKBONES = backbones()
     MODEL_KEYS = [*PAPER_KEYS, *BACKBONES]
@@ -119,6 +162,8 @@ try:
     FURTHER = further_seeds()
     TRAININGS = [*MODEL_KEYS, *FURTHER]
     PARAMETERS = parameters()
+    REQUESTS = requests()
+    COMPARED = compared_models()
     STEPS = chosen_steps()
 except Gz2vitError as error:
     write_text("logs/road.error", f"{error}\n")
@@ -155,8 +200,21 @@ def figure(name):
     return [f"figures/{name}.pdf", f"figures/{name}.png"]
 
 
+def cores(step):
+    """How many processor cores a step may use: on a cluster as many as it asks for."""
+    asked = REQUESTS[step].get("threads") if config["executor"] else None
+    return asked or config["threads"]
+
+
+def request(step):
+    """What else a step asks of a cluster."""
+    return {name: value for name, value in REQUESTS[step].items() if name != "threads"}
+
+
 SELECTION = [f"selection/{name}" for name in (*TABLES, "data.json")]
 STORE = [f"store/{split}.{ending}" for split in SPLITS for ending in ("npy", "json")]
+REPORT_TEMPLATES = sorted(ROOT.glob("gz2vit/report/templates/*"))
+EVIDENCE_FIGURES = ("accuracy_trends", "reliability", "precision_recall")
 EXECUTE = (
     f"{shlex.quote(sys.executable)} -m gz2vit execute {{rule}} {{input.notebook:q}} "
     "{output.executed} --parameters {params.parameters:q}"
@@ -171,7 +229,9 @@ if SIMULATED:
         output:
             [DATA_DIR / name for name in (*TABLES, "galaxy_properties.csv")],
             executed=executed("simulate"),
-        threads: config["threads"]
+        threads: cores("simulate")
+        resources:
+            **request("simulate"),
         params:
             parameters=PARAMETERS["simulate"],
             code=code("simulate"),
@@ -187,7 +247,9 @@ rule select:
         SELECTION,
         figure("class_composition"),
         executed=executed("select"),
-    threads: config["threads"]
+    threads: cores("select")
+    resources:
+        **request("select"),
     params:
         parameters=PARAMETERS["select"],
         code=code("select"),
@@ -203,7 +265,9 @@ rule pack:
     output:
         STORE,
         executed=executed("pack"),
-    threads: config["threads"]
+    threads: cores("pack")
+    resources:
+        **request("pack"),
     params:
         parameters=PARAMETERS["pack"],
         code=code("pack"),
@@ -223,12 +287,32 @@ for step in TRAININGS:
         output:
             model(step),
             executed=executed(step),
-        threads: config["threads"]
+        threads: cores(step)
+        resources:
+            **request(step),
         params:
             parameters=PARAMETERS[step],
             code=code(step),
         shell:
             EXECUTE
+
+
+rule fig1:
+    input:
+        SELECTION,
+        model("linformer"),
+        notebook=notebook("fig1"),
+    output:
+        figure("fig1"),
+        executed=executed("fig1"),
+    threads: cores("fig1")
+    resources:
+        **request("fig1"),
+    params:
+        parameters=PARAMETERS["fig1"],
+        code=code("fig1"),
+    shell:
+        EXECUTE
 
 
 rule fig2:
@@ -238,7 +322,9 @@ rule fig2:
     output:
         figure("fig2"),
         executed=executed("fig2"),
-    threads: config["threads"]
+    threads: cores("fig2")
+    resources:
+        **request("fig2"),
     params:
         parameters=PARAMETERS["fig2"],
         code=code("fig2"),
@@ -254,11 +340,55 @@ rule fig3:
         notebook=notebook("fig3"),
     output:
         figure("fig3"),
+        figure("fig3_paper"),
         executed=executed("fig3"),
-    threads: config["threads"]
+    threads: cores("fig3")
+    resources:
+        **request("fig3"),
     params:
         parameters=PARAMETERS["fig3"],
         code=code("fig3"),
+    shell:
+        EXECUTE
+
+
+rule fig4:
+    input:
+        SELECTION,
+        properties(),
+        [model(key) for key in COMPARED],
+        notebook=notebook("fig4"),
+    output:
+        [file for name in ("fig4", "fig4_lead", "fig4_paper") for file in figure(name)],
+        ["tables/fig4.csv", "tables/fig4_verdicts.csv"],
+        executed=executed("fig4"),
+    threads: cores("fig4")
+    resources:
+        **request("fig4"),
+    params:
+        parameters=PARAMETERS["fig4"],
+        code=code("fig4"),
+    shell:
+        EXECUTE
+
+
+rule evidence:
+    input:
+        SELECTION,
+        properties(),
+        [model(key) for key in MODEL_KEYS],
+        "tables/fig4_verdicts.csv",
+        notebook=notebook("evidence"),
+    output:
+        [file for name in EVIDENCE_FIGURES for file in figure(name)],
+        ["tables/evidence.csv", "tables/verdicts.csv"],
+        executed=executed("evidence"),
+    threads: cores("evidence")
+    resources:
+        **request("evidence"),
+    params:
+        parameters=PARAMETERS["evidence"],
+        code=code("evidence"),
     shell:
         EXECUTE
 
@@ -270,7 +400,9 @@ rule table:
     output:
         [f"tables/results.{ending}" for ending in ("md", "csv", "tex")],
         executed=executed("table"),
-    threads: config["threads"]
+    threads: cores("table")
+    resources:
+        **request("table"),
     params:
         parameters=PARAMETERS["table"],
         code=code("table"),
@@ -287,7 +419,9 @@ rule labels:
         [f"labels/{name}" for name in (*TABLES, "classes.csv")],
         figure("decision_path"),
         executed=executed("labels"),
-    threads: config["threads"]
+    threads: cores("labels")
+    resources:
+        **request("labels"),
     params:
         parameters=PARAMETERS["labels"],
         code=code("labels"),
@@ -303,10 +437,31 @@ rule recover:
     output:
         "labels/hidden_rule.csv",
         executed=executed("recover"),
-    threads: config["threads"]
+    threads: cores("recover")
+    resources:
+        **request("recover"),
     params:
         parameters=PARAMETERS["recover"],
         code=code("recover"),
+    shell:
+        EXECUTE
+
+
+# The last step: it shows what all others made, those added above this line as well.
+rule report:
+    input:
+        [file for s in able_steps() if s != "report" for file in getattr(rules, s).output],
+        REPORT_TEMPLATES,
+        notebook=notebook("report"),
+    output:
+        "report.html",
+        executed=executed("report"),
+    threads: cores("report")
+    resources:
+        **request("report"),
+    params:
+        parameters=PARAMETERS["report"],
+        code=code("report"),
     shell:
         EXECUTE
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from gz2vit import __version__
 from gz2vit.errors import Gz2vitError
+from gz2vit.prediction import add_predict
 
 if TYPE_CHECKING:
     from gz2vit.galaxy_zoo import Rule
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 
 def main(words: Sequence[str] | None = None) -> int:
     """Run one command; the exit code. An error of the user's is one line, the last one."""
-    options = _parser().parse_args(words)
+    words, snakemake = _split(list(sys.argv[1:] if words is None else words))
+    options = _parser().parse_args(words, argparse.Namespace(snakemake=snakemake))
     try:
         options.command(options)
     except Gz2vitError as error:
@@ -30,6 +32,14 @@ def main(words: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _split(words: list[str]) -> tuple[list[str], list[str]]:
+    """The words of `run` before and after `--`: its own, and Snakemake's."""
+    if words[:1] != ["run"] or "--" not in words:
+        return words, []
+    end = words.index("--")
+    return words[:end], words[end + 1 :]
+
+
 def _parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     parser = argparse.ArgumentParser(prog="gz2vit", description=__doc__.splitlines()[0])
@@ -39,6 +49,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_simulate(commands)
     _add_download(commands)
     _add_votes(commands)
+    add_predict(commands)
     check = commands.add_parser("check", help="check a data folder: tables and images")
     check.add_argument("directory", type=Path, help="the data folder")
     check.set_defaults(command=_check)
@@ -54,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
 def _add_run(commands: argparse._SubParsersAction) -> None:
     """`run`: what `run_all.sh` calls."""
     run = commands.add_parser(
-        "run", help="run the whole road, or some steps of it (what ./run_all.sh calls)"
+        "run",
+        help="run the whole road, or some steps of it (what ./run_all.sh calls)",
+        epilog="All after a -- goes to Snakemake as it is.",
     )
     run.add_argument("profile", nargs="?", default="demo", help="smoke, demo (default) or paper")
     run.add_argument("--data", metavar="DIR", help="data folder; without it galaxies are simulated")
@@ -62,7 +75,12 @@ def _add_run(commands: argparse._SubParsersAction) -> None:
     run.add_argument(
         "--only", nargs="+", default=[], metavar="STEP", help="these steps and what they need"
     )
-    run.add_argument("--jobs", type=int, default=1, metavar="N", help="steps side by side")
+    run.add_argument(
+        "--jobs", type=int, metavar="N", help="steps side by side (1; with --executor 16)"
+    )
+    run.add_argument(
+        "--executor", metavar="NAME", help="run the steps on a cluster, such as slurm"
+    )
     run.add_argument(
         "--set",
         nargs="+",
@@ -125,7 +143,7 @@ def _run(options: argparse.Namespace) -> None:
     from gz2vit.pipeline import make_road, run_road
 
     words = (options.profile, options.data, options.results, options.only, options.jobs)
-    run_road(make_road(*words, options.overrides))
+    run_road(make_road(*words, options.overrides, options.executor, options.snakemake))
 
 
 def _simulate(options: argparse.Namespace) -> None:
@@ -181,8 +199,10 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _execute(options: argparse.Namespace) -> None:
+    from gz2vit.cluster import leave_task_launcher
     from gz2vit.execution import execute_step
 
+    leave_task_launcher()
     output = options.output.resolve()
     logs = output.parent.parent / "logs"
     execute_step(options.step, options.notebook, output, json.loads(options.parameters), logs)

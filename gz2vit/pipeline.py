@@ -1,7 +1,8 @@
 """The whole road: checks, then Snakemake over the notebooks, then one line that says how it went.
 
 `Snakefile` is the only list of steps. This module hands it the profile, the data and the
-overrides, keeps Snakemake's own messages in `logs/snakemake.log`, and lets the steps speak.
+overrides, keeps Snakemake's own messages in `logs/snakemake.log`, and lets the steps speak. They
+run on this machine, or with an executor on those of a cluster (gz2vit/cluster.py).
 """
 
 import os
@@ -16,6 +17,15 @@ from typing import Any
 import yaml
 
 from gz2vit.catalog import read_data_folder
+from gz2vit.cluster import (
+    JOBS,
+    THREADS,
+    Follower,
+    cancel_jobs,
+    check_executor,
+    executor_options,
+    failure,
+)
 from gz2vit.data import check_folder
 from gz2vit.data.galaxy_zoo import fetch_galaxy_zoo
 from gz2vit.errors import Gz2vitError
@@ -25,6 +35,7 @@ from gz2vit.results import ROOT, sole_user, write_json
 
 REAL_PROFILE = "paper"  # without --data it is run on the real Galaxy Zoo 2, fetched at first use
 INTERRUPT_SECONDS = 60  # for a step to end, after Ctrl-C
+FOLLOW_SECONDS = 1.0  # between two looks at what the steps on a cluster say
 
 
 @dataclass(frozen=True)
@@ -40,11 +51,13 @@ class Road:
     only: tuple[str, ...]
     jobs: int
     overrides: tuple[str, ...]
+    executor: str | None = None  # Snakemake's name for a cluster, such as slurm
+    options: tuple[str, ...] = ()  # for Snakemake, as they are
 
     @property
     def threads(self) -> int:
-        """Processor cores for each step that runs at the same time."""
-        return max(1, (os.cpu_count() or 1) // self.jobs)
+        """Processor cores for a step: its share of this machine's; on a cluster the least."""
+        return THREADS if self.executor else max(1, (os.cpu_count() or 1) // self.jobs)
 
     @property
     def logs(self) -> Path:
@@ -57,6 +70,8 @@ def run_road(road: Road) -> None:
     load_profile(road.profile)
     if road.jobs < 1:
         raise Gz2vitError(f"--jobs {road.jobs}: give a whole number from 1 on")
+    if road.executor:
+        check_executor(road.executor)
     start = time.perf_counter()
     told = f"another run is working in {road.results_dir}; wait for it"
     with sole_user(road.results_dir / ".lock", told) as lock:
@@ -67,9 +82,8 @@ def run_road(road: Road) -> None:
             _run_snakemake(road, None, lock, "--list-rules")  # a slip is told before 3.4 GB come
             fetch_galaxy_zoo(GALAXY_ZOO_DIR)
         signature = _check_data(road)
-        begun = time.time()
         _run_snakemake(road, signature, lock)
-        _report(road, begun, time.perf_counter() - start)
+        _report(road, time.perf_counter() - start)
 
 
 def _check_data(road: Road) -> str | None:
@@ -101,6 +115,7 @@ def _config(road: Road, signature: str | None) -> dict[str, Any]:
         "only": list(road.only),
         "overrides": list(road.overrides),
         "threads": road.threads,
+        "executor": road.executor,
     }
 
 
@@ -111,25 +126,60 @@ def _run_snakemake(road: Road, signature: str | None, lock: int, *options: str) 
         raise Gz2vitError(_failure(road))
 
 
+def snakemake_command(road: Road) -> list[str]:
+    """Snakemake's command line, all but what the user adds."""
+    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+    command += ["--directory", str(road.results_dir), "--configfile", str(road.logs / "road.json")]
+    if road.executor:
+        command += executor_options(road.executor, road.jobs, road.logs)
+    else:
+        command += ["--cores", str(road.jobs * road.threads)]
+    # Our own lock dies with its holders; Snakemake's would survive a kill and block the next run.
+    return [*command, "--rerun-incomplete", "--nocolor", "--nolock"]
+
+
 def _snakemake(road: Road, lock: int, options: Sequence[str]) -> int:
     """Run Snakemake in the results folder; its exit code. With options it only tells, unheard.
 
     It inherits `lock`, so that it keeps the folder even where this process is killed first.
     """
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
-    command += ["--directory", str(road.results_dir), "--configfile", str(road.logs / "road.json")]
-    command += ["--cores", str(road.jobs * road.threads), "--rerun-incomplete", "--nocolor"]
-    # Our own lock dies with its holders; Snakemake's would survive a kill and block the next run.
-    command += ["--nolock", *options]
+    command = [*snakemake_command(road), *options, *road.options]
     told = subprocess.DEVNULL if options else None
-    with (road.logs / "snakemake.log").open("w") as log:
+    path = road.logs / "snakemake.log"
+    with path.open("w") as log:
         process = subprocess.Popen(command, stdout=told, stderr=log, pass_fds=[lock])
         try:
-            return process.wait()
+            return _follow(process, path) if road.executor else process.wait()
         except KeyboardInterrupt:
-            # The terminal told Snakemake and the step as well: let them put things in order.
-            process.wait(INTERRUPT_SECONDS)
+            _stop(process, road)
             raise
+
+
+def _follow(process: subprocess.Popen, log: Path) -> int:
+    """Tell what the steps on a cluster say until Snakemake ends; its exit code."""
+    follower = Follower(log, sys.stdout)
+    while True:
+        try:
+            code = process.wait(FOLLOW_SECONDS)
+        except subprocess.TimeoutExpired:
+            follower.tell()
+        else:
+            follower.tell()
+            return code
+
+
+def _stop(process: subprocess.Popen, road: Road) -> None:
+    """After Ctrl-C, of which the terminal told Snakemake and the step as well: see them end."""
+    if not road.executor:
+        process.wait(INTERRUPT_SECONDS)
+        return
+    cancel_jobs((road.logs / "snakemake.log").read_text(encoding="utf-8", errors="replace"))
+    try:
+        process.wait(INTERRUPT_SECONDS)
+    except subprocess.TimeoutExpired:
+        # It sleeps between two looks at the jobs, up to 3 minutes, and has nothing left to do.
+        process.kill()
+        process.wait()
 
 
 def _failure(road: Road) -> str:
@@ -138,12 +188,16 @@ def _failure(road: Road) -> str:
     if told:
         return told[0].read_text(encoding="utf-8").strip()
     log = (road.logs / "snakemake.log").read_text(encoding="utf-8", errors="replace")
+    if road.executor and (line := failure(log)):
+        return line
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     return f"Snakemake stopped: {lines[-1] if lines else 'no message'} (see {road.logs})"
 
 
-def _report(road: Road, begun: float, seconds: float) -> None:
+def _report(road: Road, seconds: float) -> None:
     """Say what was done and where it is."""
+    # A file's time, because a file server's clock may differ from ours.
+    begun = (road.logs / "road.json").stat().st_mtime
     books = sorted((road.results_dir / "notebooks").glob("[!.]*.ipynb"))
     fresh = [book for book in books if book.stat().st_mtime >= begun]
     if not fresh:
@@ -154,6 +208,8 @@ def _report(road: Road, begun: float, seconds: float) -> None:
         files = [path.name for path in sorted((road.results_dir / name).glob(f"[!.]*.{what}"))]
         if files:
             print(f"  {name}/: {', '.join(files)}")
+    if (road.results_dir / "report.html").exists():
+        print("  report.html: all of it on one page, for any browser")
 
 
 def make_road(
@@ -161,11 +217,16 @@ def make_road(
     data: str | None,
     results: str | None,
     only: Sequence[str],
-    jobs: int,
+    jobs: int | None,
     overrides: Sequence[str],
+    executor: str | None = None,
+    options: Sequence[str] = (),
 ) -> Road:
-    """A `Road` from the command line's words."""
+    """A `Road` from the command line's words; `options`: those after `--`, for Snakemake."""
     data_dir = Path(data).resolve() if data else None
     folder = Path(results).resolve() if results else ROOT / "results" / profile
     anchored = tuple(anchor_override(text) for text in overrides)
-    return Road(profile, data_dir, folder, tuple(only), jobs, anchored)
+    if jobs is None:
+        jobs = JOBS if executor else 1
+    words = (tuple(only), jobs, anchored, executor, tuple(options))
+    return Road(profile, data_dir, folder, *words)

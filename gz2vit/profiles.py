@@ -30,6 +30,8 @@ RESERVED = (
 # The section of a profile that names further networks (row of the table: network), and the one
 # with the parameters that all of them share.
 BACKBONES, SHARED = "backbones", "backbone"
+# The section of what steps ask of a cluster (gz2vit/resources.py).
+RESOURCES = "resources"
 # Stands among a model's parameters, but is none: it makes steps (gz2vit/seeds.py).
 SEEDS = "SEEDS"
 # Parameters that may name a file: relative to where the command is given, not to where a step runs.
@@ -113,7 +115,8 @@ def load_sections(
     Raises `Gz2vitError` as `load_profile` does.
     """
     content = load_profile(profile, folder)
-    content.pop(BACKBONES, None)
+    for section in (BACKBONES, RESOURCES):
+        content.pop(section, None)
     shared = content.pop(SHARED, {})
     return {step: shared | content.get(step, {}) for step in backbones} | {
         step: values for step, values in content.items() if step not in backbones
@@ -136,7 +139,7 @@ def named_backbones(
         if path.startswith(f"{BACKBONES}."):
             found[path.removeprefix(f"{BACKBONES}.")] = (written, f"--set {text}")
     for row, (name, where) in found.items():
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", row) or row in (BACKBONES, SHARED):
+        if not re.fullmatch(r"[a-z][a-z0-9_]*", row) or row in (BACKBONES, SHARED, RESOURCES):
             raise Gz2vitError(f"{where}: '{row}' must be small letters, digits and _")
         if not isinstance(name, str | None):
             raise Gz2vitError(f"{where}: the network of '{row}' must be named, as timm/NAME")
@@ -168,7 +171,7 @@ def resolve(
                 resolved[step][name] = value
     for text in overrides:
         name = text.partition("=")[0].rpartition(".")[2]
-        if not text.startswith(f"{BACKBONES}.") and name != SEEDS:
+        if not text.startswith((f"{BACKBONES}.", f"{RESOURCES}.")) and name != SEEDS:
             for step, name, value in _read_override(text, known):
                 resolved[step][name] = value
     return resolved

@@ -21,8 +21,8 @@ NOTEBOOKS = sorted(
 )
 # From the top: a module may import from its own layer's rooms below it, never from a layer above.
 LAYERS = (
-    ("__main__", "pipeline", "execution"),
-    ("training", "figures", "report"),
+    ("__main__", "pipeline", "execution", "prediction"),
+    ("inspection", "training", "figures", "report"),
     ("data", "evaluation", "evidence", "attention", "simulation"),
     ("models",),
     (
@@ -33,12 +33,15 @@ LAYERS = (
         "galaxy_zoo",
         "results",
         "profiles",
+        "resources",
+        "cluster",
         "seeds",
         "sources",
         "environment",
         "virtual_environment",
         "requirements",
         "paper",
+        "public_files",
         "errors",
         "",
     ),

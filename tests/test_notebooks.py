@@ -33,8 +33,12 @@ FIRST_MISSING = {
     "02": "select",
     "03": "select",
     "05": "select",
+    "11": "select",
     "12": "select",
     "13": "linformer",
+    "17": "select",
+    "14": "select",
+    "20": "select",
 }
 
 

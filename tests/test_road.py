@@ -47,6 +47,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     outcome = run_all("smoke", "--results", results, "--jobs", 2)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     told = ["simulate", "select", "pack", *MODELS, "fig2", "fig3", "table", "labels", "recover"]
+    told += ["fig1", "fig4", "evidence", "report"]
     assert steps_started(outcome) == sorted(told)
     assert "[linformer] epoch   2/2  train loss " in outcome.stdout
     assert re.search(r"^\[linformer\] done in \d+ s$", outcome.stdout, re.MULTILINE)
@@ -57,11 +58,21 @@ def test_every_file_of_the_contract_is_there(finished: Path):
     for key in MODELS:
         for name in MODEL_FILES:
             assert (finished / "models" / key / name).stat().st_size > 0
-    for name in ("fig2", "fig3", "class_composition", "decision_path", "label_agreement"):
+    for name in (
+        "fig1",
+        "fig2",
+        "fig3",
+        "fig3_paper",
+        "class_composition",
+        "decision_path",
+        "label_agreement",
+    ):
         assert (finished / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         with Image.open(finished / "figures" / f"{name}.png") as image:
             assert image.width > 1000
     assert {path.suffix for path in (finished / "tables").iterdir()} == {".md", ".csv", ".tex"}
+    for name in ("fig4", "fig4_verdicts", "evidence", "verdicts"):
+        assert len(pd.read_csv(finished / "tables" / f"{name}.csv"))
     books = sorted(path.name for path in (finished / "notebooks").glob("*.ipynb"))
     assert books[0] == "00_simulate.ipynb"
     assert "03_linformer_weighted.ipynb" in books
@@ -85,7 +96,7 @@ def test_a_second_run_does_nothing_and_says_so(finished: Path):
     before = {path: path.stat().st_mtime_ns for path in finished.glob("models/*/*")}
     outcome = run_all("smoke", "--results", finished)
     assert outcome.returncode == 0
-    assert outcome.stdout.strip() == f"nothing to do: {finished} is up to date (16 steps)"
+    assert outcome.stdout.strip() == f"nothing to do: {finished} is up to date (20 steps)"
     assert before == {path: path.stat().st_mtime_ns for path in finished.glob("models/*/*")}
 
 
@@ -93,14 +104,16 @@ def test_a_deleted_file_is_made_again(finished: Path):
     for name in ("figures/fig2.png", "tables/results.md"):
         (finished / name).unlink()
     outcome = run_all("smoke", "--results", finished)
-    assert steps_started(outcome) == ["fig2", "table"]
+    assert steps_started(outcome) == ["fig2", "report", "table"]
     assert (finished / "figures" / "fig2.png").exists()
 
 
 def test_a_further_seed_is_a_step_and_the_table_has_mean_and_spread(finished: Path):
     """The first seed is the notebook's own, so that what is trained already is not trained anew."""
     outcome = run_all("smoke", "--results", finished, "--set", "resnet50.SEEDS=[0,1]")
-    assert steps_started(outcome) == ["resnet50_seed1", "table"], outcome.stdout + outcome.stderr
+    assert steps_started(outcome) == ["report", "resnet50_seed1", "table"], (
+        outcome.stdout + outcome.stderr
+    )
     first = finished / "models" / "resnet50"
     second = first / "seeds" / "1"
     assert {path.name for path in second.iterdir()} >= set(MODEL_FILES)
@@ -124,7 +137,7 @@ def test_a_further_seed_is_a_step_and_the_table_has_mean_and_spread(finished: Pa
 def test_one_changed_parameter_runs_that_model_and_what_draws_from_it(finished: Path):
     change = ("--set", "linformer_weighted.GAMMA=0.8")
     outcome = run_all("smoke", "--results", finished, *change)
-    assert steps_started(outcome) == ["fig3", "linformer_weighted", "table"]
+    assert steps_started(outcome) == ["evidence", "fig3", "linformer_weighted", "report", "table"]
     again = run_all("smoke", "--results", finished, *change)
     assert "nothing to do" in again.stdout
 

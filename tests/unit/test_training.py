@@ -66,6 +66,15 @@ def test_predictions_have_the_contracts_columns(results: Path):
     assert table.GalaxyID.tolist() == [f"test-{row:03d}" for row in range(24)]
 
 
+def test_validation_galaxies_are_predicted_too(results: Path, splits: tuple):
+    """By the same weights: their accuracy is the one that chose the epoch."""
+    table = pd.read_csv(results / "models" / "linformer" / "validation_predictions.csv")
+    assert table.GalaxyID.tolist() == [f"valid-{row:03d}" for row in range(24)]
+    assert table["class"].tolist() == splits[1].class_index.tolist()
+    metrics = json.loads((results / "models" / "linformer" / "metrics.json").read_text())
+    assert (table["class"] == table.pred).mean() == pytest.approx(metrics["valid_acc"])
+
+
 def test_params_record_the_run(results: Path):
     record = json.loads((results / "models" / "linformer" / "params.json").read_text())
     assert record["parameters"]["hyperparameters"] == NETWORK
