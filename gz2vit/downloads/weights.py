@@ -9,6 +9,7 @@ configurations are read (`weights_only`, safetensors), so that no file can run c
 import hashlib
 import pickle
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import torch
@@ -95,7 +96,7 @@ def hub_folder(name: str) -> tuple[Path, dict[str, Any]]:
         except (
             Exception
         ) as error:  # the hub's client raises many kinds, by the state of the network
-            reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else "no answer"
+            reason = shorten(str(error), 200, placeholder=" ...") or "no answer"
             raise Gz2vitError(
                 f"cannot fetch {name} from the Hugging Face hub ({reason}); put its config.json "
                 f"and model.safetensors into a folder and give WEIGHTS=FOLDER, {SCRATCH}"
