@@ -5,7 +5,7 @@ Tensors in, tensors and numbers out; nothing here draws or reads files. Networks
 """
 
 from gz2vit.attention.activation import class_activation
-from gz2vit.attention.collection import collect_attention, effective_attention
+from gz2vit.attention.collection import collect_attention, effective_attention, effective_row_sums
 from gz2vit.attention.embeddings import layer_embeddings
 from gz2vit.attention.intervals import Interval, bootstrap_interval, paired_difference
 from gz2vit.attention.light import LightFraction, light_fraction, segment_galaxy
@@ -33,6 +33,7 @@ __all__ = [
     "collect_attention",
     "deletion_curve",
     "effective_attention",
+    "effective_row_sums",
     "gaze",
     "insertion_curve",
     "layer_attention",

@@ -7,6 +7,7 @@ what was computed. Sources: the installed vit-pytorch, linformer, transformers a
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 
+import pandas as pd
 import torch
 from torch import nn
 
@@ -80,6 +81,28 @@ def effective_attention(
     if not normalised:
         return effective
     return nn.functional.normalize(effective, p=1.0, dim=-1).abs()
+
+
+def effective_row_sums(network: nn.Module, images: torch.Tensor) -> pd.DataFrame:
+    """What the rows of a Linformer's effective attention P F sum to, a row for each layer.
+
+    `images`: normalised floats (B, 3, H, W). Columns: `row_sum_low`, `row_sum_high` over images,
+    heads and tokens; `f_low`, `f_high`: the ends of the projection's sums f, between which each
+    row's must lie; `negative`: the share of entries below 0. Index: `layer`, from 1.
+
+    Raises `Gz2vitError` for another network.
+    """
+    if family_of(network) != "linformer":
+        raise Gz2vitError(f"{type(network).__name__} is no Linformer; its rows sum to 1")
+    rows = []
+    layers = collect_attention(network, images, normalised=False)
+    for effective, layer in zip(layers, linformer_layers(network), strict=True):
+        sums = effective.sum(dim=-1)
+        f = value_projection(layer)[: effective.shape[-1]].detach().sum(dim=0)  # (k,)
+        ends = [one.item() for one in (sums.min(), sums.max(), f.min(), f.max())]
+        rows.append([*ends, (effective < 0).float().mean().item()])
+    columns = ["row_sum_low", "row_sum_high", "f_low", "f_high", "negative"]
+    return pd.DataFrame(rows, columns=columns, index=pd.RangeIndex(1, len(rows) + 1, name="layer"))
 
 
 def linformer_layers(network: nn.Module) -> list[nn.Module]:

@@ -16,6 +16,7 @@ from gz2vit.figures.confusion import (
 )
 from gz2vit.figures.curves import draw_learning_curves
 from gz2vit.figures.description import description
+from gz2vit.figures.explored import draw_explored
 from gz2vit.figures.features import (
     draw_maps_of_galaxies,
     draw_neighbours,
@@ -42,6 +43,7 @@ __all__ = [
     "draw_confusion_pair",
     "draw_decision_path",
     "draw_examples",
+    "draw_explored",
     "draw_fig5",
     "draw_galaxies",
     "draw_lead",

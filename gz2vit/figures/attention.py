@@ -16,11 +16,15 @@ from gz2vit.figures.style import GREY, PALE, SMALL_PT, TEXT_WIDTH_IN, footer
 from gz2vit.models import WEIGHTED
 from gz2vit.paper import CLASS_SHORT_NAMES
 
-# The paper's Fig. 5 has jet, whose bands show edges that the maps do not have; turbo has its hues,
-# but brightness without steps.
+# DEVIATION: the paper's Fig. 5 has jet, whose bands show edges that the maps do not have; turbo has
+# its hues, but brightness without steps.
 COLOUR_MAP = "turbo"
+# Smooth, through the values, and nowhere beyond them: "bicubic" passes below the peaks, so that no
+# map would be red, and "catrom" adds dark rings.
+INTERPOLATION = "hermite"
 GAP_IN, LABEL_IN, TITLE_IN, FOOTER_IN = 0.03, 0.72, 0.2, 0.2
 OUTLINE_SHARE = 1 / 75  # of the side: an outline is smoothed over 3 px of 224
+LINE_IN = 0.13  # a further line below the figure
 LARGEST_IN = 1.1  # side of a panel, where there are few
 NOTHING = "no map"  # in a panel without one
 
@@ -49,7 +53,7 @@ def draw_fig5(
         show_image(line[0], image, caption)
         for panel, one in zip(line[1:], maps, strict=True):
             show_map(panel, one, colour_map)
-    footer(figure, data, extra)
+    _foot(figure, data, extra)
     words = f"Attention maps of {len(images)} galaxies: image, average, {heads.shape[1]} heads."
     return describe(figure, f"{words} {'; '.join(_line(one) for one in captions)}.")
 
@@ -84,7 +88,7 @@ def draw_one_galaxy(
     for panel, title, one in zip(panels, titles, [average, *heads], strict=False):
         show_map(panel, one, colour_map)
         panel.set_title(title, fontsize=SMALL_PT, pad=2.5)
-    footer(figure, data, extra)
+    _foot(figure, data, extra)
     return describe(figure, f"Attention maps of one galaxy, {_line(caption)}: average and heads.")
 
 
@@ -113,7 +117,7 @@ def draw_side_by_side(
         for panel, (title, own) in zip(line[1:], maps.items(), strict=True):
             show_map(panel, own[row], colour_map, outline)
             panel.set_xlabel(below[title][row], fontsize=SMALL_PT - 0.8, labelpad=1.2, color=GREY)
-    footer(figure, data, extra)
+    _foot(figure, data, extra)
     words = f"Maps of where {len(maps)} models look, {', '.join(map(_line, maps))}, for galaxies "
     return describe(figure, words + "; ".join(map(_line, captions)) + ".")
 
@@ -148,6 +152,19 @@ def panels(
     return figure, figure.subplots(rows, columns, squeeze=False, gridspec_kw=edges | gaps)
 
 
+def _foot(figure: Figure, data: Mapping[str, Any], extra: str) -> None:
+    """The line below a figure of `panels`, which becomes higher where it takes several lines."""
+    footer(figure, data, extra)
+    old = figure.get_figheight()
+    # matplotlib puts the line at 1 % of the height, which counts in a high figure
+    more = LINE_IN * figure.get_supxlabel().count("\n") + 0.01 * old
+    grid = figure.axes[0].get_gridspec()
+    now = grid.get_subplot_params(figure)
+    figure.set_figheight(old + more)
+    ends = {"bottom": now.bottom, "top": now.top}
+    grid.update(**{name: (old * end + more) / (old + more) for name, end in ends.items()})
+
+
 def show_image(axes: Axes, image: np.ndarray, caption: str) -> None:
     """A galaxy, uint8 (H, W, 3), with its caption on the left."""
     _bare(axes)
@@ -168,7 +185,7 @@ def show_map(
         axes.text(0.5, 0.5, NOTHING, fontsize=SMALL_PT, color=GREY, **place)
         return
     size = 1.0 if outline is None else float(len(outline))
-    look = {"cmap": colour_map, "vmin": 0, "vmax": 1, "interpolation": "bicubic"}
+    look = {"cmap": colour_map, "vmin": 0, "vmax": 1, "interpolation": INTERPOLATION}
     axes.imshow(values, extent=(0, size, size, 0), aspect="auto", **look)
     if outline is not None and outline.any() and not outline.all():
         smooth = gaussian_filter(outline.astype(np.float32), OUTLINE_SHARE * size)

@@ -5,7 +5,7 @@ leaves the results as files; the explorer (`gz2vit.inspection.explorer`) shows t
 """
 
 from gz2vit.inspection.checks import Checks, check_maps
-from gz2vit.inspection.drawing import draw_heads, draw_list
+from gz2vit.inspection.drawing import draw_first, draw_heads, draw_list
 from gz2vit.inspection.features import (
     Features,
     features_path,
@@ -33,6 +33,7 @@ from gz2vit.inspection.knowledge import (
 from gz2vit.inspection.maps import GalaxyMaps, map_galaxies, read_maps, write_maps
 from gz2vit.inspection.models import TrainedModel, describe_models, open_model, trained_models
 from gz2vit.inspection.projection import project
+from gz2vit.inspection.viewer import Viewer
 from gz2vit.inspection.words import describe_checks, describe_failures
 
 __all__ = [
@@ -41,11 +42,13 @@ __all__ = [
     "GalaxyMaps",
     "Sample",
     "TrainedModel",
+    "Viewer",
     "check_maps",
     "choose_lists",
     "describe_checks",
     "describe_failures",
     "describe_models",
+    "draw_first",
     "draw_heads",
     "draw_list",
     "draw_test_images",

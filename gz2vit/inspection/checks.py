@@ -146,7 +146,7 @@ def areas_and_gains(curves: Curves) -> dict[str, np.ndarray]:
 
 def _light(maps: torch.Tensor, images: np.ndarray) -> dict[str, np.ndarray]:
     """The part of each map on its galaxy, (N,), and how much more that is than expected."""
-    planes = torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2)
+    planes = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
     found = light_fraction(maps, planes)
     return {
         "light": found.fraction,

@@ -6,7 +6,12 @@ import pytest
 import torch
 from torch import nn
 
-from gz2vit.attention import attention_rollout, collect_attention, effective_attention
+from gz2vit.attention import (
+    attention_rollout,
+    collect_attention,
+    effective_attention,
+    effective_row_sums,
+)
 from gz2vit.errors import Gz2vitError
 from gz2vit.models import build_model
 from tests.unit.test_models import SMALL
@@ -113,6 +118,21 @@ def test_effective_rows_sum_to_what_the_docstring_derives(options: dict):
         assert torch.allclose(whole.sum(-1), own @ projection.sum(dim=0), atol=1e-6)
         assert whole.min() < 0
         assert (whole.sum(-1) - 1).abs().max() > 0.1
+
+
+@pytest.mark.parametrize("options", LINFORMERS)
+def test_row_sums_are_told_layer_by_layer_between_the_ends_of_f(options: dict):
+    network, images = build("linformer", **options)
+    table = effective_row_sums(network, images)
+    effective = collect_attention(network, images, normalised=False)
+    assert table.index.tolist() == [1, 2]
+    for row, whole in zip(table.itertuples(), effective, strict=True):
+        assert row.row_sum_low == pytest.approx(whole.sum(-1).min().item(), abs=1e-6)
+        assert row.row_sum_high == pytest.approx(whole.sum(-1).max().item(), abs=1e-6)
+        assert row.f_low - 1e-6 <= row.row_sum_low < row.row_sum_high <= row.f_high + 1e-6
+        assert row.negative == pytest.approx((whole < 0).float().mean().item(), abs=1e-6)
+    with pytest.raises(Gz2vitError, match="ViT is no Linformer; its rows sum to 1"):
+        effective_row_sums(*build("vit"))
 
 
 def test_normalised_rows_are_distributions_and_roll_out():

@@ -1,0 +1,25 @@
+"""A results folder with two trained models to look into, made in a few seconds."""
+
+from dataclasses import replace
+from pathlib import Path
+
+from gz2vit.inspection import open_model, write_features
+from gz2vit.training import evaluate_model, train_model
+from tests.unit.small_training import SETTINGS, make_results, open_splits
+
+KEYS = ["linformer", "convnext"]
+CNN = {"name": "timm/convnext_atto", "image_size": 32}
+
+
+def make_inspected(root: Path) -> Path:
+    """`root`/results/demo: 96 galaxies, a Linformer with features, a CNN without; its path."""
+    results = make_results(root / "results" / "demo")
+    train, valid, test = open_splits(results)
+    linformer = replace(SETTINGS, max_epoch=2)
+    words = {"hyperparameters": CNN, "architecture": "backbone", "max_epoch": 1}
+    cnn = replace(SETTINGS, model_key="convnext", lr=1e-3, **words)
+    for key, settings in zip(KEYS, (linformer, cnn), strict=True):
+        train_model(settings, train, valid, results / "models" / key)
+        evaluate_model(results, key, test)
+    write_features(results, open_model(results, "linformer"))
+    return results

@@ -1,0 +1,48 @@
+"""gz2vit.inspection.maps: the maps that go to disk are those of the networks."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from gz2vit.attention import attention_rollout, collect_attention, gaze
+from gz2vit.errors import Gz2vitError
+from gz2vit.inspection import map_galaxies, open_model, read_maps, write_maps
+from gz2vit.inspection.maps import fields
+from tests.unit.small_training import open_splits
+
+
+def test_a_transformer_has_average_heads_and_evidence(inspected: Path, tmp_path: Path):
+    model, images = open_model(inspected, "linformer"), open_splits(inspected)[2].store.images[:5]
+    maps = map_galaxies(model, images)
+    attentions = collect_attention(model.network, model.prepare(images))
+    assert maps.heads.shape == (5, 2, 4, 4)
+    expected = attention_rollout(attentions)
+    assert torch.allclose(torch.from_numpy(maps.average), expected, atol=1e-5)
+    for head in (0, 1):
+        expected = attention_rollout(attentions, head)
+        assert torch.allclose(torch.from_numpy(maps.heads[:, head]), expected, atol=1e-5)
+    assert not np.allclose(maps.heads[:, 0], maps.heads[:, 1])
+    evidence = gaze(model.network, model.prepare(images), of_class=True)
+    assert torch.allclose(torch.from_numpy(maps.of_class), evidence.maps, atol=1e-5)
+    assert (maps.predicted == model.probabilities(images).argmax(axis=1)).all()
+    write_maps(tmp_path, "linformer", maps)
+    again = read_maps(tmp_path, "linformer")
+    for one in fields(maps):
+        np.testing.assert_array_equal(getattr(again, one.name), getattr(maps, one.name))
+    assert again.method == "attention rollout of absolute effective attention"
+
+
+def test_a_cnn_has_no_heads(inspected: Path):
+    model = open_model(inspected, "convnext")
+    maps = map_galaxies(model, open_splits(inspected)[2].store.images[:2])
+    side = maps.average.shape[1]
+    assert maps.heads.shape == (2, 0, side, side)
+    np.testing.assert_array_equal(maps.average, maps.of_class)
+    assert maps.method.startswith("Grad-CAM")
+
+
+def test_maps_that_are_not_there_name_the_step(tmp_path: Path):
+    with pytest.raises(Gz2vitError, match=r"vit.npz does not exist yet: the step 'attention'"):
+        read_maps(tmp_path, "vit")
