@@ -37,10 +37,13 @@ NOTEBOOKS = {
     "vgg16_bn": "notebooks/06_train_vgg16_bn.ipynb",
     "hf_vit": "notebooks/07_train_hf_vit.ipynb",
     "hf_vit_weighted": "notebooks/07_train_hf_vit.ipynb",
+    "attention": "notebooks/09_map_attention.ipynb",
+    "features": "notebooks/10_extract_features.ipynb",
     "fig1": "figures/11_draw_fig1_architecture.ipynb",
     "fig2": "figures/12_draw_fig2_examples.ipynb",
     "fig3": "figures/13_draw_fig3_confusion.ipynb",
     "fig4": "figures/14_draw_fig4_size_brightness.ipynb",
+    "fig5": "figures/15_draw_fig5_attention.ipynb",
     "table": "figures/16_make_results_table.ipynb",
     "report": "figures/17_make_report.ipynb",
     "labels": "data_preprocess/18_derive_labels.ipynb",
@@ -215,6 +218,13 @@ SELECTION = [f"selection/{name}" for name in (*TABLES, "data.json")]
 STORE = [f"store/{split}.{ending}" for split in SPLITS for ending in ("npy", "json")]
 REPORT_TEMPLATES = sorted(ROOT.glob("gz2vit/report/templates/*"))
 EVIDENCE_FIGURES = ("accuracy_trends", "reliability", "precision_recall")
+FEATURE_FIGURES = ("probes", "umap", "properties", "neighbours")
+FIG5_FIGURES = (
+    *("fig5_A", "fig5_B", "fig5_one_galaxy"),
+    *(f"attention_{name}" for name in ("linformer", "models", "evidence", "mistakes")),
+)
+MAPS = [f"attention/{name}" for name in ("galaxies.npz", "galaxies.csv", "checks.csv")]
+MAPS += [f"attention/{key}.npz" for key in MODEL_KEYS]
 EXECUTE = (
     f"{shlex.quote(sys.executable)} -m gz2vit execute {{rule}} {{input.notebook:q}} "
     "{output.executed} --parameters {params.parameters:q}"
@@ -368,6 +378,67 @@ rule fig4:
     params:
         parameters=PARAMETERS["fig4"],
         code=code("fig4"),
+    shell:
+        EXECUTE
+
+
+rule attention:
+    input:
+        SELECTION,
+        STORE,
+        [model(key) for key in MODEL_KEYS],
+        notebook=notebook("attention"),
+    output:
+        MAPS,
+        "attention/curves.csv",
+        figure("attention_checks"),
+        executed=executed("attention"),
+    threads: cores("attention")
+    resources:
+        **request("attention"),
+    params:
+        parameters=PARAMETERS["attention"],
+        code=code("attention"),
+    shell:
+        EXECUTE
+
+
+rule features:
+    input:
+        SELECTION,
+        STORE,
+        properties(),
+        [model(key) for key in MODEL_KEYS],
+        notebook=notebook("features"),
+    output:
+        [f"features/{key}.parquet" for key in MODEL_KEYS],
+        ["features/probes.csv", "features/umap.csv"],
+        [file for name in FEATURE_FIGURES for file in figure(f"features_{name}")],
+        executed=executed("features"),
+    threads: cores("features")
+    resources:
+        **request("features"),
+    params:
+        parameters=PARAMETERS["features"],
+        code=code("features"),
+    shell:
+        EXECUTE
+
+
+rule fig5:
+    input:
+        SELECTION,
+        MAPS,
+        notebook=notebook("fig5"),
+    output:
+        [file for name in FIG5_FIGURES for file in figure(name)],
+        executed=executed("fig5"),
+    threads: cores("fig5")
+    resources:
+        **request("fig5"),
+    params:
+        parameters=PARAMETERS["fig5"],
+        code=code("fig5"),
     shell:
         EXECUTE
 

@@ -47,7 +47,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     outcome = run_all("smoke", "--results", results, "--jobs", 2)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     told = ["simulate", "select", "pack", *MODELS, "fig2", "fig3", "table", "labels", "recover"]
-    told += ["fig1", "fig4", "evidence", "report"]
+    told += ["fig1", "fig4", "evidence", "report", "attention", "features", "fig5"]
     assert steps_started(outcome) == sorted(told)
     assert "[linformer] epoch   2/2  train loss " in outcome.stdout
     assert re.search(r"^\[linformer\] done in \d+ s$", outcome.stdout, re.MULTILINE)
@@ -66,6 +66,11 @@ def test_every_file_of_the_contract_is_there(finished: Path):
         "class_composition",
         "decision_path",
         "label_agreement",
+        "fig5_A",
+        "fig5_B",
+        "attention_checks",
+        "attention_models",
+        "features_umap",
     ):
         assert (finished / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         with Image.open(finished / "figures" / f"{name}.png") as image:
@@ -96,7 +101,7 @@ def test_a_second_run_does_nothing_and_says_so(finished: Path):
     before = {path: path.stat().st_mtime_ns for path in finished.glob("models/*/*")}
     outcome = run_all("smoke", "--results", finished)
     assert outcome.returncode == 0
-    assert outcome.stdout.strip() == f"nothing to do: {finished} is up to date (20 steps)"
+    assert outcome.stdout.strip() == f"nothing to do: {finished} is up to date (23 steps)"
     assert before == {path: path.stat().st_mtime_ns for path in finished.glob("models/*/*")}
 
 
@@ -137,7 +142,9 @@ def test_a_further_seed_is_a_step_and_the_table_has_mean_and_spread(finished: Pa
 def test_one_changed_parameter_runs_that_model_and_what_draws_from_it(finished: Path):
     change = ("--set", "linformer_weighted.GAMMA=0.8")
     outcome = run_all("smoke", "--results", finished, *change)
-    assert steps_started(outcome) == ["evidence", "fig3", "linformer_weighted", "report", "table"]
+    looks = ["attention", "features", "fig5"]  # of every model
+    told = ["evidence", "fig3", "linformer_weighted", "report", "table"]
+    assert steps_started(outcome) == sorted(looks + told)
     again = run_all("smoke", "--results", finished, *change)
     assert "nothing to do" in again.stdout
 

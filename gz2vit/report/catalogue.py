@@ -110,6 +110,37 @@ KNOWN = (
         "The classes derived from votes (columns) beside those of the label tables (rows).",
     ),
     Known(
+        "attention_checks",
+        INSIDE,
+        "Do the maps mean anything?",
+        "Deleting and giving back what a map shows, against random order; the map's share on the "
+        "galaxy; its likeness to the map of a network with random weights.",
+    ),
+    Known(
+        "attention_models",
+        INSIDE,
+        "Where the networks look, side by side",
+        "Attention rollout of the transformers, Grad-CAM of the CNNs, for a galaxy of each class.",
+    ),
+    Known(
+        "attention_evidence",
+        INSIDE,
+        "What speaks for the predicted class, side by side",
+        "Attention weighted with the class's gradient, Grad-CAM of the CNNs, for these galaxies.",
+    ),
+    Known(
+        "attention_mistakes",
+        INSIDE,
+        "What misled the networks",
+        "The same for the mistakes of which all networks together were most certain.",
+    ),
+    Known(
+        "attention_linformer",
+        INSIDE,
+        "The Linformer's heads",
+        "As in Fig. 5, of the paper's main network, whose attention the paper does not show.",
+    ),
+    Known(
         "attention.*",
         INSIDE,
         "What the networks look at",

@@ -155,7 +155,8 @@ def test_what_may_not_be_written_is_refused_before_any_work(tmp_path: Path):
         OutputParts(tmp_path / "folder.csv", overwrite=True)
     (tmp_path / "folder.csv").rmdir()
     parts = OutputParts(tmp_path / "out.csv" / "new.csv")
-    with pytest.raises(Gz2vitError, match="cannot write .*new.csv.parts: Not a dir"), parts.locked():
+    told = "cannot write .*new.csv.parts: Not a dir"
+    with pytest.raises(Gz2vitError, match=told), parts.locked():
         pass
     parts = OutputParts(tmp_path / "new.csv")
     with pytest.raises(Gz2vitError, match="does not exist"), parts.locked():

@@ -98,13 +98,16 @@ def test_a_slip_in_a_profile_names_the_file(tmp_path: Path, text: str, told: str
         ask(tmp_path, text=text)
 
 
-def test_the_profile_paper_gives_gpus_to_trainings_alone():
-    asked = step_resources("paper", [], STEPS, MODELS, {"vit": 2})
+def test_the_profile_paper_gives_gpus_to_trainings_and_to_what_looks_inside():
+    steps = [*STEPS, "attention", "features"]
+    asked = step_resources("paper", [], steps, MODELS, {"vit": 2})
     assert {step: values.get("gpu") for step, values in asked.items()} == {
         "pack": None,
         "vit": 2,
         "resnet50": 1,
         "vit_seed1": 1,
+        "attention": 1,
+        "features": 1,
     }
     for values in asked.values():
         assert {"threads", "mem_mb", "runtime"} <= set(values)

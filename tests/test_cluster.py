@@ -1,0 +1,136 @@
+"""The road on a real SLURM: one node on this machine, which tests/slurm/single_node.sh makes."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from tests.unit.folders import make_folder
+
+ROOT = Path(__file__).resolve().parents[1]
+PLUGIN = "snakemake-executor-plugin-slurm"
+SCRIPT = ROOT / "tests" / "slurm" / "single_node.sh"
+PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
+PACKAGES = "slurmctld slurmd munge slurm-client"
+# Where SLURM looks for its settings: a SLURM that is there already stays untouched.
+SETTINGS = (Path("/etc/slurm/slurm.conf"), Path("/run/slurm/conf/slurm.conf"))
+PATIENCE_SECONDS = 240  # for what takes 20 s on an idle machine
+# One row of `squeue` for each job: its step, state, GPUs, memory, time and processor cores.
+COLUMNS = "comment:40,state:12,tres-per-job:20,minmemory:12,timelimit:12,numcpus:6"
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[None]:
+    """A SLURM with 4 cores and 2 GPUs, as long as the tests of this file last."""
+    if os.geteuid():
+        pytest.skip("SLURM's programs must be started by root")
+    if missing := [name for name in PROGRAMS if shutil.which(name) is None]:
+        pytest.skip(f"{missing[0]} is not installed: apt-get install -y {PACKAGES}")
+    if present := [path for path in SETTINGS if path.exists()]:
+        pytest.skip(f"there is a SLURM on this machine already: {present[0]}")
+    if find_spec(PLUGIN.replace("-", "_")) is None:
+        pytest.skip(f"{PLUGIN} is not installed: {sys.executable} -m pip install {PLUGIN}")
+    # Not pytest's folder, which nobody else may enter: munge asks for one that is open to all.
+    folder = Path(tempfile.gettempdir()) / f"gz2vit-slurm-{os.getpid()}"
+    subprocess.run([SCRIPT, "start", folder], check=True)
+    yield
+    subprocess.run([SCRIPT, "stop", folder], check=True)
+    assert not folder.exists()
+
+
+class Call:
+    """`./run_all.sh smoke --executor slurm ...`, at work in a session of its own."""
+
+    def __init__(self, results: Path, *words: object) -> None:
+        self.output = results.with_suffix(".txt")
+        command = [ROOT / "run_all.sh", "smoke", "--executor", "slurm"]
+        command += ["--results", results, *words, "--", "--slurm-init-seconds-before-status-checks"]
+        with self.output.open("w") as stream:
+            self.process = subprocess.Popen(
+                [*map(str, command), "1"],
+                stdout=stream,
+                stderr=stream,
+                start_new_session=True,
+            )
+
+    def said(self) -> str:
+        """All that stands at the terminal by now."""
+        return self.output.read_text()
+
+    def wait_for(self, condition: Callable[[], object]) -> None:
+        """Wait until something holds, while the command runs."""
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not condition():
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < end, self.said()
+            time.sleep(0.2)
+
+    def press_control_c(self) -> None:
+        """What a terminal does: every process of the command is interrupted."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def end(self) -> tuple[int, list[str]]:
+        """The exit code and the lines of errors, of which there may be one."""
+        code = self.process.wait(PATIENCE_SECONDS)
+        return code, [line for line in self.said().splitlines() if line[:1] != "["]
+
+
+def jobs() -> dict[str, list[str]]:
+    """SLURM's jobs that wait or run, by their step."""
+    command = ["squeue", "--noheader", f"--Format={COLUMNS}"]
+    rows = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return {step.removeprefix("rule_"): asked for step, *asked in map(str.split, rows)}
+
+
+@pytest.fixture(scope="module")
+def words(slurm: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[object, ...]:
+    """Results folder, data and options, after the steps before the models have run as jobs."""
+    folder = tmp_path_factory.mktemp("cluster")
+    words = (folder / "out", "--data", make_folder(folder / "data"))
+    words += ("--set", "resources.mem_mb=1000", "resources.runtime=30")
+    call = Call(*words, "--only", "pack")
+    code, told = call.end()
+    assert code == 0, call.said()
+    assert told[0].startswith("2 steps run in ")
+    for step in ("select", "pack"):
+        (log,) = (folder / "out" / "logs" / "slurm" / f"rule_{step}").glob("*.log")
+        assert f"[{step}] is SLURM job {log.stem}, with its output in {log}\n" in call.said()
+        assert call.said().count(f"[{step}] done in ") == 1
+    # A model that goes on until it is stopped.
+    words += ("resources.training.gpu=1", "resources.vit.runtime=20", "vit.MAX_EPOCH=100000")
+    return (*words, "vit.EARLY_STOPPING_EPOCHS=100000", "--only", "vit", "resnet50")
+
+
+def test_models_run_side_by_side_until_control_c(words: tuple[object, ...]):
+    """SLURM knows what each model asks for, and forgets both when the command is interrupted."""
+    call = Call(*words)
+    both = {
+        "vit": ["RUNNING", "gres:gpu:1", "1000M", "20:00", "2"],
+        "resnet50": ["RUNNING", "gres:gpu:1", "1000M", "30:00", "2"],
+    }
+    call.wait_for(lambda: jobs() == both)
+    call.wait_for(lambda: "[vit] epoch   1/100000 " in call.said())
+    call.press_control_c()
+    assert call.end() == (130, ["error: stopped from the keyboard; the same command continues"])
+    assert not [step for step, (state, *_) in jobs().items() if state != "COMPLETING"]
+
+
+def test_the_same_command_continues_and_a_failing_step_has_one_line(words: tuple[object, ...]):
+    results = Path(str(words[0]))
+    call = Call(*words, "--set", "resnet50.BATCH_SIZE=0")
+    call.wait_for(lambda: "[vit] continuing after epoch " in call.said())
+    call.wait_for((results / "logs" / "resnet50.error").exists)
+    subprocess.run(["scancel", "--user=root"], check=True)
+    code, (told,) = call.end()
+    assert code == 1
+    assert told.startswith("error: step 'resnet50' failed in cell [")
+    assert "batch_size" in told
+    assert not jobs()
