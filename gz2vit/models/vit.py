@@ -7,7 +7,7 @@ from torch import nn
 from vit_pytorch import ViT
 
 from gz2vit.models.linformer import check_vit_pytorch
-from gz2vit.models.sizes import check_dropout, check_positive, count_tokens
+from gz2vit.models.sizes import check_dropout, check_heads, check_positive, count_tokens
 
 
 def build_vit(
@@ -35,6 +35,9 @@ def build_vit(
     check_positive(depth=depth, dim=dim, mlp_dim=mlp_dim, heads=heads, num_classes=num_classes)
     check_dropout(dropout=dropout, emb_dropout=emb_dropout)
     count_tokens(image_size, patch_size)
+    # vit_pytorch would take any number of heads, each 64 wide; one that does not divide the width,
+    # as in no published run, is a slip (Vaswani et al. 2017 share the width among the heads).
+    check_heads(dim, heads)
     return ViT(
         image_size=image_size, patch_size=patch_size, num_classes=num_classes, dim=dim,
         depth=depth, heads=heads, mlp_dim=mlp_dim, dropout=dropout, emb_dropout=emb_dropout,

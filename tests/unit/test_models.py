@@ -18,7 +18,7 @@ from gz2vit.paper import PUBLISHED_RESULTS
 
 SMALL = {
     "linformer": {"image_size": 32, "patch_size": 8, "depth": 2, "dim": 16, "k_dim": 4, "heads": 4},
-    "vit": {"image_size": 32, "patch_size": 8, "depth": 2, "dim": 16, "mlp_dim": 8, "heads": 3},
+    "vit": {"image_size": 32, "patch_size": 8, "depth": 2, "dim": 16, "mlp_dim": 8, "heads": 4},
     "resnet50": {},
     "vgg16_bn": {},
     "hf_vit": {"image_size": 32, "patch_size": 8, "depth": 2, "dim": 16, "mlp_dim": 8, "heads": 4},
@@ -135,6 +135,7 @@ def test_num_classes():
     ("name", "hyperparameters", "words"),
     [
         ("vit", {"patch_size": 30}, "patch_size 30 does not divide image_size 224"),
+        ("vit", {"heads": 7}, "heads 7 does not divide dim 256; these do: 1, 2, 4, 8"),
         ("vit", {"mlp_dim": 0}, "mlp_dim is 0; it must be a whole number from 1 on"),
         ("vit", {"emb_dropout": 1.0}, "emb_dropout is 1.0; it must lie between 0 and 1"),
         ("hf_vit", {"heads": 7}, "heads 7 does not divide dim 768; these do: 1, 2, 3, 4, 6"),
