@@ -66,13 +66,14 @@ def model_name(model_key: str) -> str:
 def footer(figure: Figure, data: Mapping[str, Any], extra: str = "") -> None:
     """Write where a figure comes from below it, in small grey print.
 
-    `data` is the record of the selection (`profile`, `name`, `simulated`); `extra` says what else
-    a reader must know, such as how a model was trained.
+    `data` is the record of the selection (`profile`, `name`, `simulated`), and `training` in it, if
+    there, says how the models came to be; `extra` says what else a reader must know.
     """
     parts = ["gz2vit", f"profile {data['profile']}", data["name"]]
     if data["simulated"] and "simulated" not in data["name"]:
         parts.append("simulated")
-    write_below(figure, ", ".join(parts) + (f"; {extra}" if extra else ""))
+    told = [", ".join(parts), data.get("training", ""), extra]
+    write_below(figure, "; ".join(filter(None, told)))
 
 
 def write_below(figure: Figure, line: str) -> None:

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from gz2vit.paper import ARXIV, CLASS_NAMES, EPOCH_SECONDS, TITLE
-from gz2vit.report.comparability import WEIGHTED, Run, span
+from gz2vit.report.comparability import WEIGHTED, Run
+from gz2vit.report.origins import origin, span
 
 MISSING = "–"
 MINUTE_S = 60.0
@@ -106,7 +107,7 @@ def by_class(table: pd.DataFrame) -> Cells:
 
 def training(table: pd.DataFrame) -> Cells:
     """How each model was trained: from what, how large, how long, on what."""
-    heading = ["model", "seeds", "weights", "epoch kept", "parameters", "paper's"]
+    heading = ["model", "seeds", "trained", "epoch kept", "parameters", "paper's"]
     heading += ["minutes", "seconds an epoch", "paper's", "device"]
     rows = []
     for key, runs in table.attrs["runs"].items():
@@ -120,9 +121,8 @@ def training(table: pd.DataFrame) -> Cells:
 
 def _origin(runs: Sequence[Run]) -> list[str]:
     """Number, weights and epochs of a model's runs."""
-    weights = {"none": "from scratch"}.get(runs[0]["weights"], runs[0]["weights"])
     kept, all_epochs = ([run[name] for run in runs] for name in ("best_epoch", "epochs"))
-    return [f"{len(runs)}", weights, f"{span(kept)} of {span(all_epochs)}"]
+    return [f"{len(runs)}", origin(runs[0]), f"{span(kept)} of {span(all_epochs)}"]
 
 
 def _times(key: str, values: pd.DataFrame) -> list[str]:

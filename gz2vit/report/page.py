@@ -29,7 +29,13 @@ from gz2vit.report.cells import (
     summary,
     training,
 )
-from gz2vit.report.contents import Verdict, find_files, find_notebooks, read_verdicts
+from gz2vit.report.contents import (
+    Verdict,
+    find_files,
+    find_notebooks,
+    read_simulated_tables,
+    read_verdicts,
+)
 from gz2vit.report.pictures import Picture, embed, find_pictures
 from gz2vit.report.provenance import (
     composition,
@@ -87,6 +93,7 @@ def gather(
         "classes": class_table(table),
         "notes": table.attrs["notes"],
         "pictures": find_pictures(results_dir),
+        "simulated_tables": read_simulated_tables(results_dir),
         "curves": learning_curves(results_dir, model_keys, seeds),
         "verdicts": verdicts,
         "shown_verdicts": SHOWN_VERDICTS,

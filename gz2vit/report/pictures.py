@@ -20,6 +20,7 @@ from gz2vit.report.catalogue import (
     KNOWN,
     OTHER,
     PAPER,
+    SIMULATED,
     Known,
     kind_of,
     title_of,
@@ -57,7 +58,8 @@ def find_pictures(results_dir: Path | str) -> dict[str, list[Picture]]:
     folder = Path(results_dir) / "figures"
     paths = sorted(folder.glob("[!.]*.png"), key=lambda path: _natural(path.stem))
     kinds = {path: kind_of(path.stem) for path in paths}
-    sections: dict[str, list[Picture]] = {name: [] for name in (PAPER, DATA, EVIDENCE, INSIDE)}
+    names = (PAPER, DATA, EVIDENCE, SIMULATED, INSIDE)
+    sections: dict[str, list[Picture]] = {name: [] for name in names}
     for known in (*KNOWN, OTHER):
         found = [_read(path, known) for path in paths if kinds[path] is known]
         if not found and known.required:

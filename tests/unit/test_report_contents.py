@@ -12,8 +12,22 @@ from PIL import Image
 from gz2vit.errors import Gz2vitError
 from gz2vit.paper import NETWORKS
 from gz2vit.report import read_confusion, read_network
-from gz2vit.report.catalogue import EVIDENCE, INSIDE, KNOWN, OTHER, PAPER, kind_of, title_of
-from gz2vit.report.contents import find_files, find_notebooks, read_verdicts
+from gz2vit.report.catalogue import (
+    EVIDENCE,
+    INSIDE,
+    KNOWN,
+    OTHER,
+    PAPER,
+    SIMULATED,
+    kind_of,
+    title_of,
+)
+from gz2vit.report.contents import (
+    find_files,
+    find_notebooks,
+    read_simulated_tables,
+    read_verdicts,
+)
 from gz2vit.report.pictures import find_pictures
 from tests.unit.small_report import write_notebook, write_verdicts
 from tests.unit.test_report import LINFORMER, metrics_of, save_run
@@ -39,6 +53,13 @@ def save_png(folder: Path, name: str) -> None:
         ("precision_recall", EVIDENCE, "Precision and recall, class by class"),
         ("accuracy_trends", EVIDENCE, "Accuracy against size and brightness"),
         ("attention_side_by_side", INSIDE, "What the networks look at"),
+        ("realism_gallery", SIMULATED, "Simulated beside real galaxies"),
+        (
+            "realism_distributions",
+            SIMULATED,
+            "How simulated and real galaxies differ in numbers",
+        ),
+        ("transfer_accuracy", SIMULATED, "From simulated to real galaxies"),
         ("fig10", INSIDE, "Fig10"),
         ("all_mine", INSIDE, "All mine"),
     ],
@@ -120,6 +141,24 @@ def test_a_damaged_table_of_verdicts_is_named(tmp_path: Path, text: str):
     (tmp_path / "tables" / "verdicts.csv").write_text(text)
     with pytest.raises(Gz2vitError, match="verdicts.csv is no table .*delete it .*--only evidence"):
         read_verdicts(tmp_path)
+
+
+def test_tables_on_simulated_galaxies_are_printed(tmp_path: Path):
+    assert read_simulated_tables(tmp_path) == []
+    (tmp_path / "tables").mkdir()
+    path = tmp_path / "tables" / "transfer.csv"
+    path.write_text("model,test_accuracy,galaxies,note\nlinformer,0.51234,12345,\nvit,,3.0,a<b\n")
+    (cells,) = read_simulated_tables(tmp_path)
+    assert cells.heading == ["model", "test accuracy", "galaxies", "note"]
+    assert cells.rows == [["linformer", "0.512", "12,345", "–"], ["vit", "–", "3", "a<b"]]
+    rows = "".join(f"{row}\n" for row in range(50))
+    (tmp_path / "tables" / "realism.csv").write_text(f"x\n{rows}")
+    first, second = read_simulated_tables(tmp_path)
+    assert (len(first.rows), second) == (40, cells)
+    assert first.title.endswith("(the first 40 of 50 rows)")
+    path.write_text("")
+    with pytest.raises(Gz2vitError, match="transfer.csv is no table .*; delete it"):
+        read_simulated_tables(tmp_path)
 
 
 def test_a_notebook_without_a_title_has_its_files_name(tmp_path: Path):
