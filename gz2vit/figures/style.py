@@ -54,7 +54,7 @@ MODEL_NAMES = {
     "vit": "ViT",
     "resnet50": "ResNet-50",
     "vgg16_bn": "VGG-16",
-    "hf_vit": "fine-tuned ViT",
+    "hf_vit": "Hugging Face ViT",
 }
 
 
@@ -78,8 +78,8 @@ def footer(figure: Figure, data: Mapping[str, Any], extra: str = "") -> None:
 
 def write_below(figure: Figure, line: str) -> None:
     """Write a line of small grey print below a figure, in as many lines as it needs."""
-    # A letter is about half as wide as it is high; 72 points are an inch.
-    letters = int(figure.get_figwidth() * 72 / (0.5 * SMALL_PT))
+    # The font's letters are 0.55 of its size wide or less, on average; 72 points are an inch.
+    letters = int(figure.get_figwidth() * 72 / (0.55 * SMALL_PT))
     text = textwrap.fill(line, letters)
     # A label of the whole figure, because the layout keeps room for it.
     figure.supxlabel(text, x=0.01, ha="left", fontsize=SMALL_PT, color=GREY, linespacing=1.3)

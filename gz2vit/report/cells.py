@@ -11,6 +11,7 @@ from gz2vit.report.origins import origin, span
 
 MISSING = "–"
 MINUTE_S = 60.0
+ANSWERS = {"comparable": "yes", "not comparable": "no"}  # by how a note of comparability begins
 
 
 class Cells(NamedTuple):
@@ -63,9 +64,20 @@ def _data_sentences(table: pd.DataFrame) -> list[str]:
 
 
 def summary(table: pd.DataFrame) -> Cells:
-    """The paper's figures of merit on the test galaxies: theirs, ours, the difference."""
+    """The paper's figures of merit on the test galaxies: theirs, ours, the difference.
+
+    The last column says whether that difference may be quoted.
+    """
     names = {"accuracy": "accuracy", "recall_macro": "macro recall", "f1_macro": "macro F1"}
-    return Cells("On the test galaxies", *_beside(table, names, " [95 %]"))
+    heading, rows = _beside(table, names, " [95 %]")
+    notes = table.attrs["notes"]
+    rows = [[*row, _comparable(notes[row[0]])] for row in rows]
+    return Cells("On the test galaxies", [*heading, "comparable"], rows)
+
+
+def _comparable(note: str) -> str:
+    """`yes`, `no`, or nothing of a model that is not trained."""
+    return next((word for words, word in ANSWERS.items() if note.startswith(words)), MISSING)
 
 
 def fit(table: pd.DataFrame) -> Cells:

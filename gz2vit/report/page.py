@@ -51,7 +51,7 @@ from gz2vit.selection import read_selection
 REPORT_FILE = "report.html"
 STEP = "report"
 SHOWN_VERDICTS = 8  # a family of more is folded away under its sum
-CURVES_DPI = 110
+CURVES_IN, CURVES_DPI = 5.2, 150  # two side by side on a desk, one on a phone
 
 
 def write_report(
@@ -198,7 +198,7 @@ def _curves(path: Path, key: str, run: str) -> Picture:
         return Picture(key, title, "", missing=f"Not trained yet; run {command}.")
     try:
         history = pd.read_csv(path)
-        figure = draw_learning_curves(history)
+        figure = draw_learning_curves(history, CURVES_IN)
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise Gz2vitError(f"{path} is not whole ({error}); delete it and run {command}") from error
     alt = f"Learning curves of {title}. {description(figure)}"

@@ -188,7 +188,7 @@ def test_learning_curves_mark_the_first_best_epoch(epochs: int):
     figure = draw_learning_curves(history)
     loss, accuracy = figure.axes
     best = min(epochs, 7)
-    assert accuracy.get_title().startswith(f"best: epoch {best}, validation accuracy 0.{best}00")
+    assert accuracy.get_title().startswith(f"best: epoch {best}, validation 0.{best}00")
     assert loss.lines[0].get_ydata().tolist() == history.train_loss.tolist()
     assert loss.lines[1].get_ydata().tolist() == history.valid_loss.tolist()
     figure.canvas.draw()

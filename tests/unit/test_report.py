@@ -283,7 +283,12 @@ def test_times_stand_beside_the_papers_with_both_devices(tmp_path: Path):
     epoch = table[table.quantity == "epoch_seconds"].iloc[0]
     assert (epoch.ours, epoch.paper) == (20.0, 672)
     assert np.isnan(epoch.difference)
-    rows = [line for line in to_markdown(table).splitlines() if line.startswith("| linformer ")]
+    lines = to_markdown(table).splitlines()
+    answers = [
+        line.split("|")[-2].strip() for line in lines if line.startswith(("| linf", "| vit"))
+    ]
+    assert answers[:2] == ["yes", "–"]
+    rows = [line for line in lines if line.startswith("| linformer ")]
     cells = [cell.strip() for cell in rows[-1].split("|")]
     assert cells[-5:-1] == ["10.0", "20.0", "672 (Tesla T4)", "cpu"]
 
@@ -378,7 +383,7 @@ def test_markdown_shows_paper_ours_and_difference(table: pd.DataFrame):
     row = next(line for line in lines if line.startswith("| linformer "))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[1:4] == ["80.55", "70.0 [69.5, 70.5]", "−10.6"]
-    assert cells[7:] == ["73.23", "75.0", "+1.8"]
+    assert cells[7:] == ["73.23", "75.0", "+1.8", "no"]
     for part in ("".join(lines), to_latex(table)):
         assert "linformer" in part
     tables = [line for line in lines if line.startswith("|")]

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from gz2vit.errors import Gz2vitError
+from gz2vit.figures import draw_missing, save_figure
 from gz2vit.paper import NETWORKS
 from gz2vit.report import read_confusion, read_network
 from gz2vit.report.catalogue import (
@@ -93,6 +94,16 @@ def test_pictures_are_found_in_order_and_others_shown_under_their_names(tmp_path
     assert [(one.title, one.alt) for one in sections[INSIDE]] == [
         ("Zebra crossing", "The figure zebra_crossing.")
     ]
+
+
+def test_a_frame_that_says_why_nothing_is_drawn_is_told_in_words(tmp_path: Path):
+    data = {"profile": "demo", "name": "5 galaxies of mine", "simulated": False}
+    figure = draw_missing("Fig. 4", "there are no sizes; run `./run_all.sh`", data)
+    save_figure(figure, tmp_path / "figures" / "fig4")
+    (found,) = [one for one in find_pictures(tmp_path)[PAPER] if one.name == "fig4"]
+    assert found.missing == "Fig. 4 is not drawn: there are no sizes; run `./run_all.sh`."
+    assert not found.source
+    assert found.links == ("figures/fig4.png", "figures/fig4.pdf")
 
 
 def test_large_pictures_are_embedded_smaller_where_that_is_shorter(tmp_path: Path):
