@@ -9,7 +9,7 @@ from gz2vit.figures.description import describe
 from gz2vit.figures.style import GREY, SPLIT_COLOURS
 
 SHORT_HISTORY = 12  # up to so many epochs, each gets a dot: one epoch is no line
-NOTEBOOK_IN, SHAPE = 8.0, 0.35  # width, and height by width
+NOTEBOOK_IN, SHAPE = 8.0, 0.38  # width, and height by width
 PARTS = {"train": "training", "valid": "validation"}
 
 

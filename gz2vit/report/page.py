@@ -51,7 +51,7 @@ from gz2vit.selection import read_selection
 REPORT_FILE = "report.html"
 STEP = "report"
 SHOWN_VERDICTS = 8  # a family of more is folded away under its sum
-CURVES_IN, CURVES_DPI = 5.2, 150  # two side by side on a desk, one on a phone
+CURVES_IN, CURVES_DPI = 4.6, 160  # two side by side on a desk, one on a phone
 
 
 def write_report(

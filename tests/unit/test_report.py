@@ -311,7 +311,9 @@ def test_a_model_that_was_not_trained_says_how_to_train_it(tmp_path: Path):
 def test_a_class_without_test_galaxies_has_no_accuracy(tmp_path: Path):
     changes = {"class_acc": [0.5] * 7 + [None], "class_test_galaxies": [4] * 7 + [0]}
     save_run(tmp_path, metrics_of("linformer", **changes))
-    table = results_table(tmp_path, ["linformer"])
+    table = results_table(tmp_path, ["linformer", "vit"])
+    assert "There are no test galaxies of: Merger. What is measured" in to_markdown(table)
+    assert "`gz2_test.csv` and run again" in to_markdown(table)
     merger = table[table.class_name == "Merger"].iloc[0]
     assert np.isnan([merger.ours, merger.low, merger.difference]).all()
     line = next(line for line in to_markdown(table).splitlines() if line.startswith("| Merger"))
@@ -351,6 +353,7 @@ def test_a_file_that_lacks_a_figure_is_named(tmp_path: Path, name: str):
 
 def test_runs_on_other_data_are_told_apart(tmp_path: Path):
     save_run(tmp_path, metrics_of("linformer"))
+    assert "no test galaxies of" not in to_markdown(results_table(tmp_path, ["linformer"]))
     few = {"test_galaxies": 80, "class_test_galaxies": [10] * 8, "class_acc": [0.5] * 8}
     save_run(tmp_path, metrics_of("resnet50", device="cuda", data="400 galaxies of few", **few))
     text = to_markdown(results_table(tmp_path, ["linformer", "resnet50", "hf_vit"]))
