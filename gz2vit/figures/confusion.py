@@ -175,5 +175,6 @@ def _training(metrics: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _origin(weights: str) -> str:
-    """What the training started from."""
-    return "from scratch" if weights == "none" else f"from the weights {Path(weights).name}"
+    """What the training started from; of a file the folder too: many are called best.ckpt."""
+    named = {"none": "from scratch", "imagenet": "from ImageNet weights"}
+    return named.get(weights) or f"from the file {Path(*Path(weights).parts[-2:]).as_posix()}"

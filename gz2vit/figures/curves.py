@@ -9,17 +9,19 @@ from gz2vit.figures.description import describe
 from gz2vit.figures.style import GREY, SPLIT_COLOURS
 
 SHORT_HISTORY = 12  # up to so many epochs, each gets a dot: one epoch is no line
+NOTEBOOK_IN, SHAPE = 8.0, 0.38  # width, and height by width
 PARTS = {"train": "training", "valid": "validation"}
 
 
-def draw_learning_curves(history: pd.DataFrame) -> Figure:
+def draw_learning_curves(history: pd.DataFrame, width_in: float = NOTEBOOK_IN) -> Figure:
     """Loss and accuracy of the training and validation galaxies, the best epoch marked.
 
     `history`: one row an epoch, with `epoch` (from 1), `train_loss`, `valid_loss`, `train_acc`,
     `valid_acc` (0 to 1). Best is the first epoch with the highest validation accuracy, whose
-    weights are kept.
+    weights are kept. `width_in`: of the figure; where it is small, its words are large beside it.
     """
-    figure, (loss, accuracy) = plt.subplots(1, 2, figsize=(8.0, 2.8), layout="constrained")
+    size = (width_in, SHAPE * width_in)
+    figure, (loss, accuracy) = plt.subplots(1, 2, figsize=size, layout="constrained")
     best = history.loc[history.valid_acc.idxmax()]
     for axes, quantity in ((loss, "loss"), (accuracy, "acc")):
         _draw_curves(axes, history, quantity)
@@ -27,7 +29,7 @@ def draw_learning_curves(history: pd.DataFrame) -> Figure:
     loss.set_ylabel("loss (cross-entropy)")
     accuracy.set_ylabel("accuracy")
     accuracy.plot(best.epoch, best.valid_acc, "o", markersize=8, fillstyle="none", color=GREY)
-    accuracy.set_title(f"best: epoch {best.epoch:.0f}, validation accuracy {best.valid_acc:.3f}")
+    accuracy.set_title(f"best: epoch {best.epoch:.0f}, validation {best.valid_acc:.3f}")
     loss.legend()
     return describe(figure, _words(history, best))
 

@@ -71,11 +71,14 @@ def draw_mistakes(predictions: pd.DataFrame, images: np.ndarray, count: int = 16
     return _draw_grid([images[row] for row in shown.index], captions, nothing)
 
 
-def draw_examples(panels: Sequence[Sequence[np.ndarray]], data: Mapping[str, Any]) -> Figure:
+def draw_examples(
+    panels: Sequence[Sequence[np.ndarray]], data: Mapping[str, Any], whose: str = ""
+) -> Figure:
     """Fig. 2: two galaxies of each class, one above the other, as in the paper.
 
     `panels`: for each of the eight classes, in order, up to two uint8 images (H, W, 3); `data`:
-    the record of the selection. Where there is no galaxy, its panel says so.
+    the record of the selection; `whose`: which galaxies these are, for the footer. Where there is
+    no galaxy, its panel says so.
     """
     gap_in, title_in, footer_in = 0.025, 0.17, 0.17
     side_in = (TEXT_WIDTH_IN - (CLASS_COUNT - 1) * gap_in) / CLASS_COUNT
@@ -88,7 +91,7 @@ def draw_examples(panels: Sequence[Sequence[np.ndarray]], data: Mapping[str, Any
         column[0].set_title(title, fontsize=SMALL_PT, pad=3)
         for row, panel in enumerate(column):
             _draw_image(panel, images[row] if row < len(images) else None)
-    footer(figure, data)
+    footer(figure, data, whose)
     shown = (f"{name} {len(images)}" for name, images in zip(FIG2_TITLES, panels, strict=True))
     return describe(figure, f"Images of galaxies by class, in columns: {', '.join(shown)}.")
 

@@ -11,6 +11,7 @@ from gz2vit.figures.description import describe
 from gz2vit.figures.style import GREY, PALE, TEXT_WIDTH_IN, footer
 
 LINE_LETTERS = 96
+NOT_DRAWN = " is not drawn: "  # in the words of such a frame, by which the report knows it
 
 
 def draw_missing(what: str, why: str, data: Mapping[str, Any]) -> Figure | None:
@@ -21,7 +22,7 @@ def draw_missing(what: str, why: str, data: Mapping[str, Any]) -> Figure | None:
     """
     if not why:
         return None
-    words = f"{what} is not drawn: {why}."
+    words = f"{what}{NOT_DRAWN}{why}."
     text = textwrap.fill(words, LINE_LETTERS, break_long_words=True, break_on_hyphens=False)
     height_in = 0.8 + 0.16 * (text.count("\n") + 1)
     figure, axes = plt.subplots(figsize=(TEXT_WIDTH_IN, height_in), layout="constrained")

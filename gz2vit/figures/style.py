@@ -54,7 +54,7 @@ MODEL_NAMES = {
     "vit": "ViT",
     "resnet50": "ResNet-50",
     "vgg16_bn": "VGG-16",
-    "hf_vit": "fine-tuned ViT",
+    "hf_vit": "Hugging Face ViT",
 }
 
 
@@ -66,19 +66,20 @@ def model_name(model_key: str) -> str:
 def footer(figure: Figure, data: Mapping[str, Any], extra: str = "") -> None:
     """Write where a figure comes from below it, in small grey print.
 
-    `data` is the record of the selection (`profile`, `name`, `simulated`); `extra` says what else
-    a reader must know, such as how a model was trained.
+    `data` is the record of the selection (`profile`, `name`, `simulated`), and `training` in it, if
+    there, says how the models came to be; `extra` says what else a reader must know.
     """
     parts = ["gz2vit", f"profile {data['profile']}", data["name"]]
     if data["simulated"] and "simulated" not in data["name"]:
         parts.append("simulated")
-    write_below(figure, ", ".join(parts) + (f"; {extra}" if extra else ""))
+    told = [", ".join(parts), data.get("training", ""), extra]
+    write_below(figure, "; ".join(filter(None, told)))
 
 
 def write_below(figure: Figure, line: str) -> None:
     """Write a line of small grey print below a figure, in as many lines as it needs."""
-    # A letter is about half as wide as it is high; 72 points are an inch.
-    letters = int(figure.get_figwidth() * 72 / (0.5 * SMALL_PT))
+    # The font's letters are 0.55 of its size wide or less, on average; 72 points are an inch.
+    letters = int(figure.get_figwidth() * 72 / (0.55 * SMALL_PT))
     text = textwrap.fill(line, letters)
     # A label of the whole figure, because the layout keeps room for it.
     figure.supxlabel(text, x=0.01, ha="left", fontsize=SMALL_PT, color=GREY, linespacing=1.3)

@@ -5,6 +5,7 @@ The report's page draws learning curves, so that its functions are imported when
 """
 
 from gz2vit.report.formats import to_csv, to_latex, to_markdown, write_tables
+from gz2vit.report.origins import training_words
 from gz2vit.report.runs import read_confusion, read_network
 from gz2vit.report.table import results_table
 
@@ -15,5 +16,6 @@ __all__ = [
     "to_csv",
     "to_latex",
     "to_markdown",
+    "training_words",
     "write_tables",
 ]

@@ -3,7 +3,8 @@
 import re
 from dataclasses import dataclass
 
-PAPER, DATA, EVIDENCE, INSIDE = "paper", "data", "evidence", "inside"  # the report's sections
+# The report's sections.
+PAPER, DATA, EVIDENCE, SIMULATED, INSIDE = "paper", "data", "evidence", "simulated", "inside"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,8 @@ KNOWN = (
         r"fig2(\D.*)?",
         PAPER,
         "Fig. 2: two galaxies of each class",
-        "The paper's own galaxies where the data have them, others where not.",
+        "The paper's own galaxies where the data have all of them, others where not; the footer "
+        "says which.",
         "fig2",
         True,
     ),
@@ -108,6 +110,24 @@ KNOWN = (
         DATA,
         "Derived and given classes",
         "The classes derived from votes (columns) beside those of the label tables (rows).",
+    ),
+    Known(
+        "realism_gallery",
+        SIMULATED,
+        "Simulated beside real galaxies",
+        "Real galaxies above, simulated ones below, of each class, at the same scale.",
+    ),
+    Known(
+        "realism_distributions",
+        SIMULATED,
+        "How simulated and real galaxies differ in numbers",
+        "Distributions of colour, concentration, asymmetry, axis ratio, sky noise and saturation.",
+    ),
+    Known(
+        "(?:realism|transfer).*",
+        SIMULATED,
+        "From simulated to real galaxies",
+        "What networks that learned from simulated galaxies make of real ones.",
     ),
     Known(
         "attention_checks",

@@ -6,10 +6,12 @@ from typing import NamedTuple
 import pandas as pd
 
 from gz2vit.paper import ARXIV, CLASS_NAMES, EPOCH_SECONDS, TITLE
-from gz2vit.report.comparability import WEIGHTED, Run, span
+from gz2vit.report.comparability import WEIGHTED, Run
+from gz2vit.report.origins import origin, span
 
 MISSING = "–"
 MINUTE_S = 60.0
+ANSWERS = {"comparable": "yes", "not comparable": "no"}  # by how a note of comparability begins
 
 
 class Cells(NamedTuple):
@@ -33,6 +35,21 @@ def introduction(table: pd.DataFrame) -> list[str]:
         "All in percent; in brackets the 95 % interval for the test galaxies (Wilson's of an "
         "accuracy, the bootstrap's of a macro average); Δ is ours minus the paper's, in percentage "
         f"points.{_seeds(table)}",
+        *_empty_classes(table),
+    ]
+
+
+def _empty_classes(table: pd.DataFrame) -> list[str]:
+    """Which classes have no test galaxies, and what to do, in a sentence; none where all have."""
+    runs = [run for runs in table.attrs["runs"].values() for run in runs]
+    counts = [run["class_test_galaxies"] for run in runs]
+    names = [name for name, *own in zip(CLASS_NAMES, *counts, strict=True) if 0 in own]
+    if not names:
+        return []
+    return [
+        f"There are no test galaxies of: {', '.join(names)}. What is measured on them stays empty, "
+        "and the macro averages are of the other classes; for more, add some to the data folder's "
+        "`gz2_test.csv` and run again."
     ]
 
 
@@ -62,9 +79,20 @@ def _data_sentences(table: pd.DataFrame) -> list[str]:
 
 
 def summary(table: pd.DataFrame) -> Cells:
-    """The paper's figures of merit on the test galaxies: theirs, ours, the difference."""
+    """The paper's figures of merit on the test galaxies: theirs, ours, the difference.
+
+    The last column says whether that difference may be quoted.
+    """
     names = {"accuracy": "accuracy", "recall_macro": "macro recall", "f1_macro": "macro F1"}
-    return Cells("On the test galaxies", *_beside(table, names, " [95 %]"))
+    heading, rows = _beside(table, names, " [95 %]")
+    notes = table.attrs["notes"]
+    rows = [[*row, _comparable(notes[row[0]])] for row in rows]
+    return Cells("On the test galaxies", [*heading, "comparable"], rows)
+
+
+def _comparable(note: str) -> str:
+    """`yes`, `no`, or nothing of a model that is not trained."""
+    return next((word for words, word in ANSWERS.items() if note.startswith(words)), MISSING)
 
 
 def fit(table: pd.DataFrame) -> Cells:
@@ -79,7 +107,7 @@ def _beside(
     """Heading and rows with three columns for each quantity: theirs, ours, the difference."""
     heading = ["model"]
     for name in names.values():
-        heading += [f"{name}: paper", f"ours{interval}", "Δ"]
+        heading += [f"{name}: paper", f"{name}: ours{interval}", f"{name}: Δ"]
     rows = []
     for key in table.attrs["runs"]:
         values, row = values_of(table, key), [key]
@@ -100,14 +128,14 @@ def by_class(table: pd.DataFrame) -> Cells:
         counts = sorted({cell.n for cell in cells if table.attrs["runs"][cell.name[1]]})
         row = [name, " or ".join(map(_count, counts)) or MISSING]
         rows.append(row + [text for one in cells for text in (percent(one.paper), ours(one))])
-    pairs = [text for key in keys for text in (f"{key}: paper", "ours [95 %]")]
+    pairs = [text for key in keys for text in (f"{key}: paper", f"{key}: ours [95 %]")]
     return Cells("Accuracy by class", ["class", "test galaxies", *pairs], rows)
 
 
 def training(table: pd.DataFrame) -> Cells:
     """How each model was trained: from what, how large, how long, on what."""
-    heading = ["model", "seeds", "weights", "epoch kept", "parameters", "paper's"]
-    heading += ["minutes", "seconds an epoch", "paper's", "device"]
+    heading = ["model", "seeds", "trained", "epoch kept", "parameters", "parameters: paper"]
+    heading += ["minutes", "seconds an epoch", "seconds: paper", "device"]
     rows = []
     for key, runs in table.attrs["runs"].items():
         values = values_of(table, key)
@@ -120,9 +148,8 @@ def training(table: pd.DataFrame) -> Cells:
 
 def _origin(runs: Sequence[Run]) -> list[str]:
     """Number, weights and epochs of a model's runs."""
-    weights = {"none": "from scratch"}.get(runs[0]["weights"], runs[0]["weights"])
     kept, all_epochs = ([run[name] for run in runs] for name in ("best_epoch", "epochs"))
-    return [f"{len(runs)}", weights, f"{span(kept)} of {span(all_epochs)}"]
+    return [f"{len(runs)}", origin(runs[0]), f"{span(kept)} of {span(all_epochs)}"]
 
 
 def _times(key: str, values: pd.DataFrame) -> list[str]:

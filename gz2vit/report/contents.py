@@ -7,8 +7,14 @@ from typing import NamedTuple
 import pandas as pd
 
 from gz2vit.errors import Gz2vitError
+from gz2vit.report.cells import MISSING, Cells
 from gz2vit.results import command_for
 
+SIMULATED_TABLES = {
+    "realism.csv": "Simulated and real galaxies in numbers",
+    "transfer.csv": "Networks that learned from simulated galaxies, tested on real ones",
+}
+SHOWN_ROWS = 40  # of such a table; the file itself is linked
 VERDICT_FILES = ("verdicts.csv", "fig4_verdicts.csv")  # the first holds the second as well
 
 
@@ -55,6 +61,39 @@ def _read_verdicts(path: Path) -> list[Verdict]:
         raise Gz2vitError(
             f"{path} is no table of verdicts ({error}); delete it and run {command}"
         ) from error
+
+
+def read_simulated_tables(results_dir: Path | str) -> list[Cells]:
+    """What `tables/` has on simulated beside real galaxies, printed; none where there is none.
+
+    Raises `Gz2vitError` for a file that is no table.
+    """
+    folder = Path(results_dir) / "tables"
+    found = {name: folder / name for name in SIMULATED_TABLES if (folder / name).exists()}
+    return [_read_cells(path, SIMULATED_TABLES[name]) for name, path in found.items()]
+
+
+def _read_cells(path: Path, title: str) -> Cells:
+    """A CSV as a printed table: its columns' names in words, numbers with three digits."""
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise Gz2vitError(f"{path} is no table ({error}); delete it and run again") from error
+    rows = [
+        [_print(value) for value in row] for row in table.head(SHOWN_ROWS).astype(object).values
+    ]
+    if len(table) > SHOWN_ROWS:
+        title += f" (the first {SHOWN_ROWS} of {len(table):,} rows)"
+    return Cells(title, [str(name).replace("_", " ") for name in table], rows)
+
+
+def _print(value: object) -> str:
+    """A value for reading; what is missing as a dash."""
+    if pd.isna(value):
+        return MISSING
+    if isinstance(value, float):
+        return f"{value:,.0f}" if value.is_integer() else f"{value:.3g}"
+    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
 def find_notebooks(results_dir: Path | str, but: str = "") -> list[Link]:

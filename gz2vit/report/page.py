@@ -29,7 +29,13 @@ from gz2vit.report.cells import (
     summary,
     training,
 )
-from gz2vit.report.contents import Verdict, find_files, find_notebooks, read_verdicts
+from gz2vit.report.contents import (
+    Verdict,
+    find_files,
+    find_notebooks,
+    read_simulated_tables,
+    read_verdicts,
+)
 from gz2vit.report.pictures import Picture, embed, find_pictures
 from gz2vit.report.provenance import (
     composition,
@@ -45,7 +51,7 @@ from gz2vit.selection import read_selection
 REPORT_FILE = "report.html"
 STEP = "report"
 SHOWN_VERDICTS = 8  # a family of more is folded away under its sum
-CURVES_DPI = 110
+CURVES_IN, CURVES_DPI = 4.6, 160  # two side by side on a desk, one on a phone
 
 
 def write_report(
@@ -87,6 +93,7 @@ def gather(
         "classes": class_table(table),
         "notes": table.attrs["notes"],
         "pictures": find_pictures(results_dir),
+        "simulated_tables": read_simulated_tables(results_dir),
         "curves": learning_curves(results_dir, model_keys, seeds),
         "verdicts": verdicts,
         "shown_verdicts": SHOWN_VERDICTS,
@@ -191,7 +198,7 @@ def _curves(path: Path, key: str, run: str) -> Picture:
         return Picture(key, title, "", missing=f"Not trained yet; run {command}.")
     try:
         history = pd.read_csv(path)
-        figure = draw_learning_curves(history)
+        figure = draw_learning_curves(history, CURVES_IN)
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise Gz2vitError(f"{path} is not whole ({error}); delete it and run {command}") from error
     alt = f"Learning curves of {title}. {description(figure)}"

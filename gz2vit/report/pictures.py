@@ -13,6 +13,7 @@ from pathlib import Path
 from PIL import Image, UnidentifiedImageError
 
 from gz2vit.errors import Gz2vitError
+from gz2vit.figures.missing import NOT_DRAWN
 from gz2vit.report.catalogue import (
     DATA,
     EVIDENCE,
@@ -20,6 +21,7 @@ from gz2vit.report.catalogue import (
     KNOWN,
     OTHER,
     PAPER,
+    SIMULATED,
     Known,
     kind_of,
     title_of,
@@ -57,7 +59,8 @@ def find_pictures(results_dir: Path | str) -> dict[str, list[Picture]]:
     folder = Path(results_dir) / "figures"
     paths = sorted(folder.glob("[!.]*.png"), key=lambda path: _natural(path.stem))
     kinds = {path: kind_of(path.stem) for path in paths}
-    sections: dict[str, list[Picture]] = {name: [] for name in (PAPER, DATA, EVIDENCE, INSIDE)}
+    names = (PAPER, DATA, EVIDENCE, SIMULATED, INSIDE)
+    sections: dict[str, list[Picture]] = {name: [] for name in names}
     for known in (*KNOWN, OTHER):
         found = [_read(path, known) for path in paths if kinds[path] is known]
         if not found and known.required:
@@ -77,7 +80,10 @@ def _natural(name: str) -> list[tuple[int, str]]:
 
 
 def _read(path: Path, known: Known) -> Picture:
-    """A picture's file, embedded; its words are the file's own, or else the caption."""
+    """A picture's file, embedded; its words are the file's own, or else the caption.
+
+    Of a frame that only says why something is not drawn the words alone.
+    """
     try:
         with Image.open(path) as image:
             words, size = image.info.get("Description", ""), image.size
@@ -85,7 +91,10 @@ def _read(path: Path, known: Known) -> Picture:
     except (OSError, UnidentifiedImageError) as error:
         raise Gz2vitError(f"{path} is no picture ({error}); delete it and run again") from error
     title, caption = title_of(path.stem, known), known.caption
-    links = [file.name for file in (path, path.with_suffix(".pdf")) if file.exists()]
+    files = [file.name for file in (path, path.with_suffix(".pdf")) if file.exists()]
+    links = tuple(f"figures/{file}" for file in files)
+    if NOT_DRAWN in words:  # words are easier to read than their picture
+        return Picture(path.stem, title, caption, missing=words, links=links)
     return Picture(
         path.stem,
         title,
@@ -93,7 +102,7 @@ def _read(path: Path, known: Known) -> Picture:
         words or caption or f"The figure {path.stem}.",
         embed(png),
         *size,
-        tuple(f"figures/{link}" for link in links),
+        links,
     )
 
 

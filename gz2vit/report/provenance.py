@@ -9,6 +9,7 @@ import pandas as pd
 from gz2vit.catalog import SPLITS
 from gz2vit.paper import CLASS_NAMES
 from gz2vit.report.cells import MINUTE_S, Cells
+from gz2vit.report.origins import started_from
 from gz2vit.report.runs import read_record
 from gz2vit.results import run_record
 from gz2vit.seeds import run_folders
@@ -84,7 +85,9 @@ def describe_environment(records: Sequence[Mapping[str, Any]]) -> Terms:
     systems = (record["machine"]["system"] for record in records)
     cores = (str(record["machine"]["cpu_cores"]) for record in records)
     terms += [("System", _join(systems)), ("Processor cores", _join(cores))]
-    return [*terms, ("Device", _join(record["device"] for record in records))]
+    terms.append(("Device", _join(record["device"] for record in records)))
+    started = dict.fromkeys(filter(None, map(started_from, records)))
+    return terms + [("Started from", words) for words in started]
 
 
 def _short(commit: str) -> str:

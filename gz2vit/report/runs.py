@@ -20,10 +20,11 @@ MACRO = ("recall_macro", "f1_macro")  # no shares of galaxies: their intervals a
 
 
 def read_run(path: Path) -> Run:
-    """A run's `metrics.json`, with `recipe` and `intervals` from the files beside it.
+    """A run's `metrics.json`, with what the files beside it tell.
 
-    `recipe`: the parameters in `params.json`, empty where that is missing; `intervals`: by macro
-    average its bootstrap interval (low, high) from `predictions.csv`, empty where that is missing.
+    From `params.json`, empty where that is missing: `recipe`, the parameters; `started`, the record
+    of the weights; `sessions`. `intervals`: by macro average its bootstrap interval (low, high)
+    from `predictions.csv`, empty where that is missing.
     Raises `Gz2vitError` for what is no JSON or no table, TypeError for what is no object, and
     KeyError for an object that lacks a figure: an empty file is damaged, not a model untrained.
     """
@@ -31,7 +32,11 @@ def read_run(path: Path) -> Run:
     missing = [name for name in RUN_FIGURES if name not in run]
     if missing:
         raise KeyError(*missing)
-    return {**run, "recipe": read_record(path.parent).get("parameters", {})} | {
+    record = read_record(path.parent)
+    return run | {
+        "recipe": record.get("parameters", {}),
+        "started": record.get("weights", {}),
+        "sessions": record.get("sessions", []),
         "epoch_seconds": run["train_seconds"] / run["epochs"],
         "intervals": _macro_intervals(path.with_name("predictions.csv")),
     }

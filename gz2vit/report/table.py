@@ -16,7 +16,7 @@ from gz2vit.evaluation import wilson_interval
 from gz2vit.paper import CLASS_NAMES, EPOCH_SECONDS, PUBLISHED_RESULTS
 from gz2vit.report.comparability import WEIGHTED, Run, comparability
 from gz2vit.report.runs import MACRO, damaged, read_run
-from gz2vit.results import command_for
+from gz2vit.results import command_for, read_json
 from gz2vit.seeds import run_folders
 
 COLUMNS = (
@@ -51,18 +51,27 @@ def results_table(
     network or other galaxies than the model's other seeds.
     """
     rows, notes, runs = [], {}, {}
+    galaxies = _count_galaxies(Path(results_dir))
     for key in model_keys:
         folders = run_folders((seeds or {}).get(key, ()))
         folder = Path(results_dir).resolve() / "models" / key
         runs[key] = _read_runs(key, [folder / one / "metrics.json" for one in folders])
         rows += _rows(key, runs[key])
         command = command_for(folder / "metrics.json", key)
-        notes[key] = comparability(key, runs[key]) if runs[key] else f"not trained: {command}"
+        notes[key] = (
+            comparability(key, runs[key], galaxies) if runs[key] else f"not trained: {command}"
+        )
         if len(runs[key]) < len(folders) and runs[key]:
             notes[key] += f"; {len(runs[key])} of {len(folders)} seeds trained"
     table = pd.DataFrame(rows, columns=COLUMNS)
     table.attrs = {"notes": notes, "runs": runs}
     return table
+
+
+def _count_galaxies(results_dir: Path) -> dict[str, int] | None:
+    """How many galaxies the selection has in each split; None where there is no selection."""
+    path = results_dir / "selection" / "data.json"
+    return read_json(path)["galaxies"] if path.exists() else None
 
 
 def _read_runs(key: str, paths: Sequence[Path]) -> list[Run]:

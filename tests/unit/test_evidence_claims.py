@@ -69,7 +69,18 @@ def test_false_alarms_at_the_stated_rate():
         joined = fig4_table(300, slope=0.0, lead=0.0, seed=100 + seed)
         verdicts = judge(claim_fig4(joined, "A", "B", [SIZE], permutations=1, seed=seed))
         decided += any(one.outcome != "not decided" for one in verdicts)
-    assert decided <= binom.ppf(0.999, 200, 0.05)
+    assert 1 <= decided <= binom.ppf(0.999, 200, 0.05)
+
+
+def test_a_built_in_effect_is_found_as_a_rule_and_never_taken_for_its_opposite():
+    outcomes = []
+    for seed in range(50):
+        joined = fig4_table(1000, slope=0.8, lead=0.0, seed=1000 + seed)
+        verdicts = judge(claim_fig4(joined, "A", "B", [SIZE], permutations=1, seed=seed))
+        outcomes.append([one.outcome for one in verdicts])
+    found = (np.array(outcomes) == "supported").mean(axis=0)
+    assert (found >= 0.9).all()
+    assert not (np.array(outcomes) == "contradicted").any()
 
 
 def test_few_galaxies_decide_nothing_and_say_why():

@@ -131,6 +131,15 @@ def test_the_papers_own_fig3_has_its_numbers_cell_by_cell():
     assert "Irregular taken for Unbarred, 18.6%" in description(figure).partition("Right")[0]
 
 
+def test_fig3_says_what_each_network_started_from():
+    counts = [np.eye(8, dtype=int)] * 2
+    weights = ("/data/models/linformer/best.ckpt", "imagenet")
+    metrics = [one | {"weights": name} for one, name in zip(METRICS, weights, strict=True)]
+    told = " ".join(draw_confusion_pair(counts, metrics, DATA).get_supxlabel().split())
+    assert "left trained from the file linformer/best.ckpt for 3 epochs" in told
+    assert "right trained from ImageNet weights for 3 epochs" in told
+
+
 @pytest.mark.parametrize("gap", [0, 1])
 def test_a_model_that_is_not_trained_says_so_in_its_panel(gap: int):
     counts = [np.eye(8, dtype=int), np.eye(8, dtype=int)]
@@ -188,7 +197,7 @@ def test_learning_curves_mark_the_first_best_epoch(epochs: int):
     figure = draw_learning_curves(history)
     loss, accuracy = figure.axes
     best = min(epochs, 7)
-    assert accuracy.get_title().startswith(f"best: epoch {best}, validation accuracy 0.{best}00")
+    assert accuracy.get_title().startswith(f"best: epoch {best}, validation 0.{best}00")
     assert loss.lines[0].get_ydata().tolist() == history.train_loss.tolist()
     assert loss.lines[1].get_ydata().tolist() == history.valid_loss.tolist()
     figure.canvas.draw()

@@ -147,11 +147,26 @@ def test_other_sizes_and_few_galaxies_have_other_bins():
     assert (np.diff(histogram_edges(SIZE, same)) > 0).all()
 
 
+def test_the_footer_says_what_the_models_were_trained_from_and_is_no_wider_than_the_figure():
+    told = "linformer trained from the file mine/best.ckpt (SHA-256 0123456789ab…); resnet50 " * 3
+    data = DATA | {"training": told.strip()}
+    for figure in (
+        draw_size_brightness(galaxies(200), ("linformer", "resnet50"), data),
+        draw_lead(galaxies(200), ("linformer", "resnet50"), data),
+    ):
+        footer = figure.get_supxlabel()
+        assert "from the file mine/best.ckpt (SHA-256 0123456789ab…)" in " ".join(footer.split())
+        figure.canvas.draw()
+        label = figure._supxlabel.get_window_extent()
+        assert label.x1 <= figure.bbox.x1 and label.height > 20
+        assert label.y0 >= 0
+
+
 def test_fig4_of_models_that_never_differ():
     table = galaxies(50).assign(region="both right")
     figure = draw_size_brightness(table, ("vit", "hf_vit_weighted"), DATA)
     labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert labels[1] == "ViT right, fine-tuned ViT, class weights wrong (0)"
+    assert labels[1] == "ViT right, Hugging Face ViT, class weights wrong (0)"
 
 
 def test_the_lead_is_drawn_in_points_and_filled_where_it_is_one():

@@ -15,7 +15,15 @@ from gz2vit.paper import (
     SPLIT_CLASS_COUNTS,
     TUNED_CLASS_WEIGHTS,
 )
-from gz2vit.report import results_table, to_csv, to_latex, to_markdown, write_tables
+from gz2vit.report import (
+    results_table,
+    to_csv,
+    to_latex,
+    to_markdown,
+    training_words,
+    write_tables,
+)
+from gz2vit.report.origins import origin
 
 
 def metrics_of(key: str, **changes: object) -> dict:
@@ -41,17 +49,28 @@ LINFORMER = {
         **{"heads": 8, "dropout": 0.1, "share_kv": False},
     },
 }
+GALAXIES = {"train": 99_808, "valid": 24_952, "test": 31_191}  # the paper's
 RESNET = LINFORMER | {"lr": 5e-5, "step_size": 10, "gamma": 0.1, "hyperparameters": {}}
 
 
 def save_run(results: Path, run: dict, folder: str = "", **recipe: object) -> Path:
-    """A run's `metrics.json`, and its `params.json`: the paper's recipe, but for `recipe`."""
+    """A run's `metrics.json` and `params.json`: the paper's recipe and galaxies, but for `recipe`.
+
+    A selection that is there already stays.
+    """
     path = results / "models" / run["model"] / folder / "metrics.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(run))
     parameters = (RESNET if run["model"] == "resnet50" else LINFORMER) | recipe
     path.with_name("params.json").write_text(json.dumps({"parameters": parameters}))
+    selection = results / "selection" / "data.json"
+    if not selection.exists():
+        selection.parent.mkdir()
+        selection.write_text(json.dumps({"galaxies": GALAXIES}))
     return path
+
+
+CUT_SHORT = "the paper's own training was cut short when its session ended"
 
 
 def test_a_run_like_the_papers_is_comparable_and_differs_by_nothing(tmp_path: Path):
@@ -59,7 +78,9 @@ def test_a_run_like_the_papers_is_comparable_and_differs_by_nothing(tmp_path: Pa
     for key in keys:
         save_run(tmp_path, metrics_of(key, class_acc=list(PUBLISHED_RESULTS[key]["class_acc"])))
     table = results_table(tmp_path, keys)
-    assert set(table.attrs["notes"].values()) == {"comparable"}
+    notes = table.attrs["notes"]
+    assert notes.pop("linformer") == f"comparable; {CUT_SHORT}"
+    assert set(notes.values()) == {"comparable"}
     assert np.abs(table.difference.dropna()).max() == 0
     assert len(table) == 3 * (8 + 8)
     accuracy = table[(table.model == "linformer") & (table.quantity == "accuracy")].iloc[0]
@@ -80,12 +101,12 @@ def test_a_run_like_the_papers_is_comparable_and_differs_by_nothing(tmp_path: Pa
         (
             "linformer",
             {"weights": "a.pth"},
-            "trained from the weights a.pth, the paper's from scratch",
+            "trained from the file a.pth, the paper's from scratch",
         ),
         (
             "resnet50",
             {"weights": "a.pth"},
-            "trained from the weights a.pth, the paper's from ImageNet weights",
+            "trained from the file a.pth, the paper's from ImageNet weights",
         ),
         ("linformer", {"class_weights": [2.0] * 8}, "other class weights than the paper's"),
         (
@@ -96,7 +117,8 @@ def test_a_run_like_the_papers_is_comparable_and_differs_by_nothing(tmp_path: Pa
         (
             "linformer",
             {"data": "155,951 simulated galaxies"},
-            "155,951 simulated galaxies, of them 31,191 to test on",
+            "155,951 simulated galaxies, 99,808 to learn from, 24,952 to choose the epoch by, "
+            "31,191 to test on (the paper's 99,808, 24,952, 31,191)",
         ),
         ("linformer", {"parameters": 101960}, "another network, of 101,960 parameters"),
         ("linformer", {"profile": "demo"}, "profile demo (30 epochs)"),
@@ -107,7 +129,8 @@ def test_a_run_like_the_papers_is_comparable_and_differs_by_nothing(tmp_path: Pa
                 "class_test_galaxies": [179, 160, 11, 83, 14, 57, 7, 18],
                 "data": "2,640 galaxies of real_gz2",
             },
-            "2,640 galaxies of real_gz2, of them 529 to test on",
+            "2,640 galaxies of real_gz2, 99,808 to learn from, 24,952 to choose the epoch by, "
+            "529 to test on (the paper's 99,808, 24,952, 31,191)",
         ),
     ],
 )
@@ -149,9 +172,76 @@ def test_another_recipe_than_the_papers_is_not_comparable(
     assert note == f"not comparable: {reason}"
 
 
-def test_another_seed_is_still_the_papers_recipe(tmp_path: Path):
-    save_run(tmp_path, metrics_of("linformer"), seed=7)
-    assert results_table(tmp_path, ["linformer"]).attrs["notes"]["linformer"] == "comparable"
+@pytest.mark.parametrize(
+    "name", ["lr", "step_size", "gamma", "image_size", "batch_size", "max_epoch"]
+)
+def test_what_was_not_recorded_may_have_been_another(tmp_path: Path, name: str):
+    path = save_run(tmp_path, metrics_of("resnet50")).with_name("params.json")
+    recipe = {key: value for key, value in RESNET.items() if key != name}
+    path.write_text(json.dumps({"parameters": recipe}))
+    note = results_table(tmp_path, ["resnet50"]).attrs["notes"]["resnet50"]
+    assert note.startswith(f"not comparable: {name} is not recorded, the paper's ")
+
+
+@pytest.mark.parametrize(
+    ("galaxies", "words"),
+    [
+        (GALAXIES | {"train": 49_904}, "49,904 to learn from, 24,952 to choose"),
+        (GALAXIES | {"valid": 1}, "99,808 to learn from, 1 to choose"),
+    ],
+)
+def test_fewer_galaxies_to_learn_from_are_not_comparable(
+    tmp_path: Path, galaxies: dict, words: str
+):
+    save_run(tmp_path, metrics_of("resnet50"))
+    path = tmp_path / "selection" / "data.json"
+    path.write_text(json.dumps({"galaxies": galaxies}))
+    note = results_table(tmp_path, ["resnet50"]).attrs["notes"]["resnet50"]
+    assert note.startswith("not comparable: 155,951 galaxies of gz2, ") and words in note
+    path.unlink()
+    note = results_table(tmp_path, ["resnet50"]).attrs["notes"]["resnet50"]
+    assert note.startswith("not comparable: how many galaxies it learned from is not known")
+
+
+def test_another_seed_and_precision_are_still_the_papers_recipe_but_told(tmp_path: Path):
+    path = save_run(tmp_path, metrics_of("resnet50"), seed=7).with_name("params.json")
+    assert results_table(tmp_path, ["resnet50"]).attrs["notes"]["resnet50"] == (
+        "comparable; seed 7, the paper's 0"
+    )
+    record = {"parameters": RESNET, "sessions": [{"precision": "bf16-mixed"}]}
+    path.write_text(json.dumps(record))
+    assert results_table(tmp_path, ["resnet50"]).attrs["notes"]["resnet50"] == (
+        "comparable; precision bf16-mixed, the paper's 32-true"
+    )
+
+
+def test_weights_from_a_file_are_told_everywhere_with_their_checksum(tmp_path: Path):
+    source = "/data/results/demo/models/linformer/best.ckpt"
+    path = save_run(tmp_path, metrics_of("linformer", weights=source)).with_name("params.json")
+    record = json.loads(path.read_text())
+    record["weights"] = {"source": source, "file": "best.ckpt", "sha256": "0123456789abcdef"}
+    path.write_text(json.dumps(record))
+    table = results_table(tmp_path, ["linformer"])
+    words = "from the file linformer/best.ckpt (SHA-256 0123456789ab…)"
+    note = table.attrs["notes"]["linformer"]
+    assert note == f"not comparable: trained {words}, the paper's from scratch"
+    rows = [line for line in to_markdown(table).splitlines() if line.startswith("| linformer")]
+    assert words in rows[2]
+    assert training_words(tmp_path, ["linformer", "vit"]) == f"trained {words} for 30 epochs"
+
+
+def test_a_figures_models_are_told_by_what_they_started_from(tmp_path: Path):
+    assert training_words(tmp_path, ["vit"]) == ""
+    for key, epochs in (("linformer", 5), ("vit", 9), ("resnet50", 7)):
+        save_run(tmp_path, metrics_of(key, epochs=epochs))
+    assert training_words(tmp_path, ["linformer", "vit"]) == (
+        "trained from scratch for 5 to 9 epochs"
+    )
+    assert training_words(tmp_path, ["linformer", "resnet50", "vit"]) == (
+        "linformer, vit trained from scratch; resnet50 trained from ImageNet weights"
+    )
+    run = {"weights": "imagenet", "network": "timm/convnext_atto"}
+    assert origin(run) == "from its published weights"
 
 
 def test_a_run_without_its_recipe_is_not_comparable(tmp_path: Path):
@@ -193,7 +283,12 @@ def test_times_stand_beside_the_papers_with_both_devices(tmp_path: Path):
     epoch = table[table.quantity == "epoch_seconds"].iloc[0]
     assert (epoch.ours, epoch.paper) == (20.0, 672)
     assert np.isnan(epoch.difference)
-    rows = [line for line in to_markdown(table).splitlines() if line.startswith("| linformer ")]
+    lines = to_markdown(table).splitlines()
+    answers = [
+        line.split("|")[-2].strip() for line in lines if line.startswith(("| linf", "| vit"))
+    ]
+    assert answers[:2] == ["yes", "–"]
+    rows = [line for line in lines if line.startswith("| linformer ")]
     cells = [cell.strip() for cell in rows[-1].split("|")]
     assert cells[-5:-1] == ["10.0", "20.0", "672 (Tesla T4)", "cpu"]
 
@@ -216,7 +311,9 @@ def test_a_model_that_was_not_trained_says_how_to_train_it(tmp_path: Path):
 def test_a_class_without_test_galaxies_has_no_accuracy(tmp_path: Path):
     changes = {"class_acc": [0.5] * 7 + [None], "class_test_galaxies": [4] * 7 + [0]}
     save_run(tmp_path, metrics_of("linformer", **changes))
-    table = results_table(tmp_path, ["linformer"])
+    table = results_table(tmp_path, ["linformer", "vit"])
+    assert "There are no test galaxies of: Merger. What is measured" in to_markdown(table)
+    assert "`gz2_test.csv` and run again" in to_markdown(table)
     merger = table[table.class_name == "Merger"].iloc[0]
     assert np.isnan([merger.ours, merger.low, merger.difference]).all()
     line = next(line for line in to_markdown(table).splitlines() if line.startswith("| Merger"))
@@ -256,6 +353,7 @@ def test_a_file_that_lacks_a_figure_is_named(tmp_path: Path, name: str):
 
 def test_runs_on_other_data_are_told_apart(tmp_path: Path):
     save_run(tmp_path, metrics_of("linformer"))
+    assert "no test galaxies of" not in to_markdown(results_table(tmp_path, ["linformer"]))
     few = {"test_galaxies": 80, "class_test_galaxies": [10] * 8, "class_acc": [0.5] * 8}
     save_run(tmp_path, metrics_of("resnet50", device="cuda", data="400 galaxies of few", **few))
     text = to_markdown(results_table(tmp_path, ["linformer", "resnet50", "hf_vit"]))
@@ -288,7 +386,7 @@ def test_markdown_shows_paper_ours_and_difference(table: pd.DataFrame):
     row = next(line for line in lines if line.startswith("| linformer "))
     cells = [cell.strip() for cell in row.strip("|").split("|")]
     assert cells[1:4] == ["80.55", "70.0 [69.5, 70.5]", "−10.6"]
-    assert cells[7:] == ["73.23", "75.0", "+1.8"]
+    assert cells[7:] == ["73.23", "75.0", "+1.8", "no"]
     for part in ("".join(lines), to_latex(table)):
         assert "linformer" in part
     tables = [line for line in lines if line.startswith("|")]

@@ -14,7 +14,7 @@ from tests.unit.small_report import MODELS, make_report_folder
 MANY = [*MODELS, *(f"convnext{number}" for number in range(20))]
 PICTURES = "Array.from(document.images)"
 RIGHTMOST = """Math.max(...Array.from(document.querySelectorAll('body *'))
-    .filter(one => !one.closest('.wide') && getComputedStyle(one).position !== 'absolute')
+    .filter(one => !one.closest('.wide, .picture') && getComputedStyle(one).position !== 'absolute')
     .map(one => one.getBoundingClientRect().right))"""
 
 
@@ -60,10 +60,16 @@ def test_every_picture_is_whole_and_fits(page: Any):
         f"{PICTURES}.map(one => [one.complete, one.naturalWidth, one.width, one.alt.length])"
     )
     assert len(sizes) == 8
+    # On a phone a wide picture slides sideways in its frame, no wider than 40 rem.
+    widest_px = max(page.viewport_size["width"], 640)
     for complete, natural_px, shown_px, letters in sizes:
         assert complete and natural_px > 100
-        assert 100 < shown_px <= page.viewport_size["width"]
+        assert 100 < shown_px <= widest_px
         assert letters > 20
+    frames = page.evaluate(
+        "Array.from(document.querySelectorAll('.picture')).map(one => one.clientWidth)"
+    )
+    assert len(frames) == 8 and max(frames) <= page.viewport_size["width"]
     kept = page.evaluate(
         f"{PICTURES}.map(one => one.width / one.height * one.naturalHeight / one.naturalWidth)"
     )
@@ -81,6 +87,23 @@ def test_every_link_leads_to_a_file_or_a_place_on_the_page(page: Any, report: Pa
         assert Path(link.removeprefix("file://")).is_file(), link
     outside = set(links) - set(inside) - set(files)
     assert all(link.startswith(("https://arxiv.org/", "https://doi.org/")) for link in outside)
+
+
+def test_a_value_stands_beside_its_interval(page: Any):
+    """On a phone each row is a card: its values stand together, at the right, empty ones not."""
+    gaps = page.evaluate(
+        """Array.from(document.querySelectorAll('.cards td .whole')).map(one => {
+            const range = document.createRange();
+            range.selectNode(one.previousSibling);
+            const value = range.getBoundingClientRect(), interval = one.getBoundingClientRect();
+            return value.top < interval.top - 2 ? 0 : interval.left - value.right;
+        })"""
+    )
+    assert gaps and max(gaps) < 12
+    empty = page.evaluate(
+        "Array.from(document.querySelectorAll('.cards td.none')).map(one => one.offsetHeight)"
+    )
+    assert empty and (max(empty) == 0) == (page.viewport_size == PHONE)
 
 
 def test_words_are_large_enough_to_read(page: Any):

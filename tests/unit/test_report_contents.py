@@ -10,10 +10,25 @@ import pytest
 from PIL import Image
 
 from gz2vit.errors import Gz2vitError
+from gz2vit.figures import draw_missing, save_figure
 from gz2vit.paper import NETWORKS
 from gz2vit.report import read_confusion, read_network
-from gz2vit.report.catalogue import EVIDENCE, INSIDE, KNOWN, OTHER, PAPER, kind_of, title_of
-from gz2vit.report.contents import find_files, find_notebooks, read_verdicts
+from gz2vit.report.catalogue import (
+    EVIDENCE,
+    INSIDE,
+    KNOWN,
+    OTHER,
+    PAPER,
+    SIMULATED,
+    kind_of,
+    title_of,
+)
+from gz2vit.report.contents import (
+    find_files,
+    find_notebooks,
+    read_simulated_tables,
+    read_verdicts,
+)
 from gz2vit.report.pictures import find_pictures
 from tests.unit.small_report import write_notebook, write_verdicts
 from tests.unit.test_report import LINFORMER, metrics_of, save_run
@@ -39,6 +54,13 @@ def save_png(folder: Path, name: str) -> None:
         ("precision_recall", EVIDENCE, "Precision and recall, class by class"),
         ("accuracy_trends", EVIDENCE, "Accuracy against size and brightness"),
         ("attention_side_by_side", INSIDE, "What the networks look at"),
+        ("realism_gallery", SIMULATED, "Simulated beside real galaxies"),
+        (
+            "realism_distributions",
+            SIMULATED,
+            "How simulated and real galaxies differ in numbers",
+        ),
+        ("transfer_accuracy", SIMULATED, "From simulated to real galaxies"),
         ("fig10", INSIDE, "Fig10"),
         ("all_mine", INSIDE, "All mine"),
     ],
@@ -72,6 +94,16 @@ def test_pictures_are_found_in_order_and_others_shown_under_their_names(tmp_path
     assert [(one.title, one.alt) for one in sections[INSIDE]] == [
         ("Zebra crossing", "The figure zebra_crossing.")
     ]
+
+
+def test_a_frame_that_says_why_nothing_is_drawn_is_told_in_words(tmp_path: Path):
+    data = {"profile": "demo", "name": "5 galaxies of mine", "simulated": False}
+    figure = draw_missing("Fig. 4", "there are no sizes; run `./run_all.sh`", data)
+    save_figure(figure, tmp_path / "figures" / "fig4")
+    (found,) = [one for one in find_pictures(tmp_path)[PAPER] if one.name == "fig4"]
+    assert found.missing == "Fig. 4 is not drawn: there are no sizes; run `./run_all.sh`."
+    assert not found.source
+    assert found.links == ("figures/fig4.png", "figures/fig4.pdf")
 
 
 def test_large_pictures_are_embedded_smaller_where_that_is_shorter(tmp_path: Path):
@@ -120,6 +152,24 @@ def test_a_damaged_table_of_verdicts_is_named(tmp_path: Path, text: str):
     (tmp_path / "tables" / "verdicts.csv").write_text(text)
     with pytest.raises(Gz2vitError, match="verdicts.csv is no table .*delete it .*--only evidence"):
         read_verdicts(tmp_path)
+
+
+def test_tables_on_simulated_galaxies_are_printed(tmp_path: Path):
+    assert read_simulated_tables(tmp_path) == []
+    (tmp_path / "tables").mkdir()
+    path = tmp_path / "tables" / "transfer.csv"
+    path.write_text("model,test_accuracy,galaxies,note\nlinformer,0.51234,12345,\nvit,,3.0,a<b\n")
+    (cells,) = read_simulated_tables(tmp_path)
+    assert cells.heading == ["model", "test accuracy", "galaxies", "note"]
+    assert cells.rows == [["linformer", "0.512", "12,345", "–"], ["vit", "–", "3", "a<b"]]
+    rows = "".join(f"{row}\n" for row in range(50))
+    (tmp_path / "tables" / "realism.csv").write_text(f"x\n{rows}")
+    first, second = read_simulated_tables(tmp_path)
+    assert (len(first.rows), second) == (40, cells)
+    assert first.title.endswith("(the first 40 of 50 rows)")
+    path.write_text("")
+    with pytest.raises(Gz2vitError, match="transfer.csv is no table .*; delete it"):
+        read_simulated_tables(tmp_path)
 
 
 def test_a_notebook_without_a_title_has_its_files_name(tmp_path: Path):

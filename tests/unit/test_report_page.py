@@ -128,6 +128,17 @@ def test_what_is_missing_is_said_in_its_place(reader: Reader):
     assert "Not trained yet; run ./run_all.sh demo --only vit" in text
 
 
+def test_simulated_beside_real_galaxies_have_a_section_where_there_is_something(results: Path):
+    assert "Simulated and real galaxies" not in read(results).text
+    (results / "tables" / "transfer.csv").write_text("model,accuracy\nlinformer,0.51234\n")
+    shutil.copy(results / "figures" / "fig2.png", results / "figures" / "realism_gallery.png")
+    reader = read(results)
+    shown = reader.text.rpartition("Simulated and real galaxies")[2].partition("Learning curves")[0]
+    assert "Simulated beside real galaxies" in shown
+    assert "linformer 0.512" in shown
+    assert "#simulated" in [one["href"] for one in reader.all("a")]
+
+
 def test_without_verdicts_it_says_how_to_have_them(results: Path):
     (results / "tables" / "verdicts.csv").unlink()
     text = read(results).text

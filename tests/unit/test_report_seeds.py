@@ -11,7 +11,7 @@ from gz2vit.errors import Gz2vitError
 from gz2vit.evaluation import wilson_interval
 from gz2vit.paper import PUBLISHED_RESULTS
 from gz2vit.report import results_table, to_csv, to_latex, to_markdown
-from tests.unit.test_report import metrics_of, save_run
+from tests.unit.test_report import CUT_SHORT, metrics_of, save_run
 
 SEEDS = {"linformer": [4, 0, 12]}
 SHARES = (0.70, 0.73, 0.74)  # their test accuracies
@@ -19,10 +19,11 @@ SHARES = (0.70, 0.73, 0.74)  # their test accuracies
 
 def save_seeds(results: Path) -> None:
     """Three seeds of the Linformer and, from an earlier call, a fourth."""
-    for folder, share in zip(("", "seeds/0", "seeds/12"), SHARES, strict=True):
+    folders = ("", "seeds/0", "seeds/12")
+    for folder, share, seed in zip(folders, SHARES, SEEDS["linformer"], strict=True):
         run = metrics_of("linformer", accuracy=share, class_acc=[share] * 7 + [share / 2])
         run |= {"train_seconds": 6000 * share, "best_epoch": int(100 * share), "f1_macro": share}
-        save_run(results, run, folder)
+        save_run(results, run, folder, seed=seed)
     save_run(results, metrics_of("linformer", accuracy=0.1), "seeds/3")
 
 
@@ -43,7 +44,8 @@ def test_several_seeds_give_mean_and_sample_spread(tmp_path: Path):
     merger = values_of(table, "class_acc", "Merger")
     assert (merger.ours, merger.spread) == pytest.approx((mean / 2, spread / 2))
     assert values_of(table, "parameters").ours == PUBLISHED_RESULTS["linformer"]["parameters"]
-    assert table.attrs["notes"]["linformer"] == "comparable"
+    note = table.attrs["notes"]["linformer"]
+    assert note == f"comparable; seeds 4, 0, 12, the paper's 0; {CUT_SHORT}"
 
 
 def test_seeds_that_are_not_named_do_not_count(tmp_path: Path):
@@ -58,7 +60,8 @@ def test_a_seed_without_metrics_is_not_trained(tmp_path: Path, missing: str):
     save_seeds(tmp_path)
     (tmp_path / "models" / "linformer" / missing / "metrics.json").unlink()
     table = results_table(tmp_path, ["linformer"], SEEDS)
-    assert table.attrs["notes"]["linformer"] == "comparable; 2 of 3 seeds trained"
+    note = table.attrs["notes"]["linformer"]
+    assert note.startswith("comparable; seeds ") and note.endswith("; 2 of 3 seeds trained")
     left = [share for share, folder in zip(SHARES, ("", "seeds/0", "seeds/12"), strict=True)
             if folder != missing]  # fmt: skip
     accuracy = values_of(table, "accuracy")
