@@ -31,7 +31,7 @@ from gz2vit.data.galaxy_zoo import fetch_galaxy_zoo
 from gz2vit.errors import Gz2vitError
 from gz2vit.galaxy_zoo.folder import GALAXY_ZOO_DIR
 from gz2vit.profiles import anchor_override, load_profile
-from gz2vit.results import ROOT, sole_user, write_json
+from gz2vit.results import ROAD_RECORD, ROOT, sole_user, write_json
 
 REAL_PROFILE = "paper"  # without --data it is run on the real Galaxy Zoo 2, fetched at first use
 INTERRUPT_SECONDS = 60  # for a step to end, after Ctrl-C
@@ -121,7 +121,7 @@ def _config(road: Road, signature: str | None) -> dict[str, Any]:
 
 def _run_snakemake(road: Road, signature: str | None, lock: int, *options: str) -> None:
     """Run Snakemake; `Gz2vitError` with the one line that matters where it fails."""
-    write_json(road.logs / "road.json", _config(road, signature))
+    write_json(road.results_dir / ROAD_RECORD, _config(road, signature))
     if _snakemake(road, lock, options):
         raise Gz2vitError(_failure(road))
 
@@ -129,7 +129,8 @@ def _run_snakemake(road: Road, signature: str | None, lock: int, *options: str) 
 def snakemake_command(road: Road) -> list[str]:
     """Snakemake's command line, all but what the user adds."""
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
-    command += ["--directory", str(road.results_dir), "--configfile", str(road.logs / "road.json")]
+    record = road.results_dir / ROAD_RECORD
+    command += ["--directory", str(road.results_dir), "--configfile", str(record)]
     if road.executor:
         command += executor_options(road.executor, road.jobs, road.logs)
     else:
@@ -197,7 +198,7 @@ def _failure(road: Road) -> str:
 def _report(road: Road, seconds: float) -> None:
     """Say what was done and where it is."""
     # A file's time, because a file server's clock may differ from ours.
-    begun = (road.logs / "road.json").stat().st_mtime
+    begun = (road.results_dir / ROAD_RECORD).stat().st_mtime
     books = sorted((road.results_dir / "notebooks").glob("[!.]*.ipynb"))
     fresh = [book for book in books if book.stat().st_mtime >= begun]
     if not fresh:

@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import platform
+import shlex
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ MODEL_FILES = (
     *("history.csv", "predictions.csv", "validation_predictions.csv"),
     *("metrics.json", "params.json", "best.ckpt"),
 )
+ROAD_RECORD = "logs/road.json"  # in the results folder: how `run_all.sh` was last called
 RECORDED_PACKAGES = ("torch", "torchvision", "lightning", "linformer", "vit-pytorch", "numpy")
 
 
@@ -95,13 +97,28 @@ def require(path: Path | str, step: str) -> Path:
 
 
 def command_for(path: Path, step: str) -> str:
-    """The command that makes `path` (inside a results folder) by running `step`."""
+    """The command that makes `path` (inside a results folder) by running `step`.
+
+    Profile, data and settings are those that the folder was last made with.
+    """
     for folder in path.parents:
-        if folder.parent.name == "results":
-            return f"`./run_all.sh {folder.name} --only {step}`"
-        if (folder / "logs").is_dir():
-            return f"`./run_all.sh --results {folder} --only {step}`"
+        if folder.parent.name == "results" or (folder / "logs").is_dir():
+            return f"`./run_all.sh {' '.join([*_options(folder), '--only', step])}`"
     return f"`./run_all.sh --only {step}`"
+
+
+def _options(folder: Path) -> list[str]:
+    """The options of `run_all.sh` behind a results folder, as far as its record knows them."""
+    named = ["--results", shlex.quote(str(folder))]
+    standard = folder.parent.name == "results"
+    try:
+        call = json.loads((folder / ROAD_RECORD).read_text(encoding="utf-8"))
+        profile, data, settings = (call[name] for name in ("profile", "data", "overrides"))
+    except (OSError, ValueError, KeyError, TypeError):
+        return [folder.name] if standard else named
+    words = [profile] if standard and folder.name == profile else [profile, *named]
+    words += ["--data", shlex.quote(data)] if data else []
+    return [*words, "--set", *map(shlex.quote, settings)] if settings else words
 
 
 def run_record(parameters: Mapping[str, Any], seed: int, device: str) -> dict[str, Any]:

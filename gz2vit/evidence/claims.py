@@ -83,6 +83,12 @@ def claim_more_accurate(first: str, second: str, found: Comparison, where: str =
     )
 
 
+def anderson_darling_words(found: Separation) -> str:
+    """The p-value of Anderson and Darling's test, as exact as its permutations can tell."""
+    smallest = 1 / (PERMUTATIONS + 1)
+    return f"Anderson-Darling p {'=' if found.ad_p > smallest else '<='} {found.ad_p:.2g}"
+
+
 def claim_apart(first: str, second: str, what: Property, found: Separation) -> Finding:
     """That the galaxies only the first has right are smaller (fainter) than the second's own.
 
@@ -93,7 +99,7 @@ def claim_apart(first: str, second: str, what: Property, found: Separation) -> F
     reason = f"the groups have {found.galaxies[0]} and {found.galaxies[1]} galaxies; {MIN_GROUP} "
     shift = found.median_shift
     note = (
-        f"Anderson-Darling p = {found.ad_p:.2g}, medians {shift.value:+.3g} {what.unit} apart "
+        f"{anderson_darling_words(found)}, medians {shift.value:+.3g} {what.unit} apart "
         f"({shift.low:+.3g} to {shift.high:+.3g})"
     )
     return Finding(

@@ -13,6 +13,7 @@ from gz2vit.evidence.claims import (
     END_SHARE,
     FIG4_PROPERTIES,
     Property,
+    anderson_darling_words,
     claim_apart,
     claim_growing_lead,
     claim_more_accurate,
@@ -67,7 +68,7 @@ def claim_published_fig4(permutations: int = PERMUTATIONS, seed: int = 0) -> lis
         found = separation(*groups, permutations=permutations, seed=seed)
         apart = claim_apart(*PUBLISHED_NAMES, what, found)
         # The medians say nothing: they can only be whole bins apart.
-        note = f"Anderson-Darling p = {found.ad_p:.2g}, in bins of {_width(what)}"
+        note = f"{anderson_darling_words(found)}, in bins of {_width(what)}"
         findings.append(replace(apart, note=note))
         answers = (table.first_right, table.second_right)
         trend = lead_trend(*answers, what.scaled(values))

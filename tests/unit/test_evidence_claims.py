@@ -8,12 +8,14 @@ from scipy.stats import binom
 from gz2vit.errors import Gz2vitError
 from gz2vit.evidence.claims import (
     SIZE,
+    anderson_darling_words,
     claim_better_metric,
     claim_fig4,
     claim_overconfident,
     claim_scaling_helps,
 )
 from gz2vit.evidence.comparison import metric_differences
+from gz2vit.evidence.distributions import separation
 from gz2vit.evidence.intervals import Interval
 from gz2vit.evidence.regions import join_predictions
 from gz2vit.evidence.temperature import Calibration
@@ -48,6 +50,13 @@ def test_a_built_in_effect_is_found_and_nothing_else():
     assert "the galaxies that only the ViT has right are smaller" in verdicts[0].sentence
     assert "corrected for 8 claims" in verdicts[7].sentence
     assert verdicts[1].effect.value == pytest.approx(-0.5, abs=0.12)
+
+
+def test_a_p_value_at_the_permutations_end_is_a_bound():
+    found = separation(np.arange(30.0), np.arange(30.0) + 40, permutations=999)
+    assert anderson_darling_words(found) == "Anderson-Darling p <= 0.001"
+    found = separation(np.arange(30.0), np.arange(30.0) + 0.5, permutations=999)
+    assert anderson_darling_words(found) == f"Anderson-Darling p = {found.ad_p:.2g}"
 
 
 def test_the_opposite_effect_contradicts():

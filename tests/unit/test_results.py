@@ -69,6 +69,25 @@ def test_command_for_a_folder_of_the_users_own(tmp_path: Path):
     assert command_for(path, "pack") == f"`./run_all.sh --results {tmp_path / 'mine'} --only pack`"
 
 
+@pytest.mark.parametrize(
+    ("name", "call", "words"),
+    [
+        ("results/demo", {"data": "/my data"}, "demo --data '/my data'"),
+        ("results/demo", {"overrides": ["vit.DEPTH=2"]}, "demo --set vit.DEPTH=2"),
+        ("results/mine", {}, "demo --results {folder}"),
+        ("mine", {"data": "/d"}, "demo --results {folder} --data /d"),
+    ],
+)
+def test_command_for_has_profile_data_and_settings(
+    tmp_path: Path, name: str, call: dict, words: str
+):
+    folder = tmp_path / name
+    record = {"profile": "demo", "data": None, "overrides": []} | call
+    write_json(folder / "logs" / "road.json", record)
+    wanted = f"`./run_all.sh {words.format(folder=folder)} --only pack`"
+    assert command_for(folder / "store" / "train.npy", "pack") == wanted
+
+
 def test_run_record_is_complete_and_plain():
     record = run_record({"lr": 3e-4}, seed=0, device="cpu")
     assert json.loads(json.dumps(record)) == record
