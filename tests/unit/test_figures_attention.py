@@ -68,7 +68,12 @@ def test_the_colours_are_explained_where_nothing_else_stands():
         assert strip.get_cmap().name == "jet"
         assert low.get_window_extent().x1 <= strip.get_window_extent().x0
         assert strip.get_window_extent().x1 <= high.get_window_extent().x0
-        taken = [axes.get_tightbbox() for axes in figure.axes if axes.axison]
+        taken = [
+            part.get_window_extent()
+            for axes in figure.axes
+            for part in (axes.title, axes.patch, *axes.texts)
+            if axes.axison or axes.images
+        ]
         for one in (low, high, strip):
             assert figure.bbox.fully_contains(*one.get_window_extent().p0)
             assert figure.bbox.fully_contains(*one.get_window_extent().p1)
@@ -166,6 +171,13 @@ def test_maps_of_galaxies_colour_classes_and_properties():
     figure = draw_properties(points, classes, values, DATA, "words")
     np.testing.assert_array_equal(figure.axes[1].collections[0].get_array(), np.arange(30.0))
     assert [text.get_text() for text in figure.axes[2].texts] == ["not known"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        *("Round", "In-between", "Cigar-shaped")
+    ]
+    figure.canvas.draw()
+    scale = next(axes for axes in figure.axes if axes.get_xlabel() == "size, R90 [arcsec]")
+    gap = figure.axes[1].get_window_extent().y0 - scale.get_window_extent().y1
+    assert 0 < gap < 0.2 * figure.dpi  # the scale stands at its map
 
 
 def test_neighbours_stand_behind_their_galaxy():
