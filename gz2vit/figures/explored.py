@@ -41,7 +41,7 @@ def draw_explored(
     show_map(axes[1], attention, COLOUR_MAP, outline)
     axes[1].set_title(titles[1])
     axes[1].set_box_aspect(1)
-    axes[1].set_xlabel("blue: 0; red: the map's maximum; white: the galaxy's outline")
+    axes[1].set_xlabel("blue: 0, red: its maximum; white: the outline")
     _bars(axes[2], probability, true)
     below.suptitle(note, fontsize=8, color=GREY)
     if len(neighbours):
