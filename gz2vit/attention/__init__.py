@@ -9,7 +9,7 @@ from gz2vit.attention.collection import collect_attention, effective_attention, 
 from gz2vit.attention.embeddings import layer_embeddings
 from gz2vit.attention.intervals import Interval, bootstrap_interval, paired_difference
 from gz2vit.attention.light import LightFraction, light_fraction, segment_galaxy
-from gz2vit.attention.maps import Gaze, gaze, resize_maps
+from gz2vit.attention.maps import Gaze, gaze, resize_maps, why_no_map
 from gz2vit.attention.masking import Curve, deletion_curve, insertion_curve
 from gz2vit.attention.networks import predict_probabilities
 from gz2vit.attention.probes import linear_probe, nearest_neighbours
@@ -48,4 +48,5 @@ __all__ = [
     "rank_correlation",
     "resize_maps",
     "segment_galaxy",
+    "why_no_map",
 ]

@@ -52,7 +52,7 @@ def record_attention(
             return _record(layers, "attend", network, images)
         case "hugging_face" if has_class_token(network):
             return _record_hugging_face(network.model, images)
-        case "timm" if has_class_token(network) and hasattr(network, "blocks"):
+        case "timm" if has_class_token(network) and has_plain_blocks(network):
             return _record_timm(network, images)
     raise Gz2vitError(
         f"{type(network).__name__} has no attention between a class token and all patches; for a "
@@ -132,7 +132,16 @@ def _record_hugging_face(model: nn.Module, images: torch.Tensor) -> Recorded:
         outputs = model(pixel_values=images, output_attentions=True)
     finally:
         model.set_attn_implementation(before)
+    if not getattr(outputs, "attentions", None):
+        raise Gz2vitError(f"{type(model).__name__} records no attention; its maps cannot be made")
     return outputs.logits, list(outputs.attentions)
+
+
+def has_plain_blocks(network: nn.Module) -> bool:
+    """Whether a network of timm is made of blocks whose attention can be seen."""
+    layers = [getattr(block, "attn", None) for block in getattr(network, "blocks", [])]
+    known = (hasattr(one, "fused_attn") and hasattr(one, "attn_drop") for one in layers)
+    return bool(layers) and all(known)
 
 
 def _record_timm(network: nn.Module, images: torch.Tensor) -> Recorded:

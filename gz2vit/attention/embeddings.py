@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from gz2vit.attention.collection import listening
+from gz2vit.attention.collection import has_plain_blocks, listening
 from gz2vit.attention.networks import (
     BATCH_SIZE,
     family_of,
@@ -92,13 +92,16 @@ def _of_stages(network: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
         parts = [network.get_submodule(one["module"]) for one in network.feature_info]
         channels = [one["num_chs"] for one in network.feature_info]
     pooled: dict[int, torch.Tensor] = {}
-    token = has_class_token(network)
+    # Some add their class token behind these stages: until then all tokens are patches.
+    token = has_class_token(network) and has_plain_blocks(network)
 
     def keep(number: int, output: torch.Tensor) -> None:
         pooled[number] = _pool(output, token, channels[number] or output.shape[1])
 
     with listening(parts, keep):
         network(images)
+    if len(pooled) < len(parts):  # it goes another way than through what timm lists: its last alone
+        return [network.forward_head(network.forward_features(images), pre_logits=True)]
     return [pooled[number] for number in range(len(parts))]
 
 

@@ -82,6 +82,20 @@ def method_for(network: nn.Module, of_class: bool = False) -> str:
     return EFFECTIVE_ROLLOUT if linformer else ROLLOUT
 
 
+def why_no_map(network: nn.Module, images: torch.Tensor) -> str:
+    """Why `gaze` cannot look into a network; nothing where it can.
+
+    Tried on the first of `images`, normalised floats (B, 3, H, W): what a network of another
+    library hands on cannot be told from its class.
+    """
+    try:
+        for of_class in (False, True):
+            gaze(network, images[:1], of_class=of_class)
+    except Gz2vitError as error:
+        return str(error)
+    return ""
+
+
 def resize_maps(maps: torch.Tensor, size: int) -> torch.Tensor:
     """Maps (B, h, w) as float32 (B, size, size), to lay over images or to compare networks.
 

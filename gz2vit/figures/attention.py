@@ -7,6 +7,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import BboxImage
+from matplotlib.transforms import Bbox, TransformedBbox
 from scipy.ndimage import gaussian_filter
 
 from gz2vit.attention import segment_galaxy
@@ -26,6 +28,7 @@ GAP_IN, LABEL_IN, TITLE_IN, FOOTER_IN = 0.03, 0.72, 0.2, 0.2
 OUTLINE_SHARE = 1 / 75  # of the side: an outline is smoothed over 3 px of 224
 LINE_IN = 0.13  # a further line below the figure
 LARGEST_IN = 1.1  # side of a panel, where there are few
+SCALE_IN = (0.3, 0.06)  # the strip of colours in an upper corner, width and height
 NOTHING = "no map"  # in a panel without one
 
 
@@ -54,6 +57,7 @@ def draw_fig5(
         for panel, one in zip(line[1:], maps, strict=True):
             show_map(panel, one, colour_map)
     _foot(figure, data, extra)
+    show_scale(figure, colour_map)
     words = f"Attention maps of {len(images)} galaxies: image, average, {heads.shape[1]} heads."
     return describe(figure, f"{words} {'; '.join(_line(one) for one in captions)}.")
 
@@ -89,6 +93,7 @@ def draw_one_galaxy(
         show_map(panel, one, colour_map)
         panel.set_title(title, fontsize=SMALL_PT, pad=2.5)
     _foot(figure, data, extra)
+    show_scale(figure, colour_map, right=True)
     return describe(figure, f"Attention maps of one galaxy, {_line(caption)}: average and heads.")
 
 
@@ -118,6 +123,7 @@ def draw_side_by_side(
             show_map(panel, own[row], colour_map, outline)
             panel.set_xlabel(below[title][row], fontsize=SMALL_PT - 0.8, labelpad=1.2, color=GREY)
     _foot(figure, data, extra)
+    show_scale(figure, colour_map)
     words = f"Maps of where {len(maps)} models look, {', '.join(map(_line, maps))}, for galaxies "
     return describe(figure, words + "; ".join(map(_line, captions)) + ".")
 
@@ -190,6 +196,21 @@ def show_map(
     if outline is not None and outline.any() and not outline.all():
         smooth = gaussian_filter(outline.astype(np.float32), OUTLINE_SHARE * size)
         axes.contour(smooth, [0.5], colors="white", linewidths=0.6)
+
+
+def show_scale(figure: Figure, colour_map: str, right: bool = False) -> None:
+    """What the colours mean, 0 to each map's maximum, in the upper left or right corner."""
+    wide, high = figure.get_size_inches()
+    width, height = SCALE_IN
+    start = wide - LABEL_IN + 0.08 if right else 0.08
+    x0, x1, y = start / wide, (start + width) / wide, 1 - 0.12 / high
+    strip = Bbox.from_extents(x0, y - height / 2 / high, x1, y + height / 2 / high)
+    colours = BboxImage(TransformedBbox(strip, figure.transFigure), cmap=colour_map)
+    colours.set_data(np.linspace(0, 1, 256)[None])
+    figure.add_artist(colours)
+    look = {"fontsize": SMALL_PT - 0.8, "va": "center_baseline", "color": GREY}
+    figure.text(x0 - 0.02 / wide, y, "0", ha="right", **look)
+    figure.text(x1 + 0.02 / wide, y, "max.", ha="left", **look)
 
 
 def _bare(axes: Axes) -> None:

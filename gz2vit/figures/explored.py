@@ -12,7 +12,8 @@ from gz2vit.figures.attention import COLOUR_MAP, show_map
 from gz2vit.figures.style import BLUE, GREY, NOTEBOOK_WIDTH_IN, ORANGE
 from gz2vit.paper import CLASS_NAMES
 
-ROWS_IN, NEIGHBOUR_IN = 3.0, 1.35  # heights of the panels
+ABOVE_IN = 3.3  # height of galaxy, map and probabilities
+NOTE_IN, NEIGHBOURS_IN = 0.3, 1.8  # of the line below them alone, and of the neighbours with it
 
 
 def draw_explored(
@@ -31,24 +32,22 @@ def draw_explored(
     class `true` is orange; `titles`: of image and map; `neighbours`: images, uint8 (H, W, 3), over
     their `captions`; `note`: what stands above them, or why there are none.
     """
-    size = (NOTEBOOK_WIDTH_IN, ROWS_IN + NEIGHBOUR_IN + 0.75)
-    figure = plt.figure(figsize=size, layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(ROWS_IN + 0.3, NEIGHBOUR_IN + 0.45))
+    heights = (ABOVE_IN, NEIGHBOURS_IN if len(neighbours) else NOTE_IN)
+    figure = plt.figure(figsize=(NOTEBOOK_WIDTH_IN, sum(heights)), layout="constrained")
+    above, below = figure.subfigures(2, 1, height_ratios=heights)
     axes = above.subplots(1, 3)
     _show(axes[0], image, titles[0])
     outline = segment_galaxy(image.astype(np.float32).mean(axis=2))
     show_map(axes[1], attention, COLOUR_MAP, outline)
     axes[1].set_title(titles[1])
     axes[1].set_box_aspect(1)
+    axes[1].set_xlabel("blue: 0, red: its maximum; white: the outline")
     _bars(axes[2], probability, true)
     below.suptitle(note, fontsize=8, color=GREY)
-    for panel, one, words in zip(
-        below.subplots(1, max(len(neighbours), 1), squeeze=False)[0],
-        [*neighbours] or [None],
-        [*captions] or [""],
-        strict=True,
-    ):
-        panel.set_axis_off() if one is None else _show(panel, one, words)
+    if len(neighbours):
+        panels = below.subplots(1, len(neighbours), squeeze=False)[0]
+        for panel, one, words in zip(panels, neighbours, captions, strict=True):
+            _show(panel, one, words)
     return figure
 
 

@@ -62,10 +62,7 @@ def draw_maps_of_galaxies(
         _bare(panel)
         _scatter_classes(panel, own, class_index)
         panel.set_title(model)
-    handles = axes[0].get_legend_handles_labels()[0]
-    names = [CLASS_SHORT_NAMES[index] for index in np.unique(class_index)]
-    words = {"ncols": len(names), "loc": "outside upper center", "markerscale": 2.0}
-    figure.legend(handles, names, handletextpad=0.1, columnspacing=0.9, **words)
+    _name_classes(figure, axes[0])
     footer(figure, data, f"UMAP of the last layer, {len(class_index):,} test galaxies")
     words = f"Maps of {len(class_index)} galaxies by {', '.join(points)}, coloured by class."
     return describe(figure, words)
@@ -89,8 +86,7 @@ def draw_properties(
         _bare(panel)
     _scatter_classes(axes[0], points, class_index)
     axes[0].set_title("class")
-    words = {"ncols": 3, "markerscale": 2.0, "handletextpad": 0.1, "columnspacing": 0.8}
-    axes[0].legend(loc="upper center", bbox_to_anchor=(0.5, -0.02), **words, fontsize=SMALL_PT)
+    _name_classes(figure, axes[0])
     for panel, (label, values) in zip(axes[1:], properties.items(), strict=True):
         panel.set_title(label.partition(",")[0])
         if isinstance(values, str):
@@ -150,6 +146,13 @@ def _scatter_classes(axes: Axes, points: np.ndarray, class_index: np.ndarray) ->
         own = points[class_index == index]
         look = {"color": CLASS_COLOURS[index], "label": CLASS_SHORT_NAMES[index], "linewidths": 0}
         axes.scatter(*own.T, s=5, zorder=2 + 1 / counts[index], **look)
+
+
+def _name_classes(figure: Figure, axes: Axes) -> None:
+    """The classes' colours in one line above the figure, as the points of `axes` have them."""
+    handles, names = axes.get_legend_handles_labels()
+    words = {"ncols": len(names), "loc": "outside upper center", "markerscale": 2.0}
+    figure.legend(handles, names, handletextpad=0.1, columnspacing=0.9, **words)
 
 
 def _bare(axes: Axes) -> None:

@@ -15,8 +15,8 @@ KINDS = {
     "of_class": "transformers: attention weighted with the gradient of the predicted class",
 }
 REST = (
-    "CNNs: Grad-CAM for the predicted class; below each map that class and its probability; "
-    "white: the galaxy's outline from its own light"
+    "CNNs: Grad-CAM for the predicted class, no map where nothing speaks for it; below each map "
+    "that class and its probability; white: the galaxy's outline from its own light"
 )
 NO_GALAXIES = "the test galaxies have none of this kind"
 

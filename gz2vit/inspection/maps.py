@@ -6,10 +6,12 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from gz2vit.attention import attention_rollout, collect_attention, gaze
+from gz2vit.attention import attention_rollout, collect_attention, gaze, why_no_map
 from gz2vit.attention.maps import CLASS_ACTIVATION
 from gz2vit.inspection.models import BATCH_SIZE, TrainedModel
 from gz2vit.results import atomic_path, require
+
+NO_MAP = "no map"
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,8 @@ class GalaxyMaps:
     `average` (N, g, g): attention rollout with all heads averaged, of a CNN its class activation;
     `heads` (N, H, g, g): rollout of each head alone, H = 0 for a CNN; `of_class` (N, g, g): what
     speaks for the predicted class; `probability` float64 (N, 8); `method`, `class_method`: how
-    `average` and `of_class` were made, in words.
+    `average` and `of_class` were made, in words. Of a network that cannot be looked into all maps
+    are one cell of 0, and `method` says why.
     """
 
     average: np.ndarray
@@ -34,10 +37,19 @@ class GalaxyMaps:
         """The most probable class of each galaxy, int64 (N,)."""
         return self.probability.argmax(axis=1)
 
+    @property
+    def seen(self) -> bool:
+        """Whether the network can be looked into."""
+        return not self.method.startswith(NO_MAP)
+
 
 def map_galaxies(model: TrainedModel, images: np.ndarray) -> GalaxyMaps:
     """The maps of `model` for images as the store holds them, uint8 (N, H, W, 3), N from 1 on."""
     prepared = model.prepare(images)
+    if why := why_no_map(model.network, prepared):
+        empty = np.zeros((len(images), 1, 1), dtype=np.float32)
+        words = (f"{NO_MAP}: {why}",) * 2
+        return GalaxyMaps(empty, empty[:, :0, None], empty, model.probabilities(images), *words)
     general = gaze(model.network, prepared, batch_size=BATCH_SIZE)
     of_class = gaze(model.network, prepared, of_class=True, batch_size=BATCH_SIZE)
     side = general.maps.shape[1]

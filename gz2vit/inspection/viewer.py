@@ -10,7 +10,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gz2vit.attention import attention_rollout, collect_attention, gaze, layer_attention
+from gz2vit.attention import (
+    attention_rollout,
+    collect_attention,
+    gaze,
+    layer_attention,
+    why_no_map,
+)
 from gz2vit.attention.maps import CLASS_ACTIVATION, method_for
 from gz2vit.data import LabelledImages, open_split
 from gz2vit.errors import Gz2vitError
@@ -18,6 +24,7 @@ from gz2vit.evaluation import PROBABILITY_COLUMNS, read_predictions
 from gz2vit.figures import draw_explored, png_bytes
 from gz2vit.inspection.features import Features, features_path, read_features
 from gz2vit.inspection.knowledge import nearest_galaxies
+from gz2vit.inspection.maps import NO_MAP
 from gz2vit.inspection.models import TrainedModel, open_model, trained_models
 from gz2vit.paper import CLASS_NAMES, CLASS_SHORT_NAMES, SPLIT_FRACTIONS
 from gz2vit.results import command_for
@@ -78,7 +85,12 @@ class Viewer:
         return table.index[:LISTED].tolist()
 
     def layers(self, key: str) -> list[str]:
-        """What can be asked of a model: rollout, evidence and each layer, or Grad-CAM of a CNN."""
+        """What can be asked of a model: rollout, evidence and each layer, or Grad-CAM of a CNN.
+
+        `NO_MAP` alone of a network that cannot be looked into.
+        """
+        if not self.shape(key)[0]:
+            return [NO_MAP]
         if method_for(self.model(key).network) == CLASS_ACTIVATION:
             return [GRAD_CAM]
         layers = range(1, self.shape(key)[0] + 1)
@@ -86,7 +98,7 @@ class Viewer:
 
     def heads(self, key: str, layer: str) -> list[str]:
         """The heads of a layer; their average alone where the map has no heads."""
-        if layer in (GRAD_CAM, EVIDENCE):
+        if layer in (GRAD_CAM, EVIDENCE, NO_MAP):
             return [AVERAGE]
         return [AVERAGE, *(f"head {number}" for number in range(1, self.shape(key)[1] + 1))]
 
@@ -125,6 +137,8 @@ class Viewer:
         known = self.layers(key)
         if layer not in known or head not in self.heads(key, layer):
             raise Gz2vitError(f"{key} has no '{layer}', '{head}'; there are {', '.join(known)}")
+        if layer == NO_MAP:
+            return np.zeros((1, 1), dtype=np.float32)
         model = self.model(key)
         prepared = model.prepare(self.galaxy(galaxy_id)[0][None])
         if layer in (GRAD_CAM, EVIDENCE):
@@ -148,9 +162,13 @@ class Viewer:
         return near, f"nearest by {features.layer} of {key}, {split} galaxies"
 
     def _count(self, key: str) -> tuple[int, int]:
-        """How many attention layers, and heads in each, a transformer has."""
+        """How many attention layers, and heads in each; of a CNN (1, 0), without maps (0, 0)."""
         first = next(iter(self.places))
         prepared = self.model(key).prepare(self.galaxy(first)[0][None])
+        if why_no_map(self.model(key).network, prepared):
+            return 0, 0
+        if method_for(self.model(key).network) == CLASS_ACTIVATION:
+            return 1, 0
         attentions = collect_attention(self.model(key).network, prepared)
         return len(attentions), attentions[0].shape[1]
 

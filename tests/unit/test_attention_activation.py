@@ -1,11 +1,13 @@
-"""gz2vit.attention.activation: Grad-CAM by its definition, on the last convolutional stage."""
+"""gz2vit.attention.activation: Grad-CAM by its definition, on the last stage with planes."""
+
+from collections.abc import Callable
 
 import pytest
 import torch
 from torch import nn
 
 from gz2vit.attention import class_activation
-from gz2vit.attention.activation import stages_of
+from gz2vit.attention.activation import plane_of, stages_of
 from gz2vit.errors import Gz2vitError
 from gz2vit.models import build_model
 from tests.unit.test_models import SMALL
@@ -19,15 +21,21 @@ def build(name: str) -> nn.Module:
 
 
 def by_definition(
-    network: nn.Module, images: torch.Tensor, wanted: list[int], stage: int = -1
+    network: nn.Module,
+    images: torch.Tensor,
+    wanted: list[int],
+    stage: int = -1,
+    turned: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """Maps (B, h, w) with a loop over channels."""
+    """Maps (B, h, w) with a loop over channels; `turned` makes planes (B, C, h, w) of a stage."""
     kept = []
     hook = stages_of(network)[stage].register_forward_hook(lambda _, i, o: kept.append(o))
     logits = network(images)
     hook.remove()
     score = sum(logits[row, index] for row, index in enumerate(wanted))
     (gradient,) = torch.autograd.grad(score, kept[0])
+    if turned:
+        gradient, kept[0] = turned(gradient), turned(kept[0])
     maps = torch.zeros(len(images), *kept[0].shape[2:])
     for row in range(len(images)):
         for channel in range(kept[0].shape[1]):
@@ -85,16 +93,47 @@ def test_a_frozen_network_in_training_mode_is_left_as_it_was():
         class_activation(network, images.clone())
 
 
+# Transformers without a class token: their planes are (B, h, w, C), or tokens (B, h w, C).
+TURNED = {
+    "timm/swin_tiny_patch4_window7_224": lambda stage: stage.permute(0, 3, 1, 2),
+    "timm/mixer_s32_224": lambda stage: stage.transpose(1, 2).unflatten(2, (7, 7)),
+}
+
+
+@pytest.mark.parametrize("name", TURNED)
+def test_tokens_that_are_patches_are_planes(name: str):
+    network, images = build(name), torch.randn(2, 3, 224, 224)
+    with torch.no_grad():
+        before = network(images)
+    maps = class_activation(network, images, torch.tensor([3, 5]))
+    expected = by_definition(network, images, [3, 5], turned=TURNED[name])
+    assert maps.shape == (2, 7, 7)
+    assert maps.numpy() == pytest.approx(expected.numpy(), abs=1e-4)
+    with torch.no_grad():
+        assert torch.equal(network(images), before)  # no hook is left behind
+    assert not any(part._forward_hooks for part in stages_of(network))
+
+
+@pytest.mark.parametrize(
+    ("shape", "plane"),
+    [((2, 64, 7, 7), (7, 7)), ((2, 7, 7, 64), (7, 7)), ((2, 49, 64), (7, 7)), ((2, 50, 64), ()),
+     ((2, 64), ()), ((), ()), ((2, 5, 6, 7), ())],
+)  # fmt: skip
+def test_planes_are_told_by_their_shape(shape: tuple, plane: tuple):
+    assert plane_of(shape, (2, 3, 224, 224)) == plane
+    assert plane_of((2, 64, 4, 8), (2, 3, 112, 224)) == (4, 8)
+    assert plane_of((2, 49, 64), (2, 3, 112, 224)) == ()
+
+
 @pytest.mark.parametrize(
     ("name", "sizes"),
     [("vit", SMALL["vit"]), ("linformer", SMALL["linformer"]), ("hf_vit", SMALL["hf_vit"]),
-     ("timm/vit_tiny_patch16_224", {"image_size": 32}),
-     ("timm/swin_tiny_patch4_window7_224", {"image_size": 224})],
+     ("timm/vit_tiny_patch16_224", {"image_size": 32}), ("timm/coat_tiny", {"image_size": 32})],
 )  # fmt: skip
-def test_a_transformer_has_no_stage(name: str, sizes: dict):
+def test_where_there_are_no_planes(name: str, sizes: dict):
     network = build_model(name, **sizes)
     side = sizes["image_size"]
-    with pytest.raises(Gz2vitError, match="has no last convolutional stage"):
+    with pytest.raises(Gz2vitError, match="has no stage of planes"):
         class_activation(network, torch.randn(1, 3, side, side))
 
 

@@ -189,3 +189,11 @@ def test_a_cnn_has_none():
     network, images = build("backbone")
     with pytest.raises(Gz2vitError, match="for a CNN take class_activation"):
         collect_attention(network, images)
+
+
+def test_blocks_of_another_kind_are_refused():
+    """Cait has a class token and blocks, but they mix heads; it must not fail on a foreign name."""
+    with torch.device("meta"):
+        network = build_model("timm/cait_xxs24_224", image_size=32)
+    with pytest.raises(Gz2vitError, match="Cait has no attention between a class token and all"):
+        collect_attention(network, torch.randn(1, 3, 32, 32))

@@ -86,3 +86,19 @@ def test_an_earlier_stage_is_the_mean_over_its_plane():
         plane = network.maxpool(network.relu(network.bn1(network.conv1(images))))
         expected = network.layer1(plane).mean(dim=(2, 3))
     assert torch.allclose(layer_embeddings(network, images)["stage 1"], expected, atol=1e-5)
+
+
+def test_a_network_that_goes_past_its_stages_has_its_last_vector():
+    network, images = build("timm/coat_tiny")
+    (last,) = layer_embeddings(network, images).values()
+    with torch.no_grad():
+        assert torch.allclose(network.head(last), network(images), atol=1e-5)
+
+
+def test_a_class_token_that_comes_later_is_not_taken_for_the_first_patch():
+    network, images = build("timm/cait_xxs24_224")
+    kept = []
+    network.blocks[-1].register_forward_hook(lambda _, i, o: kept.append(o))
+    found = layer_embeddings(network, images)
+    assert kept[0].shape[1] == 4  # patches alone
+    assert torch.allclose(found["block 24"], kept[0].mean(dim=1), atol=1e-6)

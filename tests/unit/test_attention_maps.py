@@ -10,6 +10,7 @@ from gz2vit.attention import (
     collect_attention,
     gaze,
     resize_maps,
+    why_no_map,
 )
 from gz2vit.attention.maps import (
     CLASS_ACTIVATION,
@@ -52,6 +53,18 @@ def test_every_architecture_has_a_gaze(architecture: str):
             case _:
                 expected = attention_rollout(collect_attention(network, images))
         assert torch.allclose(found.maps, expected, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [("timm/convnext_atto", ""), ("timm/vit_tiny_patch16_224", ""),
+     ("timm/deit_tiny_distilled_patch16_224", "6 tokens are not a class token and a square"),
+     ("timm/coat_tiny", "CoaT has no stage of planes")],
+)  # fmt: skip
+def test_why_a_network_has_no_map(name: str, why: str):
+    network = build_model(name, image_size=32).eval()
+    assert why_no_map(network, torch.randn(3, 3, 32, 32)).startswith(why)
+    assert bool(why_no_map(network, torch.randn(1, 3, 32, 32))) == bool(why)
 
 
 def test_sizes():

@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.image import BboxImage
 
 from gz2vit.errors import Gz2vitError
 from gz2vit.figures import (
@@ -15,6 +16,7 @@ from gz2vit.figures import (
     draw_fig5,
     draw_maps_of_galaxies,
     draw_neighbours,
+    draw_one_galaxy,
     draw_probes,
     draw_properties,
     draw_side_by_side,
@@ -49,6 +51,33 @@ def test_every_map_is_drawn_between_0_and_1_and_an_empty_one_says_so():
     assert all(one.get_clim() == (0, 1) for one in maps)
     assert figure.axes[9].texts[0].get_text() == NOTHING
     assert not figure.axes[9].images
+
+
+def test_the_colours_are_explained_where_nothing_else_stands():
+    average, heads, below = RNG.random((2, 4, 4)), RNG.random((2, 3, 4, 4)), {"vit": ["a", "b"]}
+    captions = [caption_of("587739809958002871", 7, 2), "b"]
+    for figure in (
+        draw_fig5(IMAGES, average, heads, captions, DATA, colour_map="jet"),
+        draw_one_galaxy(IMAGES[0], average[0], heads[0], captions[0], DATA, colour_map="jet"),
+        draw_side_by_side(IMAGES, {"vit": average}, captions, below, DATA, colour_map="jet"),
+    ):
+        figure.canvas.draw()
+        (strip,) = (one for one in figure.artists if isinstance(one, BboxImage))
+        low, high = figure.texts[-2:]
+        assert (low.get_text(), high.get_text()) == ("0", "max.")
+        assert strip.get_cmap().name == "jet"
+        assert low.get_window_extent().x1 <= strip.get_window_extent().x0
+        assert strip.get_window_extent().x1 <= high.get_window_extent().x0
+        taken = [
+            part.get_window_extent()
+            for axes in figure.axes
+            for part in (axes.title, axes.patch, *axes.texts)
+            if axes.axison or axes.images
+        ]
+        for one in (low, high, strip):
+            assert figure.bbox.fully_contains(*one.get_window_extent().p0)
+            assert figure.bbox.fully_contains(*one.get_window_extent().p1)
+            assert not any(one.get_window_extent().overlaps(other) for other in taken)
 
 
 def test_a_drawn_map_keeps_its_maximum_and_leaves_no_rings():
@@ -142,6 +171,13 @@ def test_maps_of_galaxies_colour_classes_and_properties():
     figure = draw_properties(points, classes, values, DATA, "words")
     np.testing.assert_array_equal(figure.axes[1].collections[0].get_array(), np.arange(30.0))
     assert [text.get_text() for text in figure.axes[2].texts] == ["not known"]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == [
+        *("Round", "In-between", "Cigar-shaped")
+    ]
+    figure.canvas.draw()
+    scale = next(axes for axes in figure.axes if axes.get_xlabel() == "size, R90 [arcsec]")
+    gap = figure.axes[1].get_window_extent().y0 - scale.get_window_extent().y1
+    assert 0 < gap < 0.2 * figure.dpi  # the scale stands at its map
 
 
 def test_neighbours_stand_behind_their_galaxy():
@@ -162,4 +198,5 @@ def test_an_explored_galaxy_has_its_probabilities_and_neighbours():
     assert colours[7] != colours[0] == colours[6]
     assert [axes.get_title() for axes in near] == ["a", "b"]
     alone = draw_explored(IMAGES[0], RNG.random((4, 4)), share, words, 7, note="none")
-    assert not alone.axes[3].axison
+    assert len(alone.axes) == 3
+    assert alone.get_figheight() < figure.get_figheight() - 1  # no empty half below

@@ -50,6 +50,18 @@ def test_a_cnn_offers_grad_cam_alone(viewer: Viewer, inspected: Path):
         viewer.map_of("convnext", name, "layer 1")
 
 
+def test_a_network_without_maps_shows_the_rest(inspected: Path, monkeypatch: pytest.MonkeyPatch):
+    def refuse(*_words: object) -> None:
+        raise Gz2vitError("it has no planes")
+
+    monkeypatch.setattr("gz2vit.attention.maps.class_activation", refuse)
+    explorer = Explorer(inspected, "convnext")
+    assert explorer.layer.options == ("no map",)
+    assert explorer.message.value == ""
+    assert bytes(explorer.image.value).startswith(PNG)
+    assert not explorer.viewer.map_of("convnext", explorer.shown, "no map").any()
+
+
 def test_groups_are_all_mistakes_and_classes(viewer: Viewer, inspected: Path):
     table = read_all_predictions(inspected, ["linformer"])["linformer"]
     assert viewer.members("linformer", EVERY) == table.index.tolist()

@@ -43,6 +43,25 @@ def test_a_cnn_has_no_heads(inspected: Path):
     assert maps.method.startswith("Grad-CAM")
 
 
+def test_a_network_that_cannot_be_looked_into_has_empty_maps_that_say_why(
+    inspected: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    model, images = open_model(inspected, "convnext"), open_splits(inspected)[2].store.images[:2]
+    assert map_galaxies(model, images).seen
+    monkeypatch.setattr("gz2vit.attention.maps.class_activation", refuse)
+    write_maps(tmp_path, "convnext", map_galaxies(model, images))
+    maps = read_maps(tmp_path, "convnext")
+    assert not maps.seen
+    assert maps.method == maps.class_method == "no map: it has no planes"
+    assert (maps.average.shape, maps.heads.shape) == ((2, 1, 1), (2, 0, 1, 1))
+    assert not maps.average.any()
+    np.testing.assert_allclose(maps.probability, model.probabilities(images), atol=1e-6)
+
+
+def refuse(*_words: object) -> None:
+    raise Gz2vitError("it has no planes")
+
+
 def test_maps_that_are_not_there_name_the_step(tmp_path: Path):
     with pytest.raises(Gz2vitError, match=r"vit.npz does not exist yet: the step 'attention'"):
         read_maps(tmp_path, "vit")
