@@ -6,6 +6,7 @@ coefficient are photutils' (`SourceCatalog`); concentration and asymmetry follow
 (ApJS 147, 1) in definition, the concentration with the light inside the galaxy's outline.
 """
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,8 @@ import numpy as np
 import pandas as pd
 from astropy.stats import mad_std
 from photutils.segmentation import SegmentationImage, SourceCatalog, detect_sources
+from photutils.utils.exceptions import NoDetectionsWarning
+from scipy import ndimage
 from tqdm import tqdm
 
 from gz2vit.data.images import read_image
@@ -24,6 +27,7 @@ SMOOTHING_PX = 2.0  # before objects are looked for: about the seeing of a typic
 THRESHOLD = 3.0  # standard deviations of the smoothed sky
 LEAST_LEVELS = 1.0  # the threshold at least: a sky that JPEG has made all one level has no noise
 LEAST_PIXELS = 25  # of an object: 5 x 5
+OUTSKIRTS_PX = 31  # side of the square by which objects are widened before the rest is sky
 FARTHEST_PX = 50.0  # from the middle to the galaxy: petroR90, by the rule of the cutouts
 SATURATED = 250  # a level from which a pixel counts as saturated
 BLOCK_PX = 4  # side of the blocks of the grain
@@ -73,21 +77,26 @@ def find_outline(image: np.ndarray) -> Outline:
     smooth = cv2.GaussianBlur(levels.mean(axis=2), (0, 0), SMOOTHING_PX)
     sky, noise = _clipped(smooth[::BLOCK_PX, ::BLOCK_PX])
     threshold = max(THRESHOLD * noise, LEAST_LEVELS)
-    found = detect_sources(smooth - sky, threshold, LEAST_PIXELS)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NoDetectionsWarning)  # an empty picture is an answer
+        found = detect_sources(smooth - sky, threshold, LEAST_PIXELS)
     labels = np.zeros(smooth.shape, np.int32) if found is None else found.data
     galaxy = _central(labels)
     # The faint outskirts of objects are no sky.
-    near = cv2.dilate((labels > 0).astype(np.uint8), np.ones((9, 9), np.uint8))
-    empty = near == 0
-    if not empty.any():
-        empty = labels == 0
-    own = np.median(levels[empty], axis=0) if empty.any() else np.zeros(3, np.float32)
-    others = int(labels.max()) - int(galaxy.any())
-    return Outline(levels - own, galaxy, empty, others)
+    near = cv2.dilate((labels > 0).astype(np.uint8), np.ones((OUTSKIRTS_PX,) * 2, np.uint8))
+    empty = near == 0 if (near == 0).any() else labels == 0
+    level = [_clipped(levels[empty][:, channel])[0] for channel in range(3)] if empty.any() else 0
+    # An island in an object's outskirts is hardly brighter than the threshold.
+    peaks = ndimage.maximum(smooth - sky, labels, np.unique(labels[(labels > 0) & ~galaxy]))
+    others = int((np.array(peaks) > 2 * threshold).sum())
+    return Outline(levels - np.float32(level), galaxy, empty, others)
 
 
 def _clipped(values: np.ndarray) -> tuple[float, float]:
-    """Median and robust standard deviation after objects have been clipped away."""
+    """Mean and robust standard deviation after objects have been clipped away.
+
+    The mean, because grey levels are whole numbers, and so is their median.
+    """
     kept = values.ravel()
     for _ in range(5):
         middle, spread = float(np.median(kept)), float(mad_std(kept))
@@ -95,7 +104,7 @@ def _clipped(values: np.ndarray) -> tuple[float, float]:
         if len(inside) == len(kept):
             break
         kept = inside
-    return middle, spread
+    return float(kept.mean()), spread
 
 
 def _central(labels: np.ndarray) -> np.ndarray:
@@ -159,15 +168,16 @@ def _asymmetry(grey: np.ndarray, parts: Outline, centre: tuple[float, float]) ->
 
 def _light_features(parts: Outline) -> dict[str, float]:
     """Level and colours of the galaxy; a channel has one grey level at least."""
-    pixels = np.maximum(parts.light[parts.galaxy], 0)  # (N, 3)
-    grey = pixels.mean(axis=1)
+    pixels = parts.light[parts.galaxy]  # (N, 3); noise stays in it, so that it averages out
+    # Chosen by their own noise, the fainter pixels would be too red or too blue.
+    grey = cv2.GaussianBlur(parts.light.mean(axis=2), (0, 0), SMOOTHING_PX)[parts.galaxy]
     bright = grey >= np.median(grey)
-    high, low = pixels.max(axis=1), pixels.min(axis=1)
+    high, low = pixels.max(axis=1), np.maximum(pixels.min(axis=1), 0)
     return {
         "redness": _redness(pixels),
         "colour_gradient": _redness(pixels[bright]) - _redness(pixels[~bright]),
         "colour_saturation": float(((high - low) / np.maximum(high, 1)).mean()),
-        "brightness": float(grey.mean()),
+        "brightness": float(pixels.mean()),
     }
 
 

@@ -72,7 +72,7 @@ def test_noise_that_is_the_same_over_some_pixels_has_grain():
 
 def test_a_symmetric_galaxy_is_and_a_lopsided_one_is_not():
     round_one = exponential()
-    clump = 120 * np.exp(-((radius_of(1.0, 0, shift_px=22) / 5) ** 2))
+    clump = 120 * np.exp(-((radius_of(1.0, 0, shift_px=25) / 8) ** 2))
     even = measure_image(picture(round_one, noise=6.0))
     odd = measure_image(picture(round_one + clump, noise=6.0))
     assert abs(even["asymmetry"]) < 0.05
@@ -85,14 +85,14 @@ def test_light_in_the_middle_is_concentrated():
     peaked = measure_image(picture(230 * np.exp(-((radius_of(1.0, 0) / 4) ** 0.5))))
     # Of an even disk 20 and 80 % lie inside sqrt(0.2) and sqrt(0.8) of its radius: 5 log 2.
     assert disk["concentration"] == pytest.approx(5 * np.log10(2), abs=0.1)
-    assert disk["radius_px"] == pytest.approx(41, abs=3)
+    assert disk["radius_px"] == pytest.approx(43, abs=3)  # outskirts count
     assert peaked["concentration"] > disk["concentration"] + 0.8
     assert peaked["gini"] > disk["gini"] + 0.2
 
 
 def test_saturated_pixels_and_neighbours_are_counted():
     bright = measure_image(picture(400.0 * (radius_of(1.0, 0) < 40)))
-    assert bright["saturated_percent"] > 80
+    assert bright["saturated_percent"] == pytest.approx(100 * (40 / 45) ** 2, abs=3)
     star = 200 * np.exp(-((radius_of(1.0, 0, shift_px=150) / 4) ** 2))
     assert measure_image(picture(exponential()))["neighbours"] == 0
     assert measure_image(picture(exponential() + star))["neighbours"] == 1
