@@ -555,6 +555,7 @@ rule recover:
 rule realism:
     input:
         SELECTION,
+        ["tables/transfer.csv"] if "transfer" in STEPS else [],
         notebook=notebook("realism"),
     output:
         [file for name in REALISM_FIGURES for file in figure(name)],
