@@ -18,7 +18,7 @@ from gz2vit.realism.names import FEATURES, REAL, SIMULATED
 SIDE_COLOURS = {REAL: BLUE, SIMULATED: ORANGE}
 BINS = 24
 ACROSS = 4  # panels in a row of distributions
-INSIDE = (0.5, 99.5)  # percentiles between which a panel shows the values
+INSIDE = (2, 98)  # percentiles between which a panel shows the values
 
 Images = Sequence[Sequence[np.ndarray]]  # of each class, in order, some images (H, W, 3)
 
@@ -29,7 +29,7 @@ def draw_realism_gallery(sides: Mapping[str, Images], rows: int, data: Mapping[s
     `sides`: {REAL: ..., SIMULATED: ...}, of each class the images that there are; `data`: the
     record of the selection. Where there is no galaxy, its panel says so.
     """
-    label_in, gap_in, title_in, footer_in = 0.18, 0.02, 0.17, 0.3
+    label_in, gap_in, title_in, footer_in = 0.18, 0.02, 0.17, 0.16
     side_in = (TEXT_WIDTH_IN - label_in - (CLASS_COUNT - 1) * gap_in) / CLASS_COUNT
     between_in = 0.08
     height_in = 2 * rows * (side_in + gap_in) + between_in + title_in + footer_in
@@ -136,21 +136,27 @@ def draw_realism_distances(distances: pd.DataFrame, data: Mapping[str, Any]) -> 
     `distances`: of `feature_distances`; `data`: the record of the selection.
     """
     names = list(dict.fromkeys(distances.class_name))
-    square = distances.pivot(index="feature", columns="class_name", values="ks")
-    square = square.loc[list(FEATURES), names]
+    square, alike = (
+        distances.pivot(index="feature", columns="class_name", values=column)
+        .loc[list(FEATURES), names]
+        .to_numpy(float)
+        for column in ("ks", "alike")
+    )
     figure, axes = plt.subplots(figsize=(TEXT_WIDTH_IN, 4.1), layout="constrained")
-    shown = axes.imshow(square.to_numpy(float), cmap="Oranges", vmin=0, vmax=1, aspect="auto")
+    shown = axes.imshow(square, cmap="Oranges", vmin=0, vmax=1, aspect="auto")
     short = dict(zip(CLASS_NAMES, CLASS_SHORT_NAMES, strict=True))
     counts = distances.groupby("class_name")[["real", "simulated"]].max().min(axis=1)
     titles = [f"{short.get(name, 'All')}\n{counts[name]:,}" for name in names]
-    axes.set_xticks(range(len(names)), titles)
+    axes.set_xticks(range(len(names)), titles, fontsize=SMALL_PT)
     axes.set_yticks(range(len(square)), list(FEATURES.values()))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    for (row, column), value in np.ndenumerate(square.to_numpy(float)):
-        ink = "white" if value > 0.6 else "black"
+    for (row, column), value in np.ndenumerate(square):
+        look = {"color": "white" if value > 0.7 else "black", "ha": "center", "va": "center"}
+        look |= {"fontweight": "bold" if value > alike[row, column] else "normal"}
         words = "–" if np.isnan(value) else f"{value:.2f}"
-        axes.text(column, row, words, ha="center", va="center", fontsize=SMALL_PT, color=ink)
+        axes.text(column, row, words, fontsize=SMALL_PT, **look)
     figure.colorbar(shown, ax=axes, label="distance D (0: alike, 1: apart)", pad=0.01)
-    footer(figure, data, f"{_made(data)}; below each class the galaxies of either side")
+    words = "below each class the galaxies of either side; bold: more than chance makes of so few"
+    footer(figure, data, f"{_made(data)}; {words}")
     return describe(figure, "Distances between real and simulated galaxies, by feature and class.")
