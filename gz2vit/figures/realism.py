@@ -146,7 +146,8 @@ def draw_realism_distances(distances: pd.DataFrame, data: Mapping[str, Any]) -> 
     shown = axes.imshow(square, cmap="Oranges", vmin=0, vmax=1, aspect="auto")
     short = dict(zip(CLASS_NAMES, CLASS_SHORT_NAMES, strict=True))
     counts = distances.groupby("class_name")[["real", "simulated"]].max().min(axis=1)
-    titles = [f"{short.get(name, 'All')}\n{counts[name]:,}" for name in names]
+    words = [short.get(name, "All").removesuffix("-shaped") for name in names]
+    titles = [f"{word}\n{counts[name]:,}" for word, name in zip(words, names, strict=True)]
     axes.set_xticks(range(len(names)), titles, fontsize=SMALL_PT)
     axes.set_yticks(range(len(square)), list(FEATURES.values()))
     axes.tick_params(length=0)
