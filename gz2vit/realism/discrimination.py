@@ -18,6 +18,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from gz2vit.evaluation import wilson_interval
 from gz2vit.realism.names import FEATURES, SIMULATED
@@ -56,10 +57,11 @@ def discriminate(measured: pd.DataFrame, thumbs: np.ndarray, seed: int = 0) -> p
         "thumbnails": ("logistic regression", line, small),
         "both": ("gradient boosting", _boosting(seed), np.hstack([features, small])),
     }
-    rows = [
-        (looks_at, method, *_score(classifier, values, simulated, seed))
-        for looks_at, (method, classifier, values) in ways.items()
-    ]
+    with threadpool_limits(1):  # so few galaxies are learnt from sooner by one thread
+        rows = [
+            (looks_at, method, *_score(classifier, values, simulated, seed))
+            for looks_at, (method, classifier, values) in ways.items()
+        ]
     return pd.DataFrame(rows, columns=list(SCORE_COLUMNS))
 
 
@@ -98,17 +100,30 @@ def give_aways(measured: pd.DataFrame, seed: int = 0, repeats: int = 3) -> pd.Da
     if min(simulated.sum(), (~simulated).sum()) < FOLDS:
         return pd.DataFrame(columns=list(GIVE_AWAY_COLUMNS))
     values = measured.loc[kept, list(FEATURES)].to_numpy(float)
-    lost = []
-    for learnt, judged in _folds(seed).split(values, simulated):
-        fitted = _boosting(seed).fit(values[learnt], simulated[learnt])
-        found = permutation_importance(
-            fitted, values[judged], simulated[judged], n_repeats=repeats, random_state=seed
-        )
-        lost.append(found.importances_mean)
+    with threadpool_limits(1):
+        lost = [
+            _accuracy_lost(values, simulated, learnt, judged, seed, repeats)
+            for learnt, judged in _folds(seed).split(values, simulated)
+        ]
     alone = [_auc_alone(column, simulated) for column in values.T]
     columns = (list(FEATURES), np.mean(lost, axis=0), alone)
     table = pd.DataFrame(dict(zip(GIVE_AWAY_COLUMNS, columns, strict=True)))
     return table.sort_values("accuracy_lost", ascending=False, ignore_index=True)
+
+
+def _accuracy_lost(
+    values: np.ndarray,
+    simulated: np.ndarray,
+    learnt: np.ndarray,
+    judged: np.ndarray,
+    seed: int,
+    repeats: int,
+) -> np.ndarray:
+    """By how much the accuracy of a fold falls when a feature is shuffled, (features,)."""
+    fitted = _boosting(seed).fit(values[learnt], simulated[learnt])
+    shuffled = {"n_repeats": repeats, "random_state": seed}
+    found = permutation_importance(fitted, values[judged], simulated[judged], **shuffled)
+    return found.importances_mean
 
 
 def _auc_alone(values: np.ndarray, simulated: np.ndarray) -> float:
