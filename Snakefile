@@ -22,7 +22,7 @@ from gz2vit.errors import Gz2vitError
 from gz2vit.galaxy_zoo.folder import MAPPING_FILE, VOTES_FILE
 from gz2vit.profiles import named_backbones, notebook_parameters, resolve
 from gz2vit.resources import step_resources
-from gz2vit.results import MODEL_FILES, write_text
+from gz2vit.results import MODEL_FILES, trained_checkpoint, write_text
 from gz2vit.seeds import further_steps, named_seeds, run_folder
 from gz2vit.sources import code_signature
 
@@ -49,6 +49,8 @@ NOTEBOOKS = {
     "labels": "data_preprocess/18_derive_labels.ipynb",
     "recover": "data_preprocess/19_recover_rule.ipynb",
     "evidence": "figures/20_weigh_evidence.ipynb",
+    "realism": "data_preprocess/21_compare_simulation.ipynb",
+    "transfer": "notebooks/22_transfer_simulated.ipynb",
 }
 SPLITS = ("train", "valid", "test")
 PAPER_KEYS = (
@@ -58,6 +60,7 @@ BACKBONE_NOTEBOOK = "notebooks/08_train_backbone.ipynb"
 SIMULATED = config["data"] is None
 DATA_DIR = Path("data") if SIMULATED else Path(config["data"])
 TABLES = [f"gz2_{split}.csv" for split in SPLITS]
+NAMED_STEPS = ("transfer",)  # too long to be run unless --only names them
 VOTES_STEPS = ("labels", "recover")  # they need votes: simulated, downloaded or named by VOTES
 
 
@@ -72,6 +75,32 @@ def properties():
     """The table of sizes and magnitudes, where there is one; without it Fig. 4 says so."""
     path = DATA_DIR / "galaxy_properties.csv"
     return [path] if SIMULATED or path.exists() else []
+
+
+def start(step):
+    """The local file of weights that a training starts from, where WEIGHTS names one."""
+    named = Path(json.loads(PARAMETERS[step]).get("WEIGHTS", "none"))
+    if not named.is_absolute():
+        return []  # none, imagenet; --set has made the paths of files absolute
+    file = trained_checkpoint(str(named)) or named
+    if not file.is_file():
+        return []  # a folder of the Hugging Face hub's files; or a slip, told by the notebook
+    home = Path(config["results"]).resolve()
+    # What a step of this run makes stands by the name that its rule has, so that it is made first.
+    known = file.resolve().relative_to(home) if file.resolve().is_relative_to(home) else file
+    key, seed = FURTHER.get(step, (step, None))
+    if known.is_relative_to(f"models/{key}"):
+        raise Gz2vitError(
+            f"{step}.WEIGHTS is {file}, which this training would replace; copy it to a place "
+            "outside the results, or give other results with --results DIR"
+        )
+    return [known]
+
+
+def transfer_table():
+    """The state of the transfer table, which `realism` shows where there is one."""
+    path = Path(config["results"]) / "tables" / "transfer.csv"
+    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def compared_models():
@@ -91,8 +120,9 @@ def possible_steps():
 
 
 def able_steps():
-    """Those that the data allow."""
-    return [s for s in possible_steps() if SIMULATED or s not in VOTES_STEPS or votes(s)]
+    """Those that the data allow, but for those that must be named."""
+    allowed = [s for s in possible_steps() if SIMULATED or s not in VOTES_STEPS or votes(s)]
+    return [step for step in allowed if step not in NAMED_STEPS]
 
 
 def chosen_steps():
@@ -166,6 +196,7 @@ try:
     TRAININGS = [*MODEL_KEYS, *FURTHER]
     PARAMETERS = parameters()
     REQUESTS = requests()
+    STARTS = {step: start(step) for step in TRAININGS}
     COMPARED = compared_models()
     STEPS = chosen_steps()
 except Gz2vitError as error:
@@ -225,6 +256,8 @@ FIG5_FIGURES = (
 )
 MAPS = [f"attention/{name}" for name in ("galaxies.npz", "galaxies.csv", "checks.csv")]
 MAPS += [f"attention/{key}.npz" for key in MODEL_KEYS]
+REALISM_FIGURES = ("realism_gallery", "realism_distributions", "realism_distances")
+REALISM_TABLES = ("realism", "realism_classifier", "realism_features", "realism_galaxies")
 EXECUTE = (
     f"{shlex.quote(sys.executable)} -m gz2vit execute {{rule}} {{input.notebook:q}} "
     "{output.executed} --parameters {params.parameters:q}"
@@ -293,6 +326,7 @@ for step in TRAININGS:
         input:
             SELECTION,
             STORE,
+            STARTS[step],
             notebook=notebook(step),
         output:
             model(step),
@@ -514,6 +548,44 @@ rule recover:
     params:
         parameters=PARAMETERS["recover"],
         code=code("recover"),
+    shell:
+        EXECUTE
+
+
+rule realism:
+    input:
+        SELECTION,
+        ["tables/transfer.csv"] if "transfer" in STEPS else [],
+        notebook=notebook("realism"),
+    output:
+        [file for name in REALISM_FIGURES for file in figure(name)],
+        [f"tables/{name}.csv" for name in REALISM_TABLES],
+        executed=executed("realism"),
+    threads: cores("realism")
+    resources:
+        **request("realism"),
+    params:
+        parameters=PARAMETERS["realism"],
+        code=code("realism"),
+        transfer=transfer_table(),
+    shell:
+        EXECUTE
+
+
+rule transfer:
+    input:
+        SELECTION,
+        STORE,
+        notebook=notebook("transfer"),
+    output:
+        [f"tables/transfer.{ending}" for ending in ("csv", "md")],
+        executed=executed("transfer"),
+    threads: cores("transfer")
+    resources:
+        **request("transfer"),
+    params:
+        parameters=PARAMETERS["transfer"],
+        code=code("transfer"),
     shell:
         EXECUTE
 

@@ -26,6 +26,8 @@ MODEL_FILES = (
     *("metrics.json", "params.json", "best.ckpt"),
 )
 ROAD_RECORD = "logs/road.json"  # in the results folder: how `run_all.sh` was last called
+CHECKPOINT = "best.ckpt"  # the weights that a training leaves in its model's folder
+CHECKPOINT_SUFFIX = ".ckpt"
 RECORDED_PACKAGES = ("torch", "torchvision", "lightning", "linformer", "vit-pytorch", "numpy")
 
 
@@ -94,6 +96,20 @@ def require(path: Path | str, step: str) -> Path:
         f"{path.resolve()} does not exist yet: the step '{step}' makes it; "
         f"run {command_for(path.resolve(), step)} in the project's folder"
     )
+
+
+def trained_checkpoint(source: str) -> Path | None:
+    """The trained network that `source` names, by its checkpoint or its model's folder.
+
+    None for a source of another kind ("none", "imagenet", a file of weights). Raises `Gz2vitError`
+    for a checkpoint that is not there.
+    """
+    path = Path(source)
+    if path.suffix == CHECKPOINT_SUFFIX and not path.is_dir():
+        if not path.is_file():
+            raise Gz2vitError(f"there is no trained network {path}; name a {CHECKPOINT}")
+        return path
+    return path / CHECKPOINT if (path / CHECKPOINT).is_file() else None
 
 
 def command_for(path: Path, step: str) -> str:

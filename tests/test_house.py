@@ -24,7 +24,7 @@ EXPLORER = "explore_galaxies.ipynb"  # no step: it is for playing, and makes not
 LAYERS = (
     ("__main__", "pipeline", "execution", "prediction"),
     ("inspection", "training", "figures", "report"),
-    ("data", "evaluation", "evidence", "attention", "simulation"),
+    ("data", "evaluation", "evidence", "attention", "simulation", "realism"),
     ("models",),
     (
         "class_weights",
@@ -52,6 +52,7 @@ SOLE_USERS = {
     "matplotlib": "figures",
     "seaborn": "figures",
     "galsim": "simulation",
+    "photutils": "realism",
 }
 
 

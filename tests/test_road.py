@@ -47,7 +47,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     outcome = run_all("smoke", "--results", results, "--jobs", 2)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     told = ["simulate", "select", "pack", *MODELS, "fig2", "fig3", "table", "labels", "recover"]
-    told += ["fig1", "fig4", "evidence", "report", "attention", "features", "fig5"]
+    told += ["fig1", "fig4", "evidence", "report", "attention", "features", "fig5", "realism"]
     assert steps_started(outcome) == sorted(told)
     assert "[linformer] epoch   2/2  train loss " in outcome.stdout
     assert re.search(r"^\[linformer\] done in \d+ s$", outcome.stdout, re.MULTILINE)
@@ -71,12 +71,15 @@ def test_every_file_of_the_contract_is_there(finished: Path):
         "attention_checks",
         "attention_models",
         "features_umap",
+        "realism_gallery",
+        "realism_distributions",
+        "realism_distances",
     ):
         assert (finished / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
         with Image.open(finished / "figures" / f"{name}.png") as image:
             assert image.width > 1000
     assert {path.suffix for path in (finished / "tables").iterdir()} == {".md", ".csv", ".tex"}
-    for name in ("fig4", "fig4_verdicts", "evidence", "verdicts"):
+    for name in ("fig4", "fig4_verdicts", "evidence", "verdicts", "realism", "realism_galaxies"):
         assert len(pd.read_csv(finished / "tables" / f"{name}.csv"))
     books = sorted(path.name for path in (finished / "notebooks").glob("*.ipynb"))
     assert books[0] == "00_simulate.ipynb"
@@ -101,7 +104,7 @@ def test_a_second_run_does_nothing_and_says_so(finished: Path):
     before = {path: path.stat().st_mtime_ns for path in finished.glob("models/*/*")}
     outcome = run_all("smoke", "--results", finished)
     assert outcome.returncode == 0
-    assert outcome.stdout.strip() == f"nothing to do: {finished} is up to date (23 steps)"
+    assert outcome.stdout.strip() == f"nothing to do: {finished} is up to date (24 steps)"
     assert before == {path: path.stat().st_mtime_ns for path in finished.glob("models/*/*")}
 
 
@@ -154,6 +157,67 @@ def test_only_runs_what_a_step_needs(tmp_path: Path):
     outcome = run_all("smoke", "--data", data, "--results", tmp_path / "out", "--only", "pack")
     assert steps_started(outcome) == ["pack", "select"]
     assert not (tmp_path / "out" / "models").exists()
+
+
+def test_what_simulated_galaxies_teach_is_measured_where_it_is_named(tmp_path: Path):
+    """`transfer` needs real galaxies and runs when it is named; `realism` then shows its table."""
+    data = make_folder(tmp_path / "mine", per_class=2)
+    words = ("smoke", "--data", data, "--results", tmp_path / "out", "--only")
+    assert run_all(*words, "realism").returncode == 0
+    outcome = run_all(*words, "transfer", "--set", "transfer.SIMULATED_GALAXIES=24")
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert steps_started(outcome) == ["pack", "transfer"]
+    table = pd.read_csv(tmp_path / "out" / "tables" / "transfer.csv", keep_default_na=False)
+    assert set(table.arm) == {"largest_class", "simulated", "real", "fine_tuned"}
+    outcome = run_all(*words, "realism")
+    assert steps_started(outcome) == ["realism"]
+    shown = (tmp_path / "out" / "notebooks" / "21_realism.ipynb").read_text()
+    assert "fine_tuned" in shown
+    distances = pd.read_csv(tmp_path / "out" / "tables" / "realism.csv")
+    assert distances.real.min() > 0
+    assert distances.simulated.min() > 0
+
+
+def test_transfer_from_simulated_galaxies_needs_real_ones(finished: Path):
+    outcome = run_all("smoke", "--results", finished, "--only", "transfer")
+    assert outcome.returncode == 1
+    line = last_line(outcome)
+    assert line.startswith("error: step 'transfer' failed in cell [")
+    assert "give a folder of real galaxies with --data DIR" in line
+    (finished / "notebooks" / "22_transfer.failed.ipynb").unlink()
+
+
+def test_a_training_does_not_start_from_what_it_replaces(finished: Path):
+    kept = finished / "models" / "linformer" / "best.ckpt"
+    outcome = run_all("smoke", "--results", finished, "--set", f"linformer.WEIGHTS={kept}")
+    assert outcome.returncode == 1
+    assert "linformer.WEIGHTS is" in last_line(outcome)
+    assert "which this training would replace" in last_line(outcome)
+    assert kept.exists()
+
+
+def test_fine_tuning_comes_after_what_it_starts_from(finished: Path, tmp_path: Path):
+    """A model of the same run is a step that the training waits for, another one a file."""
+    other = tmp_path / "linformer"
+    shutil.copytree(finished / "models" / "linformer", other)
+    outcome = run_all(
+        *("smoke", "--results", finished, "--only", "linformer_weighted"),
+        *("--set", f"linformer_weighted.WEIGHTS={other}"),
+    )
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert steps_started(outcome) == ["linformer_weighted"]
+    record = json.loads((finished / "models" / "linformer_weighted" / "params.json").read_text())
+    assert record["weights"]["source"] == str(other)
+    own = finished / "models" / "linformer"
+    outcome = run_all(
+        *("smoke", "--results", finished, "--only", "linformer_weighted"),
+        *("--set", f"linformer_weighted.WEIGHTS={own}", "linformer.GAMMA=0.7"),
+    )
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert re.findall(r"^\[(\w+)\] \S+\.ipynb starts$", outcome.stdout, re.MULTILINE) == [
+        "linformer",
+        "linformer_weighted",
+    ]
 
 
 def test_a_failing_notebook_names_cell_error_and_notebook(tmp_path: Path):

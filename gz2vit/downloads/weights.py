@@ -2,8 +2,9 @@
 
 The CNNs' come from torchvision's own addresses into torch's cache (`torch.hub.get_dir()`), with
 the hash in the file's name checked; all others from the Hugging Face hub into its cache
-(`HF_HOME`), where a checksum guards each file; or everything from local files. Only tensors and
-configurations are read (`weights_only`, safetensors), so that no file can run code.
+(`HF_HOME`), where a checksum guards each file; or everything from local files, those that this
+suite's own trainings leave among them. Only tensors and configurations are read (`weights_only`,
+safetensors), so that no file can run code.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ from torch.hub import get_dir
 
 from gz2vit.downloads.transfer import ResumingDownloader
 from gz2vit.errors import Gz2vitError
+from gz2vit.results import CHECKPOINT, trained_checkpoint
 
 # The authors called torchvision's models with pretrained=True, which meant these weights
 # (IMAGENET1K_V1); the file's name holds the beginning of its sha256.
@@ -36,11 +38,15 @@ def fetch_weights(architecture: str, source: str, name: str = "") -> tuple[Path,
     """Where the weights of a network are on this machine, and the record of where they are from.
 
     `source`: "imagenet" (the weights that the paper starts from, or those that a library publishes
-    for its network `name`, such as `timm/convnext_atto`), or a local file or folder. Returns the
-    path (a file; a folder for networks of the transformers library) and {"source", "file",
-    "sha256"}, with the hub's "revision" where there is one. Raises `Gz2vitError` where they cannot
-    be had; it names the file that is needed and where to put it.
+    for its network `name`, such as `timm/convnext_atto`), a local file or folder, or a model that
+    this suite has trained (its `best.ckpt`, or the folder that holds one). Returns the path (a
+    file; a folder for networks of the transformers library) and {"source", "file", "sha256"}, with
+    the hub's "revision" where there is one. Raises `Gz2vitError` where they cannot be had; it names
+    the file that is needed and where to put it.
     """
+    trained = trained_checkpoint(source)
+    if trained is not None:
+        return trained, {"source": source, "file": trained.name, "sha256": file_sha256(trained)}
     of_hub = architecture == "hf_vit" or name.startswith("transformers/")
     if of_hub:
         published = HF_VIT_NAME if architecture == "hf_vit" else name.partition("/")[2]
@@ -48,12 +54,15 @@ def fetch_weights(architecture: str, source: str, name: str = "") -> tuple[Path,
     if source != "imagenet":
         path = Path(source)
         if not path.is_file():
-            raise Gz2vitError(f"there is no weights file {path}; give 'none', 'imagenet' or a file")
+            raise Gz2vitError(
+                f"there is no weights file {path}; give 'none', 'imagenet' or a file: weights, or "
+                f"a trained model's {CHECKPOINT} (or its folder)"
+            )
     elif name.startswith("timm/"):
         return _timm_file(name)
     else:
         path = _torchvision_file(architecture)
-    return path, {"source": source, "file": path.name, "sha256": _sha256(path)}
+    return path, {"source": source, "file": path.name, "sha256": file_sha256(path)}
 
 
 def _torchvision_file(architecture: str) -> Path:
@@ -69,14 +78,14 @@ def _torchvision_file(architecture: str) -> Path:
         arrived = path.with_name(f".{path.name}.arrived")
         download(url, str(arrived))
         download.discard()
-        if not _sha256(arrived).startswith(expected):
+        if not file_sha256(arrived).startswith(expected):
             arrived.unlink()
             raise Gz2vitError(
                 f"{url} gave another file than its name says (checksum differs), which was not "
                 f"kept; try again, put it at {path}, {SCRATCH}"
             )
         arrived.replace(path)
-    if not _sha256(path).startswith(expected):
+    if not file_sha256(path).startswith(expected):
         raise Gz2vitError(f"{path} is not what its name says (checksum differs); delete it")
     return path
 
@@ -106,7 +115,7 @@ def hub_folder(name: str) -> tuple[Path, dict[str, Any]]:
         if not (folder / file).is_file():
             raise Gz2vitError(f"{folder} has no {file}; put it there, {SCRATCH}")
     path = folder / "model.safetensors"
-    return folder, record | {"file": path.name, "sha256": _sha256(path)}
+    return folder, record | {"file": path.name, "sha256": file_sha256(path)}
 
 
 def _timm_file(name: str) -> tuple[Path, dict[str, Any]]:
@@ -130,7 +139,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         raise Gz2vitError(f"{path} is not a file of weights: {str(error)[:120]}") from error
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """The checksum of a file, read in pieces."""
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -26,6 +26,11 @@ from gz2vit.figures.features import (
 from gz2vit.figures.galaxies import draw_examples, draw_galaxies, draw_mistakes
 from gz2vit.figures.missing import draw_missing
 from gz2vit.figures.precision_recall import draw_precision_recall
+from gz2vit.figures.realism import (
+    draw_realism_distances,
+    draw_realism_distributions,
+    draw_realism_gallery,
+)
 from gz2vit.figures.reliability import draw_reliability
 from gz2vit.figures.size_brightness import draw_published_size_brightness, draw_size_brightness
 from gz2vit.figures.style import png_bytes, save_figure
@@ -58,6 +63,9 @@ __all__ = [
     "draw_properties",
     "draw_published_pair",
     "draw_published_size_brightness",
+    "draw_realism_distances",
+    "draw_realism_distributions",
+    "draw_realism_gallery",
     "draw_reliability",
     "draw_side_by_side",
     "draw_size_brightness",

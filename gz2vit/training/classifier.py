@@ -11,12 +11,11 @@ from torch.nn import functional
 from gz2vit.data.batches import Batch
 from gz2vit.errors import Gz2vitError
 from gz2vit.models import build_model, head_prefixes
-from gz2vit.results import require
+from gz2vit.results import CHECKPOINT, require
 from gz2vit.training.acceleration import Acceleration, apply_acceleration
 from gz2vit.training.recipes import RECIPES, normalization_of
 from gz2vit.training.settings import TrainingSettings
 
-CHECKPOINT = "best.ckpt"
 CHECK_EVERY = 100  # batches after which the losses on a GPU are looked at
 DIVERGED = 1e4  # a mean loss beyond all bounds: pure guessing among 8 classes has ln 8 = 2.1
 

@@ -22,7 +22,7 @@ from gz2vit.data.galaxies import LabelledImages
 from gz2vit.downloads.weights import fetch_weights
 from gz2vit.errors import Gz2vitError
 from gz2vit.models.pretrained import pretrained_state
-from gz2vit.results import run_record, write_json
+from gz2vit.results import CHECKPOINT_SUFFIX, run_record, write_json
 from gz2vit.training.acceleration import (
     Acceleration,
     choose_acceleration,
@@ -32,6 +32,7 @@ from gz2vit.training.galaxy_data import GalaxyData
 from gz2vit.training.history import History, is_complete
 from gz2vit.training.processes import train_in_processes
 from gz2vit.training.settings import TrainingSettings
+from gz2vit.training.starting_weights import load_trained
 from gz2vit.training.unfinished import AtomicCheckpointIO, Unfinished, identity
 
 
@@ -124,7 +125,11 @@ def fit(
 def make_classifier(
     settings: TrainingSettings, train: LabelledImages
 ) -> tuple[GalaxyClassifier, dict]:
-    """The untrained (or pretrained) classifier of a run, and the record of its weights."""
+    """The classifier of a run before its training, and the record of its weights.
+
+    Untrained; or with published weights but for the last layer; or with all weights of a network
+    that this suite has trained. Raises `Gz2vitError` where weights cannot be had or do not fit.
+    """
     torch.manual_seed(settings.seed)
     loss_weights = class_weights(settings.class_weights, train.class_counts())
     classifier = GalaxyClassifier(settings.as_dict(), loss_weights.tolist())
@@ -132,8 +137,11 @@ def make_classifier(
         return classifier, {"source": "none"}
     sizes = settings.hyperparameters
     path, record = fetch_weights(settings.network, settings.weights, sizes.get("name", ""))
-    state = pretrained_state(settings.network, sizes, path)
-    classifier.load_pretrained(state, settings.weights)
+    if path.suffix == CHECKPOINT_SUFFIX:
+        load_trained(classifier, path)
+    else:
+        state = pretrained_state(settings.network, sizes, path)
+        classifier.load_pretrained(state, settings.weights)
     return classifier, record
 
 

@@ -18,8 +18,9 @@ class TrainingSettings:
     Adam's learning rate, multiplied by `gamma` every `step_size` epochs; training ends after
     `max_epoch` epochs or after `early_stopping_epochs` without a better validation accuracy;
     `weights` is "none" (from scratch), "imagenet" (the paper's start; for a network of a library,
-    its published weights), or a local file or folder. `architecture` is told by the key unless it
-    is given: a row of the results table may have any name.
+    its published weights), a local file or folder of such, or what this suite has trained (a
+    `best.ckpt`, or a model's folder), whose last layer is taken too. `architecture` is told by the
+    key unless it is given: a row of the results table may have any name.
     """
 
     model_key: str

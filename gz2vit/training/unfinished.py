@@ -19,8 +19,9 @@ import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from gz2vit.data.galaxies import LabelledImages
+from gz2vit.downloads.weights import file_sha256
 from gz2vit.errors import Gz2vitError
-from gz2vit.results import atomic_path, read_json, write_json
+from gz2vit.results import atomic_path, read_json, trained_checkpoint, write_json
 from gz2vit.sources import files_signature
 from gz2vit.training.settings import TrainingSettings
 
@@ -33,7 +34,10 @@ DECIDING = (
     "gz2vit/data/augmentation.py",
     "gz2vit/data/batches.py",
     "gz2vit/data/device.py",
-    *(f"gz2vit/training/{name}.py" for name in ("classifier", "recipes", "run", "acceleration")),
+    *(
+        f"gz2vit/training/{name}.py"
+        for name in ("classifier", "recipes", "run", "acceleration", "starting_weights")
+    ),
 )
 
 
@@ -68,9 +72,11 @@ def galaxies_signature(galaxies: LabelledImages) -> str:
 def identity(
     settings: TrainingSettings, train: LabelledImages, valid: LabelledImages
 ) -> dict[str, Any]:
-    """What makes two runs the same: settings, galaxies, code."""
+    """What makes two runs the same: settings, a trained network they start from, galaxies, code."""
+    start = trained_checkpoint(settings.weights)
     run = {
         "settings": settings.as_dict(),
+        "start": None if start is None else file_sha256(start),
         "train": galaxies_signature(train),
         "valid": galaxies_signature(valid),
         "code": files_signature(DECIDING),

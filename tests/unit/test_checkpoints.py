@@ -1,5 +1,6 @@
 """Weights: a checkpoint gives the same bits again, pretrained ones are taken whole or refused."""
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -13,8 +14,10 @@ import torch
 from gz2vit.data import LabelledImages
 from gz2vit.errors import Gz2vitError
 from gz2vit.evaluation import PROBABILITY_COLUMNS
+from gz2vit.results import read_json
 from gz2vit.training import TrainingSettings, load_classifier, predict, train_model
 from gz2vit.training.run import make_classifier
+from gz2vit.training.unfinished import identity
 from tests.unit.small_training import NETWORK, SETTINGS, make_results, open_splits
 
 
@@ -41,6 +44,7 @@ import sys
 import numpy as np
 from gz2vit.data import open_split
 from gz2vit.evaluation import PROBABILITY_COLUMNS
+from gz2vit.results import read_json
 from gz2vit.training import load_classifier, predict
 table = predict(load_classifier(sys.argv[1]), open_split(sys.argv[2], "test"))
 np.save(sys.argv[3], table[list(PROBABILITY_COLUMNS)].to_numpy())
@@ -192,3 +196,97 @@ def test_weights_that_do_not_fit_or_are_missing_are_told(splits: tuple, tmp_path
         make_classifier(replace(settings, weights=str(tmp_path / "other.pth")), splits[0])
     with pytest.raises(Gz2vitError, match="no weights file .*absent.pth"):
         make_classifier(replace(settings, weights=str(tmp_path / "absent.pth")), splits[0])
+
+
+def trained_linformer(splits: tuple, folder: Path, **sizes: object) -> tuple:
+    """A trained network in `folder`, and settings of another training of the same network."""
+    settings = replace(SETTINGS, max_epoch=1, hyperparameters={**NETWORK, **sizes})
+    train_model(settings, splits[0], splits[1], folder)
+    return load_classifier(folder), replace(SETTINGS, seed=5, lr=1e-4, weights=str(folder))
+
+
+@pytest.mark.parametrize("name", ["", "best.ckpt"])
+def test_a_trained_network_is_the_start_with_its_last_layer(
+    splits: tuple, tmp_path: Path, name: str
+):
+    donor, settings = trained_linformer(splits, tmp_path / "donor")
+    settings = replace(settings, weights=str(tmp_path / "donor" / name))
+    started, record = make_classifier(settings, splits[0])
+    fresh, _ = make_classifier(replace(settings, weights="none"), splits[0])
+    state, theirs = started.network.state_dict(), donor.network.state_dict()
+    assert state.keys() == theirs.keys()
+    assert all(torch.equal(state[key], theirs[key]) for key in theirs)
+    last = "mlp_head.1.weight"
+    assert not torch.equal(fresh.network.state_dict()[last], state[last])
+    path = tmp_path / "donor" / "best.ckpt"
+    assert record["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert (record["source"], record["file"]) == (settings.weights, "best.ckpt")
+
+
+def test_fine_tuning_begins_with_the_trained_weights_and_says_so(splits: tuple, tmp_path: Path):
+    """With next to no learning rate, what comes out is what went in."""
+    donor, settings = trained_linformer(splits, tmp_path / "donor")
+    settings = replace(settings, lr=1e-12, max_epoch=1)
+    train_model(settings, splits[0], splits[1], tmp_path / "tuned")
+    tuned = load_classifier(tmp_path / "tuned").network.state_dict()
+    for key, tensor in donor.network.state_dict().items():
+        assert torch.allclose(tuned[key], tensor, atol=1e-7), key
+    record = read_json(tmp_path / "tuned" / "params.json")
+    assert record["weights"]["source"] == str(tmp_path / "donor")
+    assert record["parameters"]["weights"] == str(tmp_path / "donor")
+
+
+def test_a_trained_network_of_other_sizes_is_told(splits: tuple, tmp_path: Path):
+    _, settings = trained_linformer(splits, tmp_path / "donor", dim=32, depth=2)
+    with pytest.raises(Gz2vitError) as caught:
+        make_classifier(settings, splits[0])
+    told = str(caught.value)
+    assert told.startswith(f"weights '{tmp_path / 'donor' / 'best.ckpt'}' do not fit the linformer")
+    assert "depth is 2 there and 1 here; dim is 32 there and 16 here; cls_token is 1x1x32" in told
+    other = TrainingSettings("resnet50", lr=1e-4, step_size=1, gamma=1.0, weights=settings.weights)
+    with pytest.raises(Gz2vitError, match="do not fit the resnet50 .*: they are of a linformer"):
+        make_classifier(other, splits[0])
+
+
+def test_dropout_may_differ_from_the_trained_networks(splits: tuple, tmp_path: Path):
+    donor, settings = trained_linformer(splits, tmp_path / "donor", dropout=0.5)
+    started, _ = make_classifier(settings, splits[0])
+    assert torch.equal(started.network.cls_token, donor.network.cls_token)
+
+
+def test_another_network_of_a_library_is_told(splits: tuple, tmp_path: Path):
+    sizes = {"image_size": 32}
+    settings = TrainingSettings(
+        "small", lr=1e-4, step_size=1, gamma=1.0, image_size=32, max_epoch=1,
+        architecture="backbone", hyperparameters={"name": "timm/test_resnet", **sizes},
+    )  # fmt: skip
+    train_model(settings, splits[0], splits[1], tmp_path)
+    start = replace(settings, weights=str(tmp_path))
+    make_classifier(start, splits[0])
+    start = replace(start, hyperparameters={"name": "timm/test_vit", **sizes})
+    with pytest.raises(Gz2vitError, match="they are of timm/test_resnet, not of timm/test_vit"):
+        make_classifier(start, splits[0])
+
+
+def test_a_foreign_checkpoint_is_no_start_and_runs_nothing(splits: tuple, tmp_path: Path):
+    class Bomb:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "exploded",))
+
+    settings = replace(SETTINGS, weights=str(tmp_path / "best.ckpt"))
+    with pytest.raises(Gz2vitError, match="there is no trained network .*best.ckpt"):
+        make_classifier(settings, splits[0])
+    for content in ({"hyper_parameters": Bomb()}, {"state_dict": {}}, [1, 2]):
+        torch.save(content, tmp_path / "best.ckpt")
+        with pytest.raises(Gz2vitError, match="best.ckpt is not a checkpoint of this suite"):
+            make_classifier(settings, splits[0])
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_another_start_of_the_same_name_is_another_run(splits: tuple, tmp_path: Path):
+    _, settings = trained_linformer(splits, tmp_path / "donor")
+    first = identity(settings, splits[0], splits[1])
+    assert first == identity(settings, splits[0], splits[1])
+    path = tmp_path / "donor" / "best.ckpt"
+    path.write_bytes(path.read_bytes() + b"more")
+    assert identity(settings, splits[0], splits[1])["start"] != first["start"]

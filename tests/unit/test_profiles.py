@@ -126,6 +126,9 @@ def test_a_file_named_by_set_is_found_from_anywhere(
     assert anchor_override("VOTES=votes.csv") == f"VOTES={tmp_path}/votes.csv"
     assert anchor_override("labels.VOTES=votes.csv") == f"labels.VOTES={tmp_path}/votes.csv"
     assert anchor_override("WEIGHTS=imagenet") == "WEIGHTS=imagenet"
+    (tmp_path / "models" / "linformer").mkdir(parents=True)
+    trained = anchor_override("linformer.WEIGHTS=models/linformer")
+    assert trained == f"linformer.WEIGHTS={tmp_path}/models/linformer"
     assert anchor_override("CLASS_WEIGHTS=votes.csv") == "CLASS_WEIGHTS=votes.csv"
 
 

@@ -99,7 +99,7 @@ def test_a_slip_in_a_profile_names_the_file(tmp_path: Path, text: str, told: str
 
 
 def test_the_profile_paper_gives_gpus_to_trainings_and_to_what_looks_inside():
-    steps = [*STEPS, "attention", "features"]
+    steps = [*STEPS, "attention", "features", "transfer"]
     asked = step_resources("paper", [], steps, MODELS, {"vit": 2})
     assert {step: values.get("gpu") for step, values in asked.items()} == {
         "pack": None,
@@ -108,6 +108,7 @@ def test_the_profile_paper_gives_gpus_to_trainings_and_to_what_looks_inside():
         "vit_seed1": 1,
         "attention": 1,
         "features": 1,
+        "transfer": 1,
     }
     for values in asked.values():
         assert {"threads", "mem_mb", "runtime"} <= set(values)
