@@ -19,6 +19,8 @@ from gz2vit.simulation.photometry import band_fluxes, nanomaggies
 SEEN = 224 / 424
 # Of ordinary galaxies, the share with each fault (counted on about 250 real images).
 EDGE_SHARE, GLARE_SHARE, STAR_SHARE, TRAIL_SHARE = 0.03, 0.04, 0.015, 0.004
+# And with a companion (galaxies cluster) or a star close by.
+COMPANION_SHARE, CLOSE_STAR_SHARE = 0.12, 0.03
 SPOILT_EDGE_SHARE = 0.15
 
 Fault = Callable[[np.ndarray, float, np.random.Generator], None]
@@ -131,10 +133,10 @@ def covering_star(bands: np.ndarray, fwhm_arcsec: float, rng: np.random.Generato
 
 # What makes an image odd, and how often; fitted to 29 real ones.
 ODD_FAULTS: tuple[tuple[Fault, float], ...] = (
-    (glare, 0.36),
-    (saturated_star, 0.18),
-    (crowd, 0.16),
-    (covering_star, 0.12),
+    (glare, 0.44),
+    (saturated_star, 0.14),
+    (crowd, 0.14),
+    (covering_star, 0.1),
     (step, 0.08),
     (trail, 0.06),
     (misfit, 0.04),
@@ -156,6 +158,12 @@ def touch(bands: np.ndarray, fwhm_arcsec: float, rng: np.random.Generator) -> No
         saturated_star(bands, fwhm_arcsec, rng)
     if rng.random() < TRAIL_SHARE:
         trail(bands, fwhm_arcsec, rng)
+    if rng.random() < COMPANION_SHARE:
+        companion = small_galaxy(rng, fwhm_arcsec, rng.uniform(18.0, 20.5))
+        add_stamp(bands, companion, near_the_middle(rng, bands.shape[1], 0.1, SEEN))
+    if rng.random() < CLOSE_STAR_SHARE:
+        faint = star(rng, fwhm_arcsec, rng.uniform(16.5, 19.5))
+        add_stamp(bands, faint, near_the_middle(rng, bands.shape[1], 0.05, 0.5 * SEEN))
 
 
 def draw_edges(rgb: np.ndarray, spoilt: bool, rng: np.random.Generator) -> None:

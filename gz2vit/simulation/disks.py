@@ -26,6 +26,8 @@ HALF_LIGHT_PER_SCALE = 1.678
 # circles, with seeing) for the others, whose bulge, bar or inclination gathers the light.
 R90_PER_SCALE = 3.7
 R90_PER_SCALE_BARRED = 3.5
+# Half the length of the shortest bar that shows, in FWHM of the seeing.
+SHORTEST_BAR_FWHM = 1.5
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,14 @@ class Disk:
     axis_ratio: float
     angle_rad: float
 
-    def old_stars(self, canvas: Canvas) -> np.ndarray:
-        """Light of the smooth exponential disk (H, W)."""
+    def old_stars(self, rng: np.random.Generator, canvas: Canvas) -> np.ndarray:
+        """Light of the smooth disk (H, W): exponential, or bent down outside as most disks are.
+
+        Pohlen & Trujillo 2006 (A&A 454, 759): 60 % bend down; an index of 0.5 does as much.
+        """
         half_light = HALF_LIGHT_PER_SCALE * self.scale_arcsec
-        return canvas.smooth(sersic(1.0, half_light, self.axis_ratio, self.angle_rad))
+        index = rng.choice([0.5, 1.0], p=[0.6, 0.4])
+        return canvas.smooth(sersic(index, half_light, self.axis_ratio, self.angle_rad))
 
     def bulge(self, canvas: Canvas, radius_in_scales: float, index: float) -> np.ndarray:
         """Light of a Sersic bulge (H, W), half as flattened as the disk."""
@@ -78,10 +84,18 @@ class Disk:
 
 
 def unbarred_spiral(
-    rng: np.random.Generator, canvas: Canvas, r90: float, strongest_arms: float = 0.65
+    rng: np.random.Generator,
+    canvas: Canvas,
+    r90: float,
+    strongest_arms: float = 0.65,
+    axis_ratio: float | None = None,
 ) -> list[Component]:
-    """Arms of any number and order that start near the bulge, from faint to striking."""
-    disk = Disk(r90 / R90_PER_SCALE, rng.uniform(0.28, 1.0), random_angle(rng))
+    """Arms of any number and order that start near the bulge, from faint to striking.
+
+    Inclined to `axis_ratio`, or at random; arms have at most `strongest_arms` of the disk's light.
+    """
+    axis_ratio = axis_ratio or rng.uniform(0.28, 1.0)
+    disk = Disk(r90 / R90_PER_SCALE, axis_ratio, random_angle(rng))
     arms = structures.Arms(
         count=int(rng.choice([1, 2, 2, 2, 3, 4])),
         pitch_rad=math.radians(rng.uniform(8.0, 30.0)),
@@ -96,8 +110,8 @@ def unbarred_spiral(
     arm_share = (1 - bulge_share) * rng.uniform(0.35 * strongest_arms, strongest_arms)
     young = -rng.uniform(0.08, 0.3)
     return [
-        Component(disk.old_stars(canvas), 1 - bulge_share - arm_share, 0.0),
-        Component(disk.bulge(canvas, rng.uniform(0.15, 0.45), index), bulge_share, 0.32),
+        Component(disk.old_stars(rng, canvas), 1 - bulge_share - arm_share, 0.0),
+        Component(disk.bulge(canvas, rng.uniform(0.1, 0.4), index), bulge_share, 0.32),
         Component(disk.arms(rng, canvas, arms, _flocculence(rng)), arm_share, young),
     ]
 
@@ -110,7 +124,8 @@ def _flocculence(rng: np.random.Generator) -> float:
 def barred_spiral(rng: np.random.Generator, canvas: Canvas, r90: float) -> list[Component]:
     """A red bar across the bulge, in a lens or ring more often than not, and arms from its ends."""
     disk = Disk(r90 / R90_PER_SCALE_BARRED, rng.uniform(0.4, 1.0), random_angle(rng))
-    length = rng.uniform(0.7, 1.6) * disk.scale_arcsec
+    # Bars that the seeing hides are not called bars.
+    length = max(rng.uniform(0.8, 1.7) * disk.scale_arcsec, SHORTEST_BAR_FWHM * canvas.psf.fwhm)
     bar_angle = random_angle(rng)
     arms = structures.Arms(
         count=2,
@@ -120,13 +135,13 @@ def barred_spiral(rng: np.random.Generator, canvas: Canvas, r90: float) -> list[
         sharpness=rng.uniform(0.8, 3.5),
         sense=int(rng.choice([-1, 1])),
     )
-    bulge_share, bar_share = rng.uniform(0.05, 0.18), rng.uniform(0.12, 0.28)
+    bulge_share, bar_share = rng.uniform(0.04, 0.16), rng.uniform(0.15, 0.32)
     arm_share = rng.uniform(0.08, 0.35)
-    width = rng.uniform(0.16, 0.32) * length
+    width = rng.uniform(0.16, 0.28) * length
     flocculence = rng.choice([0.0, rng.uniform(0.0, 0.7)])
     return [
         *_lens_and_ring(rng, canvas, disk, length, 1 - bulge_share - bar_share - arm_share),
-        Component(disk.bulge(canvas, rng.uniform(0.15, 0.35), 2.0), bulge_share, 0.18),
+        Component(disk.bulge(canvas, rng.uniform(0.08, 0.25), 2.0), bulge_share, 0.18),
         Component(disk.bar(canvas, length, width, bar_angle), bar_share, 0.14),
         Component(disk.arms(rng, canvas, arms, flocculence), arm_share, -rng.uniform(0.08, 0.28)),
     ]
@@ -148,5 +163,5 @@ def _lens_and_ring(
         lens = sersic(0.5, rng.uniform(0.7, 1.0) * length, disk.axis_ratio, disk.angle_rad)
         inner = Component(canvas.smooth(lens), part, 0.08)
     else:
-        return [Component(disk.old_stars(canvas), share, -0.02)]
-    return [Component(disk.old_stars(canvas), share - part, -0.02), inner]
+        return [Component(disk.old_stars(rng, canvas), share, -0.02)]
+    return [Component(disk.old_stars(rng, canvas), share - part, -0.02), inner]

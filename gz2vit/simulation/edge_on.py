@@ -28,9 +28,9 @@ def edge_on(rng: np.random.Generator, canvas: Canvas, r90: float) -> list[Compon
     scale = r90 / R90_PER_SCALE_EDGE_ON
     x, z = canvas.plane(1.0, angle)
     warp = rng.normal(0.0, 0.03) * np.sign(x) * np.maximum(np.abs(x) / scale - 1.2, 0) ** 2
-    height = max(rng.uniform(0.1, 0.24) * scale, 0.5 * NATIVE_PIXEL_ARCSEC)
+    height = max(rng.uniform(0.08, 0.19) * scale, 0.5 * NATIVE_PIXEL_ARCSEC)
     light = structures.edge_on_disk(
-        x, z - scale * warp, scale, height, rng.uniform(2.2, 4.5) * scale
+        x, z - scale * warp, scale, height, rng.uniform(2.2, 5.0) * scale
     )
     bulge = sersic(
         rng.choice([1.0, 2.0, 3.0]),

@@ -1,5 +1,6 @@
 """One galaxy from its number to its picture and its measured properties."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -17,11 +18,14 @@ from gz2vit.simulation.profiles import draw_components
 COLUMNS = ("petroR90_r", "dered_r", "dered_g_r")
 # Room for a galaxy whose measured R90 comes out larger than the drawn one.
 SIZE_MARGIN = 1.2
+# Scatter of the measured R90 about that of the noiseless galaxy: fitted to how much the sizes of
+# smooth galaxies scatter in real cutouts, which are scaled by it.
+R90_LN_ERROR = 0.1
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What `galaxy_properties.csv` says of a galaxy: measured without noise or neighbours."""
+    """What `galaxy_properties.csv` says of a galaxy: R90 with an error, the rest without noise."""
 
     petro_r90_arcsec: float
     dered_r_mag: float
@@ -83,9 +87,16 @@ def _draw_body(
     bands *= np.float32(nanomaggies(galaxy.r_mag) / petrosian.flux)
     g_flux = photometry.measure(bands[0], canvas).flux
     g_r = photometry.ZERO_POINT_MAG - 2.5 * np.log10(g_flux) - galaxy.r_mag
-    scale = paper.PIXEL_SCALE_PER_R90 * petrosian.r90_arcsec
+    r90_arcsec = _with_error(petrosian.r90_arcsec, rng)
+    scale = paper.PIXEL_SCALE_PER_R90 * r90_arcsec
     bands = _fit(bands, survey.cut_side_px(scale))
-    return bands, Measured(petrosian.r90_arcsec, galaxy.r_mag, float(g_r))
+    return bands, Measured(r90_arcsec, galaxy.r_mag, float(g_r))
+
+
+def _with_error(r90_arcsec: float, rng: np.random.Generator) -> float:
+    """R90 as a pipeline finds it under noise and neighbours, still above the sample's limit."""
+    measured = r90_arcsec * math.exp(R90_LN_ERROR * rng.standard_normal())
+    return measured if measured > SMALLEST_R90_ARCSEC else r90_arcsec
 
 
 def _fit(bands: np.ndarray, side_px: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from gz2vit.simulation.disks import unbarred_spiral
 # body and, since circles cut an elongated body short, falls as its axis ratio to the power 0.42.
 R90_PER_HALF_LIGHT = 3.0
 R90_AXIS_POWER = 0.42
-# Of the round ones, how many are spirals seen from above whose arms nobody noticed.
+# How many of the round and in-between ones are spirals whose arms nobody noticed.
 HIDDEN_SPIRALS = 0.06
 
 
@@ -27,8 +27,8 @@ def spheroid(
     angle = random_angle(rng)
     radius = r90 / (R90_PER_HALF_LIGHT * axis_ratio**R90_AXIS_POWER)
     body = sersic(index, radius, axis_ratio, angle)
-    core = sersic(2.0, rng.uniform(0.15, 0.35) * radius, min(1.0, axis_ratio + 0.1), angle)
-    core_share = rng.uniform(0.02, 0.2)
+    core = sersic(2.0, rng.uniform(0.1, 0.3) * radius, min(1.0, axis_ratio + 0.1), angle)
+    core_share = rng.uniform(0.02, 0.25)
     # Cores that form stars, or are active, are blue: one in twenty real images.
     redder = 0.12 if rng.random() < 0.94 else -0.5
     return [
@@ -45,7 +45,7 @@ def lenticular(
     radius = r90 / (2.4 * axis_ratio**R90_AXIS_POWER)
     disk = sersic(1.0, radius, axis_ratio, angle)
     round_part = (1 + 2 * axis_ratio) / 3
-    bulge = sersic(rng.uniform(1.5, 4.0), rng.uniform(0.15, 0.4) * radius, round_part, angle)
+    bulge = sersic(rng.uniform(1.5, 4.0), rng.uniform(0.1, 0.35) * radius, round_part, angle)
     bulge_share = rng.uniform(0.1, 0.45)
     return [
         Component(canvas.smooth(disk), 1 - bulge_share, -0.06),
@@ -55,9 +55,9 @@ def lenticular(
 
 def round_elliptical(rng: np.random.Generator, canvas: Canvas, r90: float) -> list[Component]:
     """A smooth body that volunteers call completely round."""
-    if rng.random() < HIDDEN_SPIRALS:
-        return unbarred_spiral(rng, canvas, r90, strongest_arms=0.15)
     axis_ratio = rng.uniform(0.8, 1.0)
+    if rng.random() < HIDDEN_SPIRALS:
+        return unbarred_spiral(rng, canvas, r90, 0.15, axis_ratio)
     if rng.random() < 0.25:
         return lenticular(rng, canvas, r90, axis_ratio)
     return spheroid(rng, canvas, r90, axis_ratio, rng.uniform(1.5, 5.0))
@@ -66,6 +66,8 @@ def round_elliptical(rng: np.random.Generator, canvas: Canvas, r90: float) -> li
 def in_between(rng: np.random.Generator, canvas: Canvas, r90: float) -> list[Component]:
     """A smooth body between round and cigar-shaped: an elliptical, lenticular or smooth disk."""
     axis_ratio = rng.uniform(0.42, 0.8)
+    if rng.random() < HIDDEN_SPIRALS:
+        return unbarred_spiral(rng, canvas, r90, 0.15, axis_ratio)
     if rng.random() < 0.45:
         return lenticular(rng, canvas, r90, axis_ratio)
     return spheroid(rng, canvas, r90, axis_ratio, rng.uniform(0.8, 4.5))

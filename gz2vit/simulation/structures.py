@@ -84,7 +84,7 @@ def edge_on_disk(
     """
     radius = np.hypot(x, 0.5 * scale_arcsec)
     # exp of more than 30 is as good as an end.
-    beyond = np.clip((np.abs(x) - end_arcsec) / (0.2 * scale_arcsec), -30, 30)
+    beyond = np.clip((np.abs(x) - end_arcsec) / (0.3 * scale_arcsec), -30, 30)
     height = np.clip(np.abs(z) / height_arcsec, 0, 20)
     return np.exp(-radius / scale_arcsec) / np.cosh(height) ** 2 / (1 + np.exp(beyond))
 

@@ -20,7 +20,7 @@ SEEING_FWHM_ARCSEC = 1.43
 SEEING_LN_SCATTER = 0.145
 # Noise per native pixel, sky and read-out together: 0.028 in r follows from sky, gain and exposure
 # time; g and i are set so that empty sky has the grey levels of real images in R, G and B.
-SKY_NOISE_NMGY = (0.016, 0.028, 0.035)
+SKY_NOISE_NMGY = (0.0145, 0.028, 0.035)
 # Median sky per native pixel: 21.84, 20.86 and 20.30 mag per square arcsec.
 SKY_LEVEL_NMGY = (0.29, 0.71, 1.19)
 
@@ -38,7 +38,7 @@ REGISTRATION_PX, REGISTRATION_LN_SCATTER = 0.15, 0.5
 # From night to night: noise as a whole and in each band, and what is left of the sky (fitted to
 # the scatter of noise and median of empty sky in real images).
 NOISE_LN_SCATTER, BAND_LN_SCATTER = 0.1, 0.08
-SKY_RESIDUAL_NMGY = 0.004
+SKY_RESIDUAL_NMGY = 0.003
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,8 @@ def compress(rgb: np.ndarray) -> np.ndarray:
 def cut(rgb: np.ndarray, centre_px: tuple[float, float], pixel_scale_arcsec: float) -> np.ndarray:
     """The cutout (424, 424, 3) around `centre_px` (column, row) of a native composite, uint8."""
     native_px = pixel_scale_arcsec / NATIVE_PIXEL_ARCSEC
-    middle = (paper.IMAGE_PX - 1) / 2
+    # Real Galaxy Zoo 2 cutouts have the galaxy at pixel 212 of 0 to 423, half a pixel off.
+    middle = paper.IMAGE_PX / 2
     to_native = np.array(
         [
             [native_px, 0, centre_px[0] - middle * native_px],

@@ -227,8 +227,8 @@ def test_cut_puts_r90_at_50_px():
     image = survey.cut(field, (100, 100), paper.PIXEL_SCALE_PER_R90 * r90_arcsec)
     assert image.shape == (paper.IMAGE_PX, paper.IMAGE_PX, 3)
     rows, columns = np.indices((paper.IMAGE_PX, paper.IMAGE_PX))
-    assert np.average(rows, weights=image[..., 0]) == pytest.approx(211.5, abs=0.1)
-    assert np.average(columns, weights=image[..., 0]) == pytest.approx(211.5 + 50, abs=0.1)
+    assert np.average(rows, weights=image[..., 0]) == pytest.approx(212, abs=0.1)
+    assert np.average(columns, weights=image[..., 0]) == pytest.approx(212 + 50, abs=0.1)
 
 
 def test_noise_is_the_surveys_and_grows_with_flux():
