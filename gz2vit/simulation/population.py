@@ -48,18 +48,20 @@ class ClassPopulation:
 
 
 # Sizes: published median petroR50 (2.34, 3.04, 3.41 arcsec for ellipticals, edge-on, spirals)
-# times the concentration R90/R50 that goes with them (2.8, 2.6, 2.4). Scatter: the published 10th
-# and 90th percentiles less what the magnitudes bring in (0.32 ln per mag x 0.82 mag = 0.26).
+# times the concentration R90/R50 that goes with them (2.8, 2.6, 2.4), and 20 % more for disks,
+# less for mergers, with which the grain of the sky in the cutouts, that is the native pixel in
+# units of R90, comes out as in real ones. Scatter: the published 10th and 90th percentiles less
+# what the magnitudes bring in (0.32 ln per mag x 0.82 mag = 0.26), again set by that grain.
 # Colours: red sequence and blue cloud at redshift 0.08.
 CLASS_POPULATIONS = (
-    ClassPopulation(6.8, 0.24, 0.86, 0.10, 0.25),
-    ClassPopulation(6.8, 0.24, 0.84, 0.12, 0.30),
-    ClassPopulation(7.6, 0.26, 0.74, 0.14, 0.40),
-    ClassPopulation(7.9, 0.35, 0.78, 0.13, 0.15),
-    ClassPopulation(8.0, 0.24, 0.64, 0.11, 0.0),
-    ClassPopulation(7.8, 0.24, 0.54, 0.12, 0.0),
+    ClassPopulation(7.0, 0.30, 0.86, 0.10, 0.25),
+    ClassPopulation(7.0, 0.32, 0.84, 0.12, 0.30),
+    ClassPopulation(9.0, 0.28, 0.74, 0.14, 0.40),
+    ClassPopulation(9.5, 0.33, 0.78, 0.13, 0.15),
+    ClassPopulation(10.0, 0.24, 0.64, 0.11, 0.0),
+    ClassPopulation(9.6, 0.24, 0.54, 0.12, 0.0),
     ClassPopulation(6.6, 0.28, 0.42, 0.12, 0.0),
-    ClassPopulation(7.6, 0.30, 0.74, 0.13, 0.3),
+    ClassPopulation(6.8, 0.26, 0.74, 0.13, 0.3),
 )
 
 
