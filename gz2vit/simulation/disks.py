@@ -125,7 +125,7 @@ def barred_spiral(rng: np.random.Generator, canvas: Canvas, r90: float) -> list[
     """A red bar across the bulge, in a lens or ring more often than not, and arms from its ends."""
     disk = Disk(r90 / R90_PER_SCALE_BARRED, rng.uniform(0.4, 1.0), random_angle(rng))
     # Bars that the seeing hides are not called bars.
-    length = max(rng.uniform(0.8, 1.7) * disk.scale_arcsec, SHORTEST_BAR_FWHM * canvas.psf.fwhm)
+    length = max(rng.uniform(0.6, 1.7) * disk.scale_arcsec, SHORTEST_BAR_FWHM * canvas.psf.fwhm)
     bar_angle = random_angle(rng)
     arms = structures.Arms(
         count=2,

@@ -33,11 +33,15 @@ LARGEST_R90_ARCSEC = 40.0
 IRREGULAR, SPOILT_SHARE, SPOILT_CLASSES = 6, 0.5, (0, 1)
 
 
+# From the green valley to galaxies that form stars at their fastest.
+BLUER_MAG = (0.15, 0.6)
+
+
 @dataclass(frozen=True)
 class ClassPopulation:
     """Sizes and colours of one class: R90 at the median magnitude, ln scatter, g - r and scatter.
 
-    `blue_fraction` of the galaxies are bluer by 0.3 mag: young systems among the smooth ones.
+    `blue_fraction` of the galaxies are bluer by `BLUER_MAG`: young systems among the smooth ones.
     """
 
     r90_arcsec: float
@@ -54,10 +58,10 @@ class ClassPopulation:
 # what the magnitudes bring in (0.32 ln per mag x 0.82 mag = 0.26), again set by that grain.
 # Colours: red sequence and blue cloud at redshift 0.08.
 CLASS_POPULATIONS = (
-    ClassPopulation(7.0, 0.30, 0.86, 0.10, 0.25),
-    ClassPopulation(7.0, 0.32, 0.84, 0.12, 0.30),
-    ClassPopulation(9.0, 0.28, 0.74, 0.14, 0.40),
-    ClassPopulation(9.5, 0.33, 0.78, 0.13, 0.15),
+    ClassPopulation(7.2, 0.32, 0.86, 0.10, 0.25),
+    ClassPopulation(7.2, 0.32, 0.84, 0.12, 0.30),
+    ClassPopulation(9.6, 0.28, 0.74, 0.14, 0.40),
+    ClassPopulation(10.2, 0.33, 0.78, 0.13, 0.15),
     ClassPopulation(10.0, 0.24, 0.64, 0.11, 0.0),
     ClassPopulation(9.6, 0.24, 0.54, 0.12, 0.0),
     ClassPopulation(6.6, 0.28, 0.42, 0.12, 0.0),
@@ -149,7 +153,7 @@ def draw_galaxy(galaxy_id: int, class_index: int, rng: np.random.Generator) -> G
     r90 = math.exp(ln_size + population.r90_ln_scatter * rng.standard_normal())
     g_r = population.g_r_mag + population.g_r_scatter_mag * rng.standard_normal()
     if rng.random() < population.blue_fraction:
-        g_r -= 0.3
+        g_r -= rng.uniform(*BLUER_MAG)
     # The locus of galaxies at redshift 0.08: r - i = 0.45 (g - r) + 0.03 within 0.03 mag.
     r_i = 0.45 * g_r + 0.03 + 0.03 * rng.standard_normal()
     r90 = min(max(r90, SMALLEST_R90_ARCSEC), LARGEST_R90_ARCSEC)

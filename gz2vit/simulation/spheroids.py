@@ -23,12 +23,13 @@ HIDDEN_SPIRALS = 0.06
 def spheroid(
     rng: np.random.Generator, canvas: Canvas, r90: float, axis_ratio: float, index: float
 ) -> list[Component]:
-    """A Sersic body and a small, rounder core, which is redder or, now and then, bluer."""
+    """A Sersic body and a core, rounder or an embedded disk, redder or, now and then, bluer."""
     angle = random_angle(rng)
     radius = r90 / (R90_PER_HALF_LIGHT * axis_ratio**R90_AXIS_POWER)
     body = sersic(index, radius, axis_ratio, angle)
-    core = sersic(2.0, rng.uniform(0.1, 0.3) * radius, min(1.0, axis_ratio + 0.1), angle)
-    core_share = rng.uniform(0.02, 0.25)
+    core_ratio = min(1.0, axis_ratio * rng.uniform(0.75, 1.25))
+    core = sersic(rng.choice([1.0, 2.0]), rng.uniform(0.1, 0.35) * radius, core_ratio, angle)
+    core_share = rng.uniform(0.02, 0.35)
     # Cores that form stars, or are active, are blue: one in twenty real images.
     redder = 0.12 if rng.random() < 0.94 else -0.5
     return [
@@ -40,13 +41,13 @@ def spheroid(
 def lenticular(
     rng: np.random.Generator, canvas: Canvas, r90: float, axis_ratio: float
 ) -> list[Component]:
-    """A smooth exponential disk around a rounder bulge of a fifth to a half of the light."""
+    """A smooth disk, exponential or flatter, around a rounder bulge of up to half of the light."""
     angle = random_angle(rng)
     radius = r90 / (2.4 * axis_ratio**R90_AXIS_POWER)
-    disk = sersic(1.0, radius, axis_ratio, angle)
+    disk = sersic(rng.choice([0.5, 1.0]), radius, axis_ratio, angle)
     round_part = (1 + 2 * axis_ratio) / 3
     bulge = sersic(rng.uniform(1.5, 4.0), rng.uniform(0.1, 0.35) * radius, round_part, angle)
-    bulge_share = rng.uniform(0.1, 0.45)
+    bulge_share = rng.uniform(0.02, 0.45)
     return [
         Component(canvas.smooth(disk), 1 - bulge_share, -0.06),
         Component(canvas.smooth(bulge), bulge_share, 0.12),
@@ -60,7 +61,7 @@ def round_elliptical(rng: np.random.Generator, canvas: Canvas, r90: float) -> li
         return unbarred_spiral(rng, canvas, r90, 0.15, axis_ratio)
     if rng.random() < 0.25:
         return lenticular(rng, canvas, r90, axis_ratio)
-    return spheroid(rng, canvas, r90, axis_ratio, rng.uniform(1.5, 5.0))
+    return spheroid(rng, canvas, r90, axis_ratio, rng.uniform(1.5, 6.0))
 
 
 def in_between(rng: np.random.Generator, canvas: Canvas, r90: float) -> list[Component]:
@@ -70,7 +71,7 @@ def in_between(rng: np.random.Generator, canvas: Canvas, r90: float) -> list[Com
         return unbarred_spiral(rng, canvas, r90, 0.15, axis_ratio)
     if rng.random() < 0.45:
         return lenticular(rng, canvas, r90, axis_ratio)
-    return spheroid(rng, canvas, r90, axis_ratio, rng.uniform(0.8, 4.5))
+    return spheroid(rng, canvas, r90, axis_ratio, rng.uniform(0.8, 5.5))
 
 
 def cigar_shaped(rng: np.random.Generator, canvas: Canvas, r90: float) -> list[Component]:
