@@ -6,6 +6,8 @@ The ranges of axis ratio are those at which Galaxy Zoo 2 volunteers answer "comp
 lenticulars, smooth disks, and spirals whose arms cannot be made out (ibid., section 5).
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from gz2vit.simulation import structures
@@ -39,12 +41,16 @@ def spheroid(
 
 
 def lenticular(
-    rng: np.random.Generator, canvas: Canvas, r90: float, axis_ratio: float
+    rng: np.random.Generator,
+    canvas: Canvas,
+    r90: float,
+    axis_ratio: float,
+    indices: Sequence[float] = (0.5, 1.0),
 ) -> list[Component]:
-    """A smooth disk, exponential or flatter, around a rounder bulge of up to half of the light."""
+    """A smooth disk of one of the Sersic `indices` around a bulge of up to half of the light."""
     angle = random_angle(rng)
     radius = r90 / (2.4 * axis_ratio**R90_AXIS_POWER)
-    disk = sersic(rng.choice([0.5, 1.0]), radius, axis_ratio, angle)
+    disk = sersic(rng.choice(indices), radius, axis_ratio, angle)
     round_part = (1 + 2 * axis_ratio) / 3
     bulge = sersic(rng.uniform(1.5, 4.0), rng.uniform(0.1, 0.35) * radius, round_part, angle)
     bulge_share = rng.uniform(0.02, 0.45)
@@ -60,7 +66,7 @@ def round_elliptical(rng: np.random.Generator, canvas: Canvas, r90: float) -> li
     if rng.random() < HIDDEN_SPIRALS:
         return unbarred_spiral(rng, canvas, r90, 0.15, axis_ratio)
     if rng.random() < 0.25:
-        return lenticular(rng, canvas, r90, axis_ratio)
+        return lenticular(rng, canvas, r90, axis_ratio, indices=(1.0,))
     return spheroid(rng, canvas, r90, axis_ratio, rng.uniform(1.5, 6.0))
 
 
