@@ -41,11 +41,21 @@ class Disk:
     def old_stars(self, rng: np.random.Generator, canvas: Canvas) -> np.ndarray:
         """Light of the smooth disk (H, W): exponential, or bent down outside as most disks are.
 
-        Pohlen & Trujillo 2006 (A&A 454, 759): 60 % bend down; an index of 0.5 does as much.
+        Pohlen & Trujillo 2006 (A&A 454, 759): 60 % bend down; a Gaussian of the same half-light
+        radius does as much.
         """
-        half_light = HALF_LIGHT_PER_SCALE * self.scale_arcsec
-        index = rng.choice([0.5, 1.0], p=[0.6, 0.4])
-        return canvas.smooth(sersic(index, half_light, self.axis_ratio, self.angle_rad))
+        half_lights = self._radius(canvas) / (HALF_LIGHT_PER_SCALE * self.scale_arcsec)
+        if rng.random() < 0.4:
+            return canvas.structured(np.exp(-HALF_LIGHT_PER_SCALE * half_lights))
+        return canvas.structured(np.exp(-math.log(2) * half_lights**2))
+
+    def lens(self, canvas: Canvas, radius: float) -> np.ndarray:
+        """Light of a lens (H, W), evenly bright out to about its half-light radius in arcsec."""
+        return canvas.structured(np.exp(-math.log(2) * (self._radius(canvas) / radius) ** 2))
+
+    def _radius(self, canvas: Canvas) -> np.ndarray:
+        """Distance from the centre in the plane of the disk (H, W) in arcsec."""
+        return np.hypot(*canvas.plane(self.axis_ratio, self.angle_rad))
 
     def bulge(self, canvas: Canvas, radius_in_scales: float, index: float) -> np.ndarray:
         """Light of a Sersic bulge (H, W), half as flattened as the disk."""
@@ -160,8 +170,7 @@ def _lens_and_ring(
         ring = disk.ring(canvas, rng.uniform(1.0, 1.25) * length, rng.uniform(0.12, 0.25) * length)
         inner = Component(ring, part, -0.1)
     elif kind < 0.65:
-        lens = sersic(0.5, rng.uniform(0.7, 1.0) * length, disk.axis_ratio, disk.angle_rad)
-        inner = Component(canvas.smooth(lens), part, 0.08)
+        inner = Component(disk.lens(canvas, rng.uniform(0.7, 1.0) * length), part, 0.08)
     else:
         return [Component(disk.old_stars(rng, canvas), share, -0.02)]
     return [Component(disk.old_stars(rng, canvas), share - part, -0.02), inner]
