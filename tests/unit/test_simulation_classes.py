@@ -58,7 +58,7 @@ def test_spirals_have_arms_where_spheroids_have_none():
     smooth = [
         roughness(light_of(lambda *of: spheroid(*of, 1.0, 1.0), seed, canvas)) for seed in range(3)
     ]
-    assert np.median(spirals) > 0.08 and max(smooth) < 0.03
+    assert np.median(spirals) > 0.05 and max(smooth) < 0.025
 
 
 @pytest.mark.parametrize("fwhm_arcsec", [1.2, 2.4])
