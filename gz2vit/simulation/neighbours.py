@@ -15,7 +15,7 @@ from gz2vit.simulation.photometry import band_fluxes, nanomaggies
 # Neighbours per square arcmin between magnitudes 15 (stars) or 17 (galaxies) and 22.5 at high
 # galactic latitude, and the growth of their number in dex per mag; the densities are set to the
 # spread of grey levels along the borders of real images.
-STARS_PER_ARCMIN2, STAR_MAGS, STAR_SLOPE_DEX = 2.5, (14.0, 22.5), 0.15
+STARS_PER_ARCMIN2, STAR_MAGS, STAR_SLOPE_DEX = 2.9, (13.5, 22.5), 0.15
 GALAXIES_PER_ARCMIN2, GALAXY_MAGS, GALAXY_SLOPE_DEX = 5.0, (17.0, 22.5), 0.38
 # A Moffat of beta = 3, and the 4 % of SDSS starlight that lies in wider wings (fitted by eye to
 # bright stars of real images).

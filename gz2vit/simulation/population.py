@@ -58,8 +58,8 @@ class ClassPopulation:
 # what the magnitudes bring in (0.32 ln per mag x 0.82 mag = 0.26), again set by that grain.
 # Colours: red sequence and blue cloud at redshift 0.08.
 CLASS_POPULATIONS = (
-    ClassPopulation(7.2, 0.34, 0.86, 0.13, 0.25),
-    ClassPopulation(7.2, 0.34, 0.84, 0.13, 0.30),
+    ClassPopulation(7.2, 0.32, 0.86, 0.10, 0.25),
+    ClassPopulation(7.2, 0.32, 0.84, 0.12, 0.30),
     ClassPopulation(9.6, 0.28, 0.74, 0.14, 0.40),
     ClassPopulation(10.2, 0.33, 0.78, 0.13, 0.15),
     ClassPopulation(10.0, 0.24, 0.64, 0.11, 0.0),

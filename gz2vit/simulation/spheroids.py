@@ -20,9 +20,6 @@ R90_PER_HALF_LIGHT = 3.0
 R90_AXIS_POWER = 0.42
 # How many of the round and in-between ones are spirals whose arms nobody noticed.
 HIDDEN_SPIRALS = 0.06
-# g - r of what surrounds the core, minus the galaxy's: mean and scatter, with which the colours of
-# the outskirts scatter as in real images.
-HALO_REDDER_MAG = (-0.08, 0.1)
 
 
 def spheroid(
@@ -36,9 +33,9 @@ def spheroid(
     core = sersic(rng.choice([1.0, 2.0]), rng.uniform(0.1, 0.35) * radius, core_ratio, angle)
     core_share = rng.uniform(0.02, 0.35)
     # Cores that form stars, or are active, are blue: one in twenty real images.
-    redder = rng.normal(0.12, 0.08) if rng.random() < 0.94 else -0.5
+    redder = 0.12 if rng.random() < 0.94 else -0.5
     return [
-        Component(canvas.smooth(body), 1 - core_share, rng.normal(*HALO_REDDER_MAG)),
+        Component(canvas.smooth(body), 1 - core_share, -0.04),
         Component(canvas.smooth(core), core_share, redder),
     ]
 
@@ -58,7 +55,7 @@ def lenticular(
     bulge = sersic(rng.uniform(1.5, 4.0), rng.uniform(0.1, 0.35) * radius, round_part, angle)
     bulge_share = rng.uniform(0.02, 0.45)
     return [
-        Component(canvas.smooth(disk), 1 - bulge_share, rng.normal(*HALO_REDDER_MAG)),
+        Component(canvas.smooth(disk), 1 - bulge_share, -0.06),
         Component(canvas.smooth(bulge), bulge_share, 0.12),
     ]
 
