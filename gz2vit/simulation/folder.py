@@ -32,7 +32,7 @@ from gz2vit.simulation.population import assign_classes
 
 PROPERTIES_NAME = "galaxy_properties.csv"
 # Raise this whenever the pictures of a given seed change: folders of two recipes must not mix.
-RECIPE = 1
+RECIPE = 2
 # The real Galaxy Zoo 2 images have the quantisation tables of quality 75, colours at half
 # resolution.
 JPEG_QUALITY = 75

@@ -1,4 +1,4 @@
-"""Petrosian flux and radius, as the SDSS pipeline defines them.
+"""Magnitudes and colours, and Petrosian flux and radius as the SDSS pipeline defines them.
 
 Source: Strauss et al. 2002, AJ 124, 1810, section 3.2 (ratio 0.2, annulus 0.8 to 1.25 radii,
 aperture of 2 Petrosian radii).
@@ -10,11 +10,22 @@ import numpy as np
 
 from gz2vit.simulation.canvas import NATIVE_PIXEL_ARCSEC, Canvas
 
+ZERO_POINT_MAG = 22.5
 PETROSIAN_RATIO = 0.2
 APERTURE_RADII = 2.0
 # Radii are searched from 1.2 arcsec: below, an annulus holds too few pixels.
 STEP_PX = 0.5
 FIRST_PX = 3.0
+
+
+def nanomaggies(mag: float) -> float:
+    """Flux of an AB magnitude."""
+    return 10 ** (0.4 * (ZERO_POINT_MAG - mag))
+
+
+def band_fluxes(r_flux: float, g_r_mag: float, r_i_mag: float) -> tuple[float, float, float]:
+    """Flux in g, r and i from that in r and two colours."""
+    return r_flux * 10 ** (-0.4 * g_r_mag), r_flux, r_flux * 10 ** (0.4 * r_i_mag)
 
 
 @dataclass(frozen=True)

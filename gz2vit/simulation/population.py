@@ -25,16 +25,23 @@ SMALLEST_R90_ARCSEC = 3.0
 MAG_SLOPE_DEX = 0.53
 BRIGHTEST_R_MAG = 12.0
 # Between constant size (0) and constant surface brightness (0.2 dex per mag).
-SIZE_SLOPE_DEX_PER_MAG = 0.11
+SIZE_SLOPE_DEX_PER_MAG = 0.14
 MEDIAN_R_MAG = 16.43  # FAINTEST_R_MAG - log10(2) / MAG_SLOPE_DEX
 LARGEST_R90_ARCSEC = 40.0
+# Half of the irregulars are ordinary round or in-between galaxies in spoilt images: not published,
+# a guess between what the paper's Fig. 2 shows (1 of 2) and the real ones at hand (nearly all).
+IRREGULAR, SPOILT_SHARE, SPOILT_CLASSES = 6, 0.5, (0, 1)
+
+
+# From the green valley to galaxies that form stars at their fastest.
+BLUER_MAG = (0.15, 0.6)
 
 
 @dataclass(frozen=True)
 class ClassPopulation:
     """Sizes and colours of one class: R90 at the median magnitude, ln scatter, g - r and scatter.
 
-    `blue_fraction` of the galaxies are bluer by 0.3 mag: young systems among the smooth ones.
+    `blue_fraction` of the galaxies are bluer by `BLUER_MAG`: young systems among the smooth ones.
     """
 
     r90_arcsec: float
@@ -45,18 +52,20 @@ class ClassPopulation:
 
 
 # Sizes: published median petroR50 (2.34, 3.04, 3.41 arcsec for ellipticals, edge-on, spirals)
-# times the concentration R90/R50 that goes with them (2.8, 2.6, 2.4). Scatter: the published 10th
-# and 90th percentiles less what the magnitudes bring in (0.25 ln per mag x 0.82 mag = 0.21).
+# times the concentration R90/R50 that goes with them (2.8, 2.6, 2.4), and 20 % more for disks,
+# less for mergers, with which the grain of the sky in the cutouts, that is the native pixel in
+# units of R90, comes out as in real ones. Scatter: the published 10th and 90th percentiles less
+# what the magnitudes bring in (0.32 ln per mag x 0.82 mag = 0.26), again set by that grain.
 # Colours: red sequence and blue cloud at redshift 0.08.
 CLASS_POPULATIONS = (
-    ClassPopulation(6.8, 0.31, 0.86, 0.10, 0.25),
-    ClassPopulation(6.8, 0.31, 0.84, 0.10, 0.25),
-    ClassPopulation(7.6, 0.30, 0.80, 0.12, 0.30),
-    ClassPopulation(7.9, 0.40, 0.74, 0.13, 0.15),
-    ClassPopulation(8.0, 0.28, 0.64, 0.11, 0.0),
-    ClassPopulation(7.8, 0.28, 0.54, 0.12, 0.0),
-    ClassPopulation(6.6, 0.30, 0.42, 0.12, 0.0),
-    ClassPopulation(7.6, 0.30, 0.70, 0.13, 0.2),
+    ClassPopulation(7.2, 0.32, 0.86, 0.10, 0.25),
+    ClassPopulation(7.2, 0.32, 0.84, 0.12, 0.30),
+    ClassPopulation(9.6, 0.28, 0.74, 0.14, 0.40),
+    ClassPopulation(10.2, 0.33, 0.78, 0.13, 0.15),
+    ClassPopulation(10.0, 0.24, 0.64, 0.11, 0.0),
+    ClassPopulation(9.6, 0.24, 0.54, 0.12, 0.0),
+    ClassPopulation(6.6, 0.28, 0.42, 0.12, 0.0),
+    ClassPopulation(6.8, 0.26, 0.74, 0.13, 0.3),
 )
 
 
@@ -70,6 +79,13 @@ class Galaxy:
     r90_arcsec: float
     g_r_mag: float
     r_i_mag: float
+    # The class that its light is drawn as, which differs for one that is odd only by its image.
+    drawn_as: int
+
+    @property
+    def spoilt(self) -> bool:
+        """Whether it is the image that makes this galaxy odd."""
+        return self.drawn_as != self.class_index
 
 
 def largest_remainder(total: int, shares: Sequence[float], minimum: int) -> list[int]:
@@ -126,7 +142,10 @@ def assign_classes(galaxies: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 def draw_galaxy(galaxy_id: int, class_index: int, rng: np.random.Generator) -> Galaxy:
     """Draw magnitude, then size given magnitude, then colours of one galaxy of a class."""
-    population = CLASS_POPULATIONS[class_index]
+    drawn_as = class_index
+    if class_index == IRREGULAR and rng.random() < SPOILT_SHARE:
+        drawn_as = int(rng.choice(SPOILT_CLASSES))
+    population = CLASS_POPULATIONS[drawn_as]
     r_mag = _draw_magnitude(rng)
     brighter_mag = MEDIAN_R_MAG - r_mag
     ln_size = math.log(population.r90_arcsec)
@@ -134,11 +153,11 @@ def draw_galaxy(galaxy_id: int, class_index: int, rng: np.random.Generator) -> G
     r90 = math.exp(ln_size + population.r90_ln_scatter * rng.standard_normal())
     g_r = population.g_r_mag + population.g_r_scatter_mag * rng.standard_normal()
     if rng.random() < population.blue_fraction:
-        g_r -= 0.3
+        g_r -= rng.uniform(*BLUER_MAG)
     # The locus of galaxies at redshift 0.08: r - i = 0.45 (g - r) + 0.03 within 0.03 mag.
     r_i = 0.45 * g_r + 0.03 + 0.03 * rng.standard_normal()
     r90 = min(max(r90, SMALLEST_R90_ARCSEC), LARGEST_R90_ARCSEC)
-    return Galaxy(galaxy_id, class_index, r_mag, r90, g_r, r_i)
+    return Galaxy(galaxy_id, class_index, r_mag, r90, g_r, r_i, drawn_as)
 
 
 def _draw_magnitude(rng: np.random.Generator) -> float:

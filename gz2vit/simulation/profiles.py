@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gz2vit.simulation import disks, disturbed, spheroids
+from gz2vit.simulation import disks, disturbed, edge_on, mergers, spheroids
 from gz2vit.simulation.canvas import Canvas, Component
 
 Builder = Callable[[np.random.Generator, Canvas, float], list[Component]]
@@ -18,11 +18,11 @@ BUILDERS: tuple[Builder, ...] = (
     spheroids.round_elliptical,
     spheroids.in_between,
     spheroids.cigar_shaped,
-    disks.edge_on,
+    edge_on.edge_on,
     disks.barred_spiral,
     disks.unbarred_spiral,
     disturbed.irregular,
-    disturbed.merger,
+    mergers.merger,
 )
 
 

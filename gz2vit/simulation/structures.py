@@ -24,15 +24,43 @@ class Arms:
     sense: int
 
 
-def spiral_arms(x: np.ndarray, y: np.ndarray, scale_arcsec: float, arms: Arms) -> np.ndarray:
-    """Light of the arms (H, W): an exponential disk times a ridge along each arm."""
+def spiral_arms(
+    x: np.ndarray,
+    y: np.ndarray,
+    scale_arcsec: float,
+    arms: Arms,
+    bent: np.ndarray | float = 0.0,
+) -> np.ndarray:
+    """Light of the arms (H, W): an exponential disk times a ridge along each arm.
+
+    `bent` (H, W) turns the ridges by an angle in radians, so that no arm is a perfect curve.
+    """
     radius = np.hypot(x, y)
     angle = np.arctan2(y, x)
     winding = np.log(np.maximum(radius, 0.3 * arms.start_arcsec) / arms.start_arcsec)
     winding *= arms.sense / math.tan(arms.pitch_rad)
-    ridge = np.cos(arms.count * (angle - arms.phase_rad - winding))
+    ridge = np.cos(arms.count * (angle - arms.phase_rad - winding + bent))
     inside = np.minimum(radius / arms.start_arcsec, 1.0) ** 3
     return np.exp(-radius / scale_arcsec + arms.sharpness * (ridge - 1)) * inside
+
+
+def flocculent_arms(
+    rng: np.random.Generator, x: np.ndarray, y: np.ndarray, scale_arcsec: float, arms: Arms
+) -> np.ndarray:
+    """Light of many short arms (H, W): noise in log radius and angle, sheared by the pitch."""
+    radius = np.maximum(np.hypot(x, y), 0.05 * scale_arcsec)
+    log_radius = np.log(radius / scale_arcsec)
+    turned = np.arctan2(y, x) - arms.sense * log_radius / math.tan(arms.pitch_rad)
+    columns, rows = 4 * arms.count, 10
+    coarse = rng.standard_normal((rows, columns), dtype=np.float32)
+    # One column more on either side closes the circle.
+    coarse = np.concatenate([coarse[:, -2:], coarse, coarse[:, :2]], axis=1)
+    column = np.mod(turned / (2 * math.pi), 1) * columns + 2
+    row = np.clip((log_radius + 3) * 2, 0, rows - 1)
+    patches = cv2.remap(
+        coarse, column.astype(np.float32), row.astype(np.float32), cv2.INTER_LINEAR
+    )
+    return np.exp(-radius / scale_arcsec + 0.45 * arms.sharpness * patches)
 
 
 def bar(x: np.ndarray, y: np.ndarray, length_arcsec: float, width_arcsec: float) -> np.ndarray:
@@ -41,11 +69,41 @@ def bar(x: np.ndarray, y: np.ndarray, length_arcsec: float, width_arcsec: float)
     return np.exp(-0.7 * boxy)
 
 
+def ring(x: np.ndarray, y: np.ndarray, radius_arcsec: float, width_arcsec: float) -> np.ndarray:
+    """A ring (H, W) of Gaussian cross-section around the centre."""
+    return np.exp(-0.5 * ((np.hypot(x, y) - radius_arcsec) / width_arcsec) ** 2)
+
+
+def edge_on_disk(
+    x: np.ndarray, z: np.ndarray, scale_arcsec: float, height_arcsec: float, end_arcsec: float
+) -> np.ndarray:
+    """An exponential disk seen from its side (H, W): sech^2 in height, fading out at `end_arcsec`.
+
+    Van der Kruit & Searle 1981, A&A 95, 105: the vertical profile and the truncation. The line of
+    sight flattens the middle, for which the radius is softened by half a scale length.
+    """
+    radius = np.hypot(x, 0.5 * scale_arcsec)
+    # exp of more than 30 is as good as an end.
+    beyond = np.clip((np.abs(x) - end_arcsec) / (0.3 * scale_arcsec), -30, 30)
+    height = np.clip(np.abs(z) / height_arcsec, 0, 20)
+    return np.exp(-radius / scale_arcsec) / np.cosh(height) ** 2 / (1 + np.exp(beyond))
+
+
+def noise(rng: np.random.Generator, side_px: int, grain_px: float) -> np.ndarray:
+    """Smooth noise (side, side) of mean 0 and deviation 1, float32, with grains of `grain_px`.
+
+    Drawn on a grid of one point a grain and interpolated: the same look as blurred noise at a
+    fraction of its cost.
+    """
+    cells = max(4, math.ceil(side_px / (2 * max(grain_px, 0.5))))
+    coarse = rng.standard_normal((cells, cells), dtype=np.float32)
+    fine = cv2.resize(coarse, (side_px, side_px), interpolation=cv2.INTER_CUBIC)
+    return (fine - fine.mean()) / max(float(fine.std()), 1e-6)
+
+
 def texture(rng: np.random.Generator, side_px: int, grain_px: float, strength: float) -> np.ndarray:
     """Lognormal patches (side, side) of median 1: star-forming regions of size `grain_px`."""
-    noise = rng.standard_normal((side_px, side_px), dtype=np.float32)
-    noise = cv2.GaussianBlur(noise, (0, 0), max(grain_px, 0.5))
-    return np.exp(strength * noise / noise.std())
+    return np.exp(strength * noise(rng, side_px, grain_px))
 
 
 def blob(
