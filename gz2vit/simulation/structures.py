@@ -57,9 +57,7 @@ def flocculent_arms(
     coarse = np.concatenate([coarse[:, -2:], coarse, coarse[:, :2]], axis=1)
     column = np.mod(turned / (2 * math.pi), 1) * columns + 2
     row = np.clip((log_radius + 3) * 2, 0, rows - 1)
-    patches = cv2.remap(
-        coarse, column.astype(np.float32), row.astype(np.float32), cv2.INTER_LINEAR
-    )
+    patches = cv2.remap(coarse, column.astype(np.float32), row.astype(np.float32), cv2.INTER_LINEAR)
     return np.exp(-radius / scale_arcsec + 0.45 * arms.sharpness * patches)
 
 
