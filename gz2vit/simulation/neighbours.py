@@ -17,6 +17,8 @@ from gz2vit.simulation.photometry import band_fluxes, nanomaggies
 # spread of grey levels along the borders of real images.
 STARS_PER_ARCMIN2, STAR_MAGS, STAR_SLOPE_DEX = 2.9, (13.5, 22.5), 0.15
 GALAXIES_PER_ARCMIN2, GALAXY_MAGS, GALAXY_SLOPE_DEX = 5.0, (17.0, 22.5), 0.38
+# Shares of stars by kind, set by eye to the colours of stars in real images.
+TURN_OFF_SHARE, RED_DWARF_SHARE = 0.5, 0.35
 # A Moffat of beta = 3, and the 4 % of SDSS starlight that lies in wider wings (fitted by eye to
 # bright stars of real images).
 HALO_SHARE, HALO_RADII = 0.04, 2.2
@@ -38,10 +40,18 @@ def point_source(fwhm_arcsec: float) -> galsim.GSObject:
 
 
 def star(rng: np.random.Generator, fwhm_arcsec: float, mag: float) -> Stamp:
-    """A star of a given r magnitude with a colour of the stellar locus."""
-    g_r = rng.uniform(0.2, 1.4)
+    """A star of a given r magnitude with a colour of the stellar locus (Covey et al. 2007, AJ 134,
+    2398): far from the Milky Way's plane most are either near the turn-off or red dwarfs.
+    """
+    kind = rng.random()
+    if kind < TURN_OFF_SHARE:
+        g_r = rng.normal(0.42, 0.12)
+    elif kind < TURN_OFF_SHARE + RED_DWARF_SHARE:
+        g_r = rng.normal(1.38, 0.06)
+    else:
+        g_r = rng.uniform(0.5, 1.3)
     # Red dwarfs (g - r at its limit of 1.4) spread out in r - i.
-    r_i = 0.4 * g_r + (rng.uniform(0.0, 0.6) if g_r > 1.2 else 0.0)
+    r_i = 0.4 * g_r + (rng.uniform(0.0, 0.9) if g_r > 1.2 else 0.0)
     return Stamp(point_source(fwhm_arcsec), band_fluxes(nanomaggies(mag), g_r, r_i))
 
 
