@@ -178,7 +178,8 @@ def _light_features(parts: Outline) -> dict[str, float]:
     return {
         "redness": _redness(pixels),
         "colour_gradient": _redness(pixels[bright]) - _redness(pixels[~bright]),
-        "colour_saturation": float(((high - low) / np.maximum(high, 1)).mean()),
+        # Of the light, not the mean of the pixels: where these are faint, noise is a colour, too.
+        "colour_saturation": float((high - low).sum() / max(high.sum(), 1)),
         "brightness": float(pixels.mean()),
     }
 
