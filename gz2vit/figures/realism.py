@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from gz2vit.figures.description import describe
 from gz2vit.figures.galaxies import FIG2_TITLES
+from gz2vit.figures.missing import draw_missing
 from gz2vit.figures.style import BLUE, GREY, ORANGE, PALE, SMALL_PT, TEXT_WIDTH_IN, footer
 from gz2vit.paper import CLASS_COUNT, CLASS_NAMES, CLASS_SHORT_NAMES
 from gz2vit.realism.names import FEATURES, REAL, SIMULATED
@@ -20,6 +21,8 @@ BINS = 24
 ACROSS = 4  # panels in a row of distributions
 INSIDE = (2, 98)  # percentiles between which a panel shows the values
 
+NO_REAL = "no real galaxies in this run: give some with --data DIR"
+
 Images = Sequence[Sequence[np.ndarray]]  # of each class, in order, some images (H, W, 3)
 
 
@@ -27,12 +30,14 @@ def draw_realism_gallery(sides: Mapping[str, Images], rows: int, data: Mapping[s
     """Galaxies of each class (columns), `rows` real ones above as many simulated ones.
 
     `sides`: {REAL: ..., SIMULATED: ...}, of each class the images that there are; `data`: the
-    record of the selection. Where there is no galaxy, its panel says so.
+    record of the selection. Where there is no galaxy, its panel says so; a side without any is
+    left out.
     """
+    sides = {name: images for name, images in sides.items() if any(map(len, images))}
     label_in, gap_in, title_in, footer_in = 0.18, 0.02, 0.17, 0.16
     side_in = (TEXT_WIDTH_IN - label_in - (CLASS_COUNT - 1) * gap_in) / CLASS_COUNT
     between_in = 0.08
-    height_in = 2 * rows * (side_in + gap_in) + between_in + title_in + footer_in
+    height_in = len(sides) * rows * (side_in + gap_in) + between_in + title_in + footer_in
     figure = plt.figure(figsize=(TEXT_WIDTH_IN, height_in))
     for place, (name, images) in enumerate(sides.items()):
         for row in range(rows):
@@ -48,7 +53,8 @@ def draw_realism_gallery(sides: Mapping[str, Images], rows: int, data: Mapping[s
                 if column == 0 and row == 0:
                     _name_side(panel, name, rows)
     footer(figure, data, _made(data))
-    return describe(figure, f"Galaxies of each class: {rows} real above {rows} simulated ones.")
+    told = " above ".join(f"{rows} {name}" for name in sides)
+    return describe(figure, f"Galaxies of each class: {told} ones.")
 
 
 def _draw_galaxy(axes: Axes, image: np.ndarray | None, nothing: str) -> None:
@@ -72,7 +78,7 @@ def _name_side(axes: Axes, name: str, rows: int) -> None:
 def _made(data: Mapping[str, Any]) -> str:
     """What the footer adds: where the simulated galaxies are from, or that there are no others."""
     if data["simulated"]:
-        return "no real galaxies in this run: give some with --data DIR"
+        return NO_REAL
     return "the simulated galaxies were made for this comparison"
 
 
@@ -108,8 +114,9 @@ def draw_realism_distributions(
         "where both are the same"
     )  # fmt: skip
     footer(figure, data, _made(data) + words)
-    told = ", ".join(f"{name} {row.ks:.2f}" for name, row in overall.iterrows())
-    return describe(figure, f"Histograms of features, real and simulated; distances: {told}.")
+    known = overall.ks.dropna().items()
+    told = ", ".join(f"{name} {ks:.2f}" for name, ks in known) or "no real galaxies to compare"
+    return describe(figure, f"Histograms of {len(FEATURES)} features; distances: {told}.")
 
 
 def _draw_histograms(axes: Axes, measured: pd.DataFrame, feature: str) -> None:
@@ -133,8 +140,11 @@ def _draw_histograms(axes: Axes, measured: pd.DataFrame, feature: str) -> None:
 def draw_realism_distances(distances: pd.DataFrame, data: Mapping[str, Any]) -> Figure:
     """The distance of every feature (rows) in every class (columns), as numbers on colours.
 
-    `distances`: of `feature_distances`; `data`: the record of the selection.
+    `distances`: of `feature_distances`; `data`: the record of the selection. A frame that says so
+    where there are no real galaxies.
     """
+    if distances.ks.isna().all():
+        return draw_missing("The distance of each feature", f"there are {NO_REAL}", data)
     names = list(dict.fromkeys(distances.class_name))
     square, alike = (
         distances.pivot(index="feature", columns="class_name", values=column)

@@ -80,7 +80,8 @@ def write_below(figure: Figure, line: str) -> None:
     """Write a line of small grey print below a figure, in as many lines as it needs."""
     # The font's letters are 0.55 of its size wide or less, on average; 72 points are an inch.
     letters = int(figure.get_figwidth() * 72 / (0.55 * SMALL_PT))
-    text = textwrap.fill(line, letters)
+    # A number stays with its %.
+    text = textwrap.fill(line.replace(" %", "\N{NO-BREAK SPACE}%"), letters)
     # A label of the whole figure, because the layout keeps room for it.
     figure.supxlabel(text, x=0.01, ha="left", fontsize=SMALL_PT, color=GREY, linespacing=1.3)
 

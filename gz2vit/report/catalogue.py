@@ -115,7 +115,7 @@ KNOWN = (
         "realism_gallery",
         SIMULATED,
         "Simulated beside real galaxies",
-        "Real galaxies above, simulated ones below, of each class, at the same scale.",
+        "Galaxies of each class at the same scale, real above simulated ones where there are both.",
     ),
     Known(
         "realism_distributions",
