@@ -12,4 +12,4 @@ cd -- "$root"
 # Files of tests side by side, up to four; each with one thread, because threads of several
 # processes on the same cores wait for each other. `./run_tests.sh -n 0 ...` runs one by one.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-exec "$python" -P -m pytest --tb=short -n logical --maxprocesses 4 --dist loadfile "$@"
+exec "$python" -P -m pytest --tb=short -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"
