@@ -12,7 +12,7 @@ from gz2vit.figures import save_figure
 from gz2vit.figures.description import describe
 from gz2vit.selection import write_selection
 from tests.unit.folders import make_folder
-from tests.unit.test_report import metrics_of, save_run
+from tests.unit.saved_runs import metrics_of, save_run
 
 MODELS = ["linformer", "linformer_weighted", "resnet50", "vit"]  # the last is not trained
 RECORD = {

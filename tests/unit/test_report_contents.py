@@ -30,8 +30,8 @@ from gz2vit.report.contents import (
     read_verdicts,
 )
 from gz2vit.report.pictures import find_pictures
+from tests.unit.saved_runs import LINFORMER, metrics_of, save_run
 from tests.unit.small_report import write_notebook, write_verdicts
-from tests.unit.test_report import LINFORMER, metrics_of, save_run
 
 
 def save_png(folder: Path, name: str) -> None:

@@ -8,8 +8,8 @@ import pytest
 
 from gz2vit.errors import Gz2vitError
 from gz2vit.report import page, results_table
+from tests.unit.saved_runs import metrics_of, save_run
 from tests.unit.small_report import MODELS, make_report_folder, write_notebook
-from tests.unit.test_report import metrics_of, save_run
 
 
 class Reader(HTMLParser):

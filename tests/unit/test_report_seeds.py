@@ -11,7 +11,7 @@ from gz2vit.errors import Gz2vitError
 from gz2vit.evaluation import wilson_interval
 from gz2vit.paper import PUBLISHED_RESULTS
 from gz2vit.report import results_table, to_csv, to_latex, to_markdown
-from tests.unit.test_report import CUT_SHORT, metrics_of, save_run
+from tests.unit.saved_runs import CUT_SHORT, metrics_of, save_run
 
 SEEDS = {"linformer": [4, 0, 12]}
 SHARES = (0.70, 0.73, 0.74)  # their test accuracies
