@@ -1,7 +1,7 @@
 """One galaxy from its number to its picture and its measured properties."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -13,6 +13,9 @@ from gz2vit.simulation.neighbours import add_neighbours
 from gz2vit.simulation.photometry import band_fluxes, nanomaggies
 from gz2vit.simulation.population import SMALLEST_R90_ARCSEC, Galaxy, draw_galaxy
 from gz2vit.simulation.profiles import draw_components
+
+# Another galaxy and night than the drawn ones.
+Change = Callable[[Galaxy, survey.Night], tuple[Galaxy, survey.Night]]
 
 # Columns of galaxy_properties.csv, after galaxyID: arcsec, mag, mag.
 COLUMNS = ("petroR90_r", "dered_r", "dered_g_r")
@@ -42,8 +45,13 @@ class Measured:
         return cls(*(float(row[name]) for name in COLUMNS))
 
 
-def expose(galaxy_id: int, class_index: int, seed: int) -> tuple[np.ndarray, Measured]:
+def expose(
+    galaxy_id: int, class_index: int, seed: int, change: Change | None = None
+) -> tuple[np.ndarray, Measured]:
     """The image (424, 424, 3) uint8 and properties of galaxy `galaxy_id` of a class.
+
+    `change` makes it another galaxy, or another night, before it is drawn: what the same galaxy
+    would look like if it were fainter, or seen through worse air.
 
     Everything follows from (seed, galaxy_id, class_index); each stage has a stream of its own, so
     that a change to one stage leaves the draws of the others as they were.
@@ -52,6 +60,8 @@ def expose(galaxy_id: int, class_index: int, seed: int) -> tuple[np.ndarray, Mea
     truth, body, field, noise, faults = (np.random.default_rng(stream) for stream in streams)
     galaxy = draw_galaxy(galaxy_id, class_index, truth)
     night = survey.draw_night(truth)
+    if change is not None:
+        galaxy, night = change(galaxy, night)
     centre = tuple(truth.uniform(-0.5, 0.5, 2) * NATIVE_PIXEL_ARCSEC)
     bands, measured = _draw_body(galaxy, night.fwhm_arcsec, centre, body)
     add_neighbours(bands, night.fwhm_arcsec, field)
