@@ -1,5 +1,8 @@
 """What tells the simulated classes apart, measured on their light without noise."""
 
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 
@@ -82,3 +85,18 @@ def test_the_error_of_r90_scatters_and_keeps_to_the_samples_limit():
     assert abs(np.log(measured / 8.0).mean()) < 0.01
     at_limit = [exposure._with_error(1.01 * SMALLEST_R90_ARCSEC, rng) for _ in range(300)]
     assert min(at_limit) > SMALLEST_R90_ARCSEC
+
+
+def test_the_same_galaxy_through_worse_air_or_further_away():
+    """For experiments: one thing is changed, the field with its stars stays."""
+    expose = partial(exposure.expose, 3, 1, 0)
+    plain, measured = expose()
+    same, _ = expose(lambda galaxy, night: (galaxy, night))
+    assert np.array_equal(plain, same)
+    fainter, dim = expose(lambda g, night: (replace(g, r_mag=g.r_mag + 1.5), night))
+    assert dim.dered_r_mag == pytest.approx(measured.dered_r_mag + 1.5)
+    middle = (slice(202, 222), slice(202, 222))
+    assert fainter[middle].mean() < 0.8 * plain[middle].mean()
+    wide, blurred = expose(lambda g, night: (g, replace(night, fwhm_arcsec=4.0)))
+    assert blurred.petro_r90_arcsec > 1.1 * measured.petro_r90_arcsec
+    assert wide[middle].max() < plain[middle].max()
