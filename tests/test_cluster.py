@@ -83,6 +83,21 @@ class Call:
         return code, [line for line in self.said().splitlines() if line[:1] != "["]
 
 
+@pytest.fixture
+def start() -> Iterator[Callable[..., Call]]:
+    """Makes a `Call`; none outlives its test."""
+    calls: list[Call] = []
+
+    def begin(*words: object) -> Call:
+        calls.append(Call(*words))
+        return calls[-1]
+
+    yield begin
+    for call in calls:
+        if call.process.poll() is None:
+            os.killpg(call.process.pid, signal.SIGKILL)
+
+
 def jobs() -> dict[str, list[str]]:
     """SLURM's jobs that wait or run, by their step."""
     command = ["squeue", "--noheader", f"--Format={COLUMNS}"]
@@ -109,9 +124,9 @@ def words(slurm: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[object
     return (*words, "vit.EARLY_STOPPING_EPOCHS=100000", "--only", "vit", "resnet50")
 
 
-def test_models_run_side_by_side_until_control_c(words: tuple[object, ...]):
+def test_models_run_side_by_side_until_control_c(words: tuple[object, ...], start: Callable):
     """SLURM knows what each model asks for, and forgets both when the command is interrupted."""
-    call = Call(*words)
+    call = start(*words)
     both = {
         "vit": ["RUNNING", "gres:gpu:1", "1000M", "20:00", "2"],
         "resnet50": ["RUNNING", "gres:gpu:1", "1000M", "30:00", "2"],
@@ -123,9 +138,11 @@ def test_models_run_side_by_side_until_control_c(words: tuple[object, ...]):
     assert not [step for step, (state, *_) in jobs().items() if state != "COMPLETING"]
 
 
-def test_the_same_command_continues_and_a_failing_step_has_one_line(words: tuple[object, ...]):
+def test_the_same_command_continues_and_a_failing_step_has_one_line(
+    words: tuple[object, ...], start: Callable
+):
     results = Path(str(words[0]))
-    call = Call(*words, "--set", "resnet50.BATCH_SIZE=0")
+    call = start(*words, "--set", "resnet50.BATCH_SIZE=0")
     call.wait_for(lambda: "[vit] continuing after epoch " in call.said())
     call.wait_for((results / "logs" / "resnet50.error").exists)
     subprocess.run(["scancel", "--user=root"], check=True)
