@@ -203,6 +203,7 @@ def test_the_commands_pass_on_words_and_exit_code(script, made):
     code, out, err = made.run(script, "--only", "two words")
     folder = made.root.parent if script == "run_all.sh" else made.root
     side_by_side = ["-n", "logical", "--maxprocesses", "4", "--dist", "loadfile"]
+    side_by_side += ["--no-loadscope-reorder"]
     first = ["run"] if script == "run_all.sh" else ["--tb=short", *side_by_side]
     words = [*first, "--only", "two words"]
     assert (code, out) == (7, f"{made.root / '.venv'} {folder} {words}"), err
