@@ -82,6 +82,7 @@ def _look_once(
     stages, shapes = stages_of(network), {}
 
     def keep(number: int, output: object) -> None:
+        """Note the shape that a stage returns."""
         shapes[number] = getattr(output, "shape", ())  # some return several tensors
 
     with torch.no_grad(), listening(stages, keep):
@@ -115,6 +116,7 @@ def _as_planes(stage: nn.Module, image_shape: Shape) -> Iterator[nn.Module]:
     planes = nn.Identity()
 
     def lead_through(_part: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
+        """The stage's output, unchanged, after it has gone through `planes`."""
         height, width = plane_of(output.shape, image_shape)
         if output.ndim == 3:  # (B, h w, C)
             return planes(output.mT.unflatten(2, (height, width))).flatten(2).mT

@@ -96,6 +96,7 @@ def _of_stages(network: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
     token = has_class_token(network) and has_plain_blocks(network)
 
     def keep(number: int, output: torch.Tensor) -> None:
+        """Pool what a stage returns."""
         pooled[number] = _pool(output, token, channels[number] or output.shape[1])
 
     with listening(parts, keep):

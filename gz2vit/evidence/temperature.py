@@ -66,6 +66,7 @@ def fit_temperature(true: ClassIndices, probabilities: np.ndarray) -> float:
     rows = np.arange(len(true))
 
     def loss(log_temperature: float) -> float:
+        """Mean negative log likelihood of the true classes."""
         scaled = log_softmax(logits / np.exp(log_temperature), axis=1)
         return -float(scaled[rows, true].mean())
 

@@ -51,7 +51,8 @@ def expose(
     """The image (424, 424, 3) uint8 and properties of galaxy `galaxy_id` of a class.
 
     `change` makes it another galaxy, or another night, before it is drawn: what the same galaxy
-    would look like if it were fainter, or seen through worse air.
+    would look like if it were fainter, or seen through worse air. Where that changes its R90, the
+    cutout is another, and so are the neighbours in it.
 
     Everything follows from (seed, galaxy_id, class_index); each stage has a stream of its own, so
     that a change to one stage leaves the draws of the others as they were.

@@ -27,7 +27,7 @@ from gz2vit.catalog import SIMULATION_RECORD
 from gz2vit.data.images import JPEG_END
 from gz2vit.errors import Gz2vitError
 from gz2vit.results import atomic_path, read_json, write_json, write_text
-from gz2vit.simulation.exposure import COLUMNS, Measured, expose
+from gz2vit.simulation.exposure import COLUMNS, Change, Measured, expose
 from gz2vit.simulation.population import assign_classes
 
 PROPERTIES_NAME = "galaxy_properties.csv"
@@ -219,14 +219,19 @@ def _exit_with_parent() -> None:
         os._exit(1)
 
 
-def make_chunk(images: Path, chunk: list[tuple[int, int]], seed: int) -> dict[int, Measured]:
-    """Make the images of (galaxy id, class index) pairs that are not there; properties of all."""
+def make_chunk(
+    images: Path, chunk: list[tuple[int, int]], seed: int, change: Change | None = None
+) -> dict[int, Measured]:
+    """Make the images of (galaxy id, class index) pairs that are not there; properties of all.
+
+    `change`: as of `expose`.
+    """
     measured = {}
     for galaxy_id, class_index in chunk:
         path = images / f"{galaxy_id}.jpg"
         known = _read_measured(path)
         if known is None:
-            pixels, known = expose(galaxy_id, class_index, seed)
+            pixels, known = expose(galaxy_id, class_index, seed, change)
             _write_image(path, pixels, known)
         measured[galaxy_id] = known
     return measured

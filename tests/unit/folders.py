@@ -27,6 +27,12 @@ def make_folder(path: Path, per_class: int = 1, image_px: int = 424) -> Path:
     return path
 
 
+def training_images(path: Path) -> tuple[list[Path], list[str]]:
+    """The training images of a new folder at `path`, and their galaxies' ids."""
+    images = sorted((make_folder(path) / "images").glob("train-*.jpg"))
+    return images, [image.stem for image in images]
+
+
 def needs_shared(name: str) -> Path:
     """A file of the folder `../shared` beside the project; the test skips where it is missing."""
     path = Path(__file__).resolve().parents[3] / "shared" / name

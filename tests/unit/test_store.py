@@ -19,7 +19,7 @@ from gz2vit.data.images import read_image
 from gz2vit.data.packing import ArrayFile, fill_rows
 from gz2vit.data.store import StoreOrder, open_store, pack_images, pack_stores
 from gz2vit.errors import Gz2vitError
-from tests.unit.folders import make_folder
+from tests.unit.folders import training_images
 
 ROOT = Path(__file__).resolve().parents[2]
 CROP_PX = 64
@@ -27,8 +27,7 @@ CROP_PX = 64
 
 @pytest.fixture
 def galaxies(tmp_path: Path) -> tuple[list[Path], list[str]]:
-    paths = sorted((make_folder(tmp_path / "mine") / "images").glob("train-*.jpg"))
-    return paths, [path.stem for path in paths]
+    return training_images(tmp_path / "mine")
 
 
 def test_holds_the_cropped_pixels_in_order(tmp_path: Path, galaxies: tuple):

@@ -13,14 +13,13 @@ import pytest
 
 from gz2vit.data.images import read_image
 from gz2vit.data.store import StoreOrder, open_store, pack_stores
-from tests.unit.folders import make_folder
+from tests.unit.folders import training_images
 from tests.unit.test_store import ROOT, remember_reading
 
 
 @pytest.fixture
 def galaxies(tmp_path: Path) -> tuple[list[Path], list[str]]:
-    paths = sorted((make_folder(tmp_path / "mine") / "images").glob("train-*.jpg"))
-    return paths, [path.stem for path in paths]
+    return training_images(tmp_path / "mine")
 
 
 PACK_SLOWLY = """
