@@ -27,8 +27,11 @@ class MaskDropout(nn.Dropout):
             return functional.dropout(values, self.p, self.training)
         numbers = draw_numbers(values.numel()).view(values.shape)
         kept = numbers >= round(self.p * LEVELS) - LEVELS // 2  # 16-bit numbers begin at -32768
-        # The factor apart from the mask: in bfloat16 1 / (1 - p) would be rounded, by up to 0.4 %.
-        return (values * kept.to(values.dtype)) * (1.0 / (1.0 - self.p))
+        scale = 1.0 / (1.0 - self.p)
+        if values.dtype == torch.float32:
+            return values * kept.to(values.dtype).mul_(scale)  # one pass less, back and forth
+        # The factor apart from the mask: in bfloat16 it would be rounded, by up to 0.4 %.
+        return (values * kept.to(values.dtype)) * scale
 
 
 def draw_numbers(count: int) -> torch.Tensor:
