@@ -10,15 +10,14 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TextIO
-
-import nbformat
-import papermill
-from nbclient.exceptions import DeadKernelError
-from papermill.exceptions import PapermillExecutionError
+from typing import TYPE_CHECKING, Any, TextIO
 
 from gz2vit.errors import Gz2vitError
+from gz2vit.notebook_files import read_notebook, without_addresses
 from gz2vit.results import sole_user, write_text
+
+if TYPE_CHECKING:
+    from papermill.exceptions import PapermillExecutionError
 
 BAR_SECONDS = 5.0  # between two lines of a progress bar, where the terminal cannot redraw one
 
@@ -90,6 +89,11 @@ def _execute(step: str, notebook: Path, output: Path, parameters: Mapping[str, A
 
 def _run(step: str, notebook: Path, running: Path, parameters: Mapping[str, Any]) -> None:
     """papermill's run, its errors turned into one line."""
+    with without_addresses():
+        import papermill
+        from nbclient.exceptions import DeadKernelError
+        from papermill.exceptions import PapermillExecutionError
+
     try:
         papermill.execute_notebook(
             notebook,
@@ -111,16 +115,16 @@ def _run(step: str, notebook: Path, running: Path, parameters: Mapping[str, Any]
         raise Gz2vitError(f"because {error}") from error
 
 
-def _reason(error: PapermillExecutionError) -> str:
+def _reason(error: "PapermillExecutionError") -> str:
     """The notebook's own error as one line; ours are sentences already, others keep their name."""
     text = " ".join(str(error.evalue).split())
     return text if error.ename == Gz2vitError.__name__ else f"{error.ename}: {text}"
 
 
-def _cell(running: Path, error: PapermillExecutionError) -> str:
+def _cell(running: Path, error: "PapermillExecutionError") -> str:
     """The failed cell in words: its execution number and the heading that it stands under."""
     heading = ""
-    for cell in nbformat.read(running, as_version=4).cells:
+    for cell in read_notebook(running).cells:
         if cell.cell_type == "markdown":
             titles = [line for line in cell.source.splitlines() if line.startswith("## ")]
             heading = titles[-1][3:] if titles else heading

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import nbformat
 import yaml
 
 from gz2vit.errors import Gz2vitError
+from gz2vit.notebook_files import read_notebook
 from gz2vit.results import ROOT
 
 PROFILES_DIR = ROOT / "profiles"
@@ -64,7 +64,7 @@ def notebook_parameters(notebook: Path) -> dict[str, Parameter]:
     `NAME = 1` takes the value's type, `NAME: int | None = 1` the annotated ones. Raises
     `Gz2vitError` for a notebook without exactly one such cell, or with anything but literals.
     """
-    cells = nbformat.read(notebook, as_version=4).cells
+    cells = read_notebook(notebook).cells
     tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
     if len(tagged) != 1:
         raise Gz2vitError(f"{notebook} has {len(tagged)} cells tagged 'parameters' instead of one")

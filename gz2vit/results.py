@@ -26,6 +26,7 @@ MODEL_FILES = (
     *("metrics.json", "params.json", "best.ckpt"),
 )
 ROAD_RECORD = "logs/road.json"  # in the results folder: how `run_all.sh` was last called
+WEIGHTED = "_weighted"  # a model key that ends so is the same network, trained with class weights
 CHECKPOINT = "best.ckpt"  # the weights that a training leaves in its model's folder
 CHECKPOINT_SUFFIX = ".ckpt"
 RECORDED_PACKAGES = ("torch", "torchvision", "lightning", "linformer", "vit-pytorch", "numpy")

@@ -9,10 +9,10 @@ train a network again.
 import ast
 import hashlib
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
-import nbformat
-
+from gz2vit.notebook_files import read_notebook
 from gz2vit.results import ROOT
 
 DRAWING = ("gz2vit/figures", "gz2vit/report")
@@ -49,10 +49,11 @@ def source_files(notebook: Path, root: Path = ROOT) -> list[Path]:
 
 def notebook_code(notebook: Path) -> str:
     """All code cells of a notebook as one text."""
-    cells = nbformat.read(notebook, as_version=4).cells
+    cells = read_notebook(notebook).cells
     return "\n".join(cell.source for cell in cells if cell.cell_type == "code")
 
 
+@cache  # the steps share most of their files
 def _meaning(code: str) -> str:
     """The code without comments and docstrings, in one form."""
     tree = ast.parse(code)
@@ -67,13 +68,19 @@ def _meaning(code: str) -> str:
 
 def _imported(code: str, root: Path) -> set[Path]:
     """Files of the package that a piece of Python imports by name."""
+    return {path for name in _imported_names(code) for path in _files(name, root)}
+
+
+@cache
+def _imported_names(code: str) -> frozenset[str]:
+    """All of the package that a piece of Python imports, as dotted names."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         if isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return {path for name in names if name.split(".")[0] == "gz2vit" for path in _files(name, root)}
+    return frozenset(name for name in names if name.split(".")[0] == "gz2vit")
 
 
 def _files(module: str, root: Path) -> list[Path]:

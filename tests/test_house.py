@@ -24,7 +24,7 @@ EXPLORER = "explore_galaxies.ipynb"  # no step: it is for playing, and makes not
 LAYERS = (
     ("__main__", "pipeline", "execution", "prediction"),
     ("inspection", "training", "figures", "report"),
-    ("data", "evaluation", "evidence", "attention", "simulation", "realism"),
+    ("data", "evaluation", "evidence", "attention", "simulation", "realism", "segmentation"),
     ("models",),
     (
         "class_weights",
@@ -43,6 +43,7 @@ LAYERS = (
         "requirements",
         "paper",
         "public_files",
+        "notebook_files",
         "errors",
         "",
     ),

@@ -27,8 +27,8 @@ from gz2vit.evidence.tables import judge_families, undecided, verdicts_table
 from gz2vit.evidence.temperature import Calibration
 from gz2vit.evidence.verdicts import Finding
 from gz2vit.paper import PUBLISHED_RESULTS
+from gz2vit.results import WEIGHTED
 
-WEIGHTED = "_weighted"
 # The names of the questions, as the report shows them.
 PAPER_FIG4 = "The paper's Fig. 4, by its own numbers"
 OUR_FIG4 = "Fig. 4: is the ViT better on small and faint galaxies?"

@@ -11,12 +11,12 @@ from matplotlib.image import BboxImage
 from matplotlib.transforms import Bbox, TransformedBbox
 from scipy.ndimage import gaussian_filter
 
-from gz2vit.attention import segment_galaxy
 from gz2vit.errors import Gz2vitError
 from gz2vit.figures.description import describe
 from gz2vit.figures.style import GREY, PALE, SMALL_PT, TEXT_WIDTH_IN, footer
-from gz2vit.models import WEIGHTED
 from gz2vit.paper import CLASS_SHORT_NAMES
+from gz2vit.results import WEIGHTED
+from gz2vit.segmentation import segment_galaxy
 
 # DEVIATION: the paper's Fig. 5 has jet, whose bands show edges that the maps do not have; turbo has
 # its hues, but brightness without steps.

@@ -7,10 +7,10 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gz2vit.attention import segment_galaxy
 from gz2vit.figures.attention import COLOUR_MAP, show_map
 from gz2vit.figures.style import BLUE, GREY, NOTEBOOK_WIDTH_IN, ORANGE
 from gz2vit.paper import CLASS_NAMES
+from gz2vit.segmentation import segment_galaxy
 
 ABOVE_IN = 3.3  # height of galaxy, map and probabilities
 NOTE_IN, NEIGHBOURS_IN = 0.3, 1.8  # of the line below them alone, and of the neighbours with it

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from gz2vit.figures.style import model_name
+from gz2vit.results import WEIGHTED
 
-WEIGHTED = "_weighted"
 # Okabe & Ito 2008; the yellow darkened to be seen on white. Marker and line tell them apart too.
 LOOKS = (
     {"color": "#0072B2", "marker": "o", "linestyle": "-"},

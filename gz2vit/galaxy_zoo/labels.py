@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import train_test_split
 
 from gz2vit.catalog import SPLITS
 from gz2vit.errors import Gz2vitError
@@ -68,6 +67,8 @@ def split_galaxies(table: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
     """
     if len(table) < 5:  # a fifth of less leaves a split empty
         raise Gz2vitError(f"{len(table)} galaxies got a class; three splits need at least 5")
+    from sklearn.model_selection import train_test_split  # slow to import, and seldom wanted
+
     rest, test = train_test_split(
         table, test_size=SPLIT_FRACTIONS["test"], random_state=seed, shuffle=True
     )

@@ -16,9 +16,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from gz2vit.errors import Gz2vitError
 from gz2vit.models.dropout import use_mask_dropout
+from gz2vit.results import WEIGHTED
 
 ARCHITECTURES = ("linformer", "vit", "resnet50", "vgg16_bn", "hf_vit", "backbone")
-WEIGHTED = "_weighted"  # a model key that ends so is the same network, trained with class weights
 LIBRARIES = ("timm/", "transformers/")  # where a network that is named so comes from
 # Parameters of the last layer, by the beginning of their names: pretrained ones cannot serve.
 HEADS = {

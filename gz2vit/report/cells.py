@@ -6,8 +6,9 @@ from typing import NamedTuple
 import pandas as pd
 
 from gz2vit.paper import ARXIV, CLASS_NAMES, EPOCH_SECONDS, TITLE
-from gz2vit.report.comparability import WEIGHTED, Run
+from gz2vit.report.comparability import Run
 from gz2vit.report.origins import origin, span
+from gz2vit.results import WEIGHTED
 
 MISSING = "–"
 MINUTE_S = 60.0

@@ -21,13 +21,13 @@ from gz2vit.paper import (
     SPLIT_CLASS_COUNTS,
 )
 from gz2vit.report.origins import origin, span
+from gz2vit.results import WEIGHTED
 
 # A `metrics.json`, with what `params.json` has of its `recipe` (the parameters), of the weights
 # that it `started` from, and of its `sessions`.
 Run = Mapping[str, Any]
 
 PRETRAINED = ("resnet50", "vgg16_bn", "hf_vit")  # the paper starts these from ImageNet weights
-WEIGHTED = "_weighted"
 FLOAT32 = "32-true"  # Lightning's name for it
 SPLIT_WORDS = {"train": "to learn from", "valid": "to choose the epoch by", "test": "to test on"}
 # AUTHORS (gz2vit/paper.py), outputs of their notebook.

@@ -58,20 +58,26 @@ def write_report(
     results_dir: Path | str,
     model_keys: Sequence[str],
     seeds: Mapping[str, Sequence[int]] | None = None,
+    pictures: Mapping[str, Sequence[Picture]] | None = None,
 ) -> Path:
     """Write `report.html` into the results folder, from whatever is there; its path.
 
-    `model_keys`, `seeds`: as `results_table` takes them. Raises `Gz2vitError` where not even the
-    galaxies are selected, and for files that are damaged.
+    `model_keys`, `seeds`: as `results_table` takes them; `pictures`: as `find_pictures` finds them,
+    which takes seconds, so that they need not be read twice. Raises `Gz2vitError` where not even
+    the galaxies are selected, and for files that are damaged.
     """
     folder = Path(results_dir)
-    page = render(gather(folder, model_keys, seeds or {}))
+    shown = find_pictures(folder) if pictures is None else pictures
+    page = render(gather(folder, model_keys, seeds or {}, shown))
     write_text(folder / REPORT_FILE, page)
     return folder / REPORT_FILE
 
 
 def gather(
-    results_dir: Path, model_keys: Sequence[str], seeds: Mapping[str, Sequence[int]]
+    results_dir: Path,
+    model_keys: Sequence[str],
+    seeds: Mapping[str, Sequence[int]],
+    pictures: Mapping[str, Sequence[Picture]],
 ) -> dict[str, Any]:
     """Everything that the template shows, by the names that it uses."""
     selection = read_selection(results_dir)
@@ -92,7 +98,7 @@ def gather(
         "tables": [summary(table), fit(table), training(table)],
         "classes": class_table(table),
         "notes": table.attrs["notes"],
-        "pictures": find_pictures(results_dir),
+        "pictures": pictures,
         "simulated_tables": read_simulated_tables(results_dir),
         "curves": learning_curves(results_dir, model_keys, seeds),
         "verdicts": verdicts,

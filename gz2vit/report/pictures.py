@@ -113,7 +113,7 @@ def _shrink(image: Image.Image, png: bytes) -> bytes:
     height = round(image.height * WIDEST_PX / image.width)
     stream = io.BytesIO()
     smaller = image.convert("RGB").resize((WIDEST_PX, height), Image.Resampling.LANCZOS)
-    smaller.save(stream, format="PNG", optimize=True)
+    smaller.save(stream, format="PNG")  # zlib's best level would save 2 % in 3 times the time
     return min(png, stream.getvalue(), key=len)
 
 

@@ -9,8 +9,8 @@ from gz2vit.errors import Gz2vitError
 from gz2vit.evaluation import confusion_matrix, read_predictions
 from gz2vit.evidence import metric_intervals
 from gz2vit.paper import NETWORKS, PUBLISHED_RESULTS
-from gz2vit.report.comparability import WEIGHTED, Run
-from gz2vit.results import command_for, read_json
+from gz2vit.report.comparability import Run
+from gz2vit.results import WEIGHTED, command_for, read_json
 
 RUN_FIGURES = (  # what the headings and notes need, besides the quantities
     *("weights", "class_weights", "best_epoch", "epochs", "train_seconds", "device"),

@@ -14,9 +14,9 @@ import pandas as pd
 from gz2vit.errors import Gz2vitError
 from gz2vit.evaluation import wilson_interval
 from gz2vit.paper import CLASS_NAMES, EPOCH_SECONDS, PUBLISHED_RESULTS
-from gz2vit.report.comparability import WEIGHTED, Run, comparability
+from gz2vit.report.comparability import Run, comparability
 from gz2vit.report.runs import MACRO, damaged, read_run
-from gz2vit.results import command_for, read_json
+from gz2vit.results import WEIGHTED, command_for, read_json
 from gz2vit.seeds import run_folders
 
 COLUMNS = (

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from gz2vit.attention import light_fraction, segment_galaxy
-from gz2vit.attention.light import measure_sky
 from gz2vit.errors import Gz2vitError
+from gz2vit.segmentation import measure_sky
 
 SIDE, SKY, NOISE = 112, 20.0, 2.0
 
