@@ -1,6 +1,7 @@
 """End-to-end training against bare compute and against a plain loop over JPEG files.
 
     python benchmarks/training.py [--data DIR] [--model KEY] [--copies N] [--rounds N]
+                                  [--acceleration CHOICE]
 
 Four rates, images a second, of the same model and settings on the same device in one process, by
 turns, so that what else the machine does falls on all of them:
@@ -14,6 +15,7 @@ turns, so that what else the machine does falls on all of them:
 
 On a GPU the first two run as the suite trains there (mixed precision, compiled), the plain loop in
 float32. `--copies` repeats the training galaxies, so that an epoch is long enough to measure there.
+`--acceleration none` has all in float32, as on a processor without bfloat16.
 """
 
 import argparse
@@ -39,7 +41,7 @@ from gz2vit.data import Batches, LabelledImages
 from gz2vit.models import architecture_of, build_model
 from gz2vit.paper import BATCH_SIZE, CROP_PX
 from gz2vit.training import TrainingSettings, run
-from gz2vit.training.acceleration import choose_acceleration
+from gz2vit.training.acceleration import CHOICES, choose_acceleration
 from gz2vit.training.galaxy_data import GalaxyData
 from gz2vit.training.recipes import RECIPES
 
@@ -98,12 +100,12 @@ def wait_for_device() -> None:
 
 
 def bare_turns(
-    settings: TrainingSettings, train: LabelledImages, rate: Rate, images: int
+    settings: TrainingSettings, train: LabelledImages, acceleration: str, rate: Rate, images: int
 ) -> Iterator[None]:
     """The classifier's own step on one ready batch, `images` images a turn."""
     device = run.local_device()
     classifier, _ = run.make_classifier(settings, train)
-    chosen = choose_acceleration("auto", settings.network, device)
+    chosen = choose_acceleration(acceleration, settings.network, device)
     fabric = lightning.Fabric(accelerator=device.type, devices=1, precision=chosen.precision)
     classifier.use(chosen)
     optimizer = classifier.configure_optimizers()["optimizer"]
@@ -188,11 +190,11 @@ def measure(data: Path, results: Path, options: argparse.Namespace) -> dict[str,
     turn = len(train.store) if options.copies == 1 else len(train.store) // 4
     others = [
         plain_turns(settings, galaxies, rates["plain"], min(turn, 4 * len(galaxies))),
-        bare_turns(settings, train, rates["bare"], turn),
+        bare_turns(settings, train, options.acceleration, rates["bare"], turn),
     ]
     callbacks = [TrainingTime(rates["end to end"]), Turns(others)]
     with TemporaryDirectory() as scratch:
-        run.fit(settings, train, valid, Path(scratch), 1, "auto", callbacks)
+        run.fit(settings, train, valid, Path(scratch), 1, options.acceleration, callbacks)
     feeding = feeding_turns(train, galaxies, rates["our feed"], rates["plain feed"], 512)
     for _ in range(options.rounds + 1):
         next(feeding)
@@ -205,12 +207,14 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="a data folder; by default one is simulated")
     parser.add_argument("--model", default="linformer", help="the model key")
     parser.add_argument("--copies", type=int, default=1, help="repeat the training galaxies")
-    parser.add_argument("--rounds", type=int, default=4, help="turns that count")
+    parser.add_argument("--rounds", type=int, default=6, help="turns that count")
+    parser.add_argument("--acceleration", choices=CHOICES, default="auto", help="none: in float32")
     options = parser.parse_args()
     with galaxies_at_hand(options.data, options.copies) as (data, results):
         rates = measure(data, results, options)
     device = run.device_name(run.local_device())
-    print(f"{options.model} on {device}, {platform.machine()}, {os.cpu_count()} cores, "
+    print(f"{options.model}, acceleration {options.acceleration}, on {device}, "
+          f"{platform.machine()}, {os.cpu_count()} cores, "
           f"{torch.get_num_threads()} threads, torch {torch.__version__}")  # fmt: skip
     for name, rate in rates.items():
         print(f"{name:11} {rate.best:9.1f} images/s")

@@ -97,7 +97,9 @@ def test_a_deleted_file_is_made_again(finished: Path):
 
 def test_a_further_seed_is_a_step_and_the_table_has_mean_and_spread(finished: Path):
     """The first seed is the notebook's own, so that what is trained already is not trained anew."""
-    outcome = run_all("smoke", "--results", finished, "--set", "resnet50.SEEDS=[0,1]")
+    outcome = run_all(
+        "smoke", "--results", finished, "--jobs", 2, "--set", "resnet50.SEEDS=[0,1]"
+    )
     assert steps_started(outcome) == ["report", "resnet50_seed1", "table"], (
         outcome.stdout + outcome.stderr
     )
@@ -123,7 +125,7 @@ def test_a_further_seed_is_a_step_and_the_table_has_mean_and_spread(finished: Pa
 
 def test_one_changed_parameter_runs_that_model_and_what_draws_from_it(finished: Path):
     change = ("--set", "linformer_weighted.GAMMA=0.8")
-    outcome = run_all("smoke", "--results", finished, *change)
+    outcome = run_all("smoke", "--results", finished, "--jobs", 2, *change)
     looks = ["attention", "features", "fig5"]  # of every model
     told = ["evidence", "fig3", "linformer_weighted", "report", "table"]
     assert steps_started(outcome) == sorted(looks + told)
