@@ -11,6 +11,7 @@ import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 from torch.nn import functional
 
 from gz2vit.errors import Gz2vitError
@@ -57,7 +58,9 @@ def _hits(known: Labelled, asked: Labelled, strength: float) -> np.ndarray:
     if not strength > 0:
         raise Gz2vitError(f"strength is {strength}; it must be larger than 0")
     probe = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=MAX_ITERATIONS))
-    return probe.fit(*known).predict(asked[0]) == asked[1]
+    # Hundreds of small steps: several threads would mostly wait for each other, 12 times as long.
+    with threadpool_limits(1):
+        return probe.fit(*known).predict(asked[0]) == asked[1]
 
 
 def _checked(embeddings: torch.Tensor, classes: ClassIndices, what: str) -> Labelled:
