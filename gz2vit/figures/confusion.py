@@ -24,6 +24,7 @@ from gz2vit.paper import (
     PUBLISHED_RESULTS,
     SPLIT_CLASS_COUNTS,
 )
+from gz2vit.results import WEIGHTED
 
 Panel = tuple[np.ndarray | None, str]  # percentages (8, 8) and a title, or None and words
 LINE_LETTERS = 42  # of the words in a panel without a matrix
@@ -75,7 +76,7 @@ def draw_published_pair() -> Figure:
     totals = np.array(SPLIT_CLASS_COUNTS["test"])
     panels = []
     for key, percent in FIG3_CONFUSION_PERCENT.items():
-        choice = "tuned" if key.endswith("_weighted") else "uniform"
+        choice = "tuned" if key.endswith(WEIGHTED) else "uniform"
         weights = class_weights(choice, SPLIT_CLASS_COUNTS["train"])
         accuracy = f"{100 * PUBLISHED_RESULTS[key]['test_acc']:.2f}%"
         title = _title({"model": key, "class_weights": list(weights)}, accuracy)

@@ -15,7 +15,7 @@ import matplotlib.pyplot as plt
 from matplotlib.figure import Figure
 
 from gz2vit.figures.description import description
-from gz2vit.results import atomic_path
+from gz2vit.results import WEIGHTED, atomic_path
 
 TEXT_WIDTH_IN = 7.0  # \textwidth of a two-column journal page: a figure is printed as it is made
 NOTEBOOK_WIDTH_IN = 10.0  # figures that only a notebook shows
@@ -60,7 +60,7 @@ MODEL_NAMES = {
 
 def model_name(model_key: str) -> str:
     """A model's name for people: `linformer_weighted` is a Linformer; an unknown key stays."""
-    return MODEL_NAMES.get(model_key.removesuffix("_weighted"), model_key)
+    return MODEL_NAMES.get(model_key.removesuffix(WEIGHTED), model_key)
 
 
 def footer(figure: Figure, data: Mapping[str, Any], extra: str = "") -> None:
