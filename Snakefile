@@ -18,13 +18,13 @@ from snakemake.exceptions import WorkflowError
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.galaxy_zoo.folder import MAPPING_FILE, VOTES_FILE
-from gz2vit.profiles import named_backbones, notebook_parameters, resolve
-from gz2vit.resources import step_resources
-from gz2vit.results import MODEL_FILES, trained_checkpoint, write_text
-from gz2vit.seeds import further_steps, named_seeds, run_folder
-from gz2vit.sources import code_signature
+from gz2vit.io import Gz2vitError
+from gz2vit.votes import MAPPING_FILE, VOTES_FILE
+from gz2vit.workflow import named_backbones, notebook_parameters, resolve
+from gz2vit.workflow import step_resources
+from gz2vit.io import MODEL_FILES, trained_checkpoint, write_text
+from gz2vit.workflow import further_steps, named_seeds, run_folder
+from gz2vit.workflow import code_signature
 
 NOTEBOOKS = {
     "simulate": "data_preprocess/00_simulate_galaxies.ipynb",
@@ -247,7 +247,7 @@ def request(step):
 
 SELECTION = [f"selection/{name}" for name in (*TABLES, "data.json")]
 STORE = [f"store/{split}.{ending}" for split in SPLITS for ending in ("npy", "json")]
-REPORT_TEMPLATES = sorted(ROOT.glob("gz2vit/report/templates/*"))
+REPORT_TEMPLATES = sorted(ROOT.glob("gz2vit/templates/*"))
 EVIDENCE_FIGURES = ("accuracy_trends", "reliability", "precision_recall")
 FEATURE_FIGURES = ("probes", "umap", "properties", "neighbours")
 FIG5_FIGURES = (

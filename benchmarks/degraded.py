@@ -18,14 +18,14 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from gz2vit.data import LabelledImages, pack_images
-from gz2vit.evidence import compare_right
+from gz2sim.canvas import Night
+from gz2sim.folder import CHUNK_GALAXIES, make_chunk
+from gz2sim.population import Galaxy, assign_classes
+from gz2vit.comparisons import compare_right
+from gz2vit.images import LabelledImages, pack_images
 from gz2vit.paper import CROP_PX
-from gz2vit.simulation.folder import CHUNK_GALAXIES, make_chunk
-from gz2vit.simulation.population import Galaxy, assign_classes
-from gz2vit.simulation.survey import Night
-from gz2vit.training.classifier import load_classifier
-from gz2vit.training.predict import predict
+from gz2vit.predict import predict
+from gz2vit.training import load_classifier
 
 SEED = 77  # of galaxies that no profile simulates
 

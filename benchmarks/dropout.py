@@ -12,8 +12,7 @@ import time
 import torch
 from torch import nn
 
-from gz2vit.models import build_model
-from gz2vit.models.linformer import build_linformer
+from gz2vit.models import build_linformer, build_model
 
 BATCH, ROUNDS, STEPS = 64, 5, 2
 

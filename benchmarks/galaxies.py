@@ -8,11 +8,10 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from gz2vit.catalog import read_data_folder
-from gz2vit.data import LabelledImages, open_split, pack_images
+from gz2sim.folder import simulate
+from gz2vit.catalog import read_data_folder, write_selection
+from gz2vit.images import LabelledImages, open_split, pack_images
 from gz2vit.paper import CROP_PX
-from gz2vit.selection import write_selection
-from gz2vit.simulation import simulate
 
 SIMULATED = 800  # 512 of them to train on
 

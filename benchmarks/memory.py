@@ -21,8 +21,7 @@ import torch
 from galaxies import galaxies_at_hand, open_galaxies
 
 from gz2vit.models import architecture_of
-from gz2vit.training import TrainingSettings, train_model
-from gz2vit.training.recipes import RECIPES
+from gz2vit.training import RECIPES, TrainingSettings, train_model
 
 FIGURES = ("RssAnon", "RssFile")
 LOOK_SECONDS = 0.05

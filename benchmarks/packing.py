@@ -124,7 +124,7 @@ def label_tables(labels: Path | None, galaxies: int) -> dict[str, pd.DataFrame]:
 
 def decode_piece(paths: list[Path]) -> None:
     """What packing cannot do without."""
-    from gz2vit.data import read_image
+    from gz2vit.images import read_image
 
     for path in paths:
         read_image(path, CROP_PX)

@@ -17,13 +17,12 @@ from tempfile import TemporaryDirectory
 
 from galaxies import galaxies_at_hand, open_galaxies
 
-from gz2vit.data import LabelledImages, open_split
 from gz2vit.evaluation import classification_metrics
+from gz2vit.images import LabelledImages, open_split
 from gz2vit.models import architecture_of
-from gz2vit.profiles import load_sections
-from gz2vit.training import TrainingSettings, load_classifier, predict, train_model
-from gz2vit.training.acceleration import CHOICES
-from gz2vit.training.recipes import RECIPES
+from gz2vit.predict import predict
+from gz2vit.training import CHOICES, RECIPES, TrainingSettings, load_classifier, train_model
+from gz2vit.workflow import load_sections
 
 METRICS = ("accuracy", "recall_macro")
 # Names of a notebook's parameters for the arguments of `build_model`.

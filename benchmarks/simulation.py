@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from gz2vit.simulation import simulate
+from gz2sim.folder import simulate
 
 
 def timed(folder: Path, galaxies: int, processes: int) -> float:

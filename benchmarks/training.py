@@ -36,14 +36,13 @@ from lightning.pytorch.callbacks import Callback
 from plain_loop import JpegGalaxies, plain_training
 from torch import nn
 
+from gz2vit import training as run
+from gz2vit.batches import Batches
 from gz2vit.catalog import read_data_folder
-from gz2vit.data import Batches, LabelledImages
+from gz2vit.images import LabelledImages
 from gz2vit.models import architecture_of, build_model
 from gz2vit.paper import BATCH_SIZE, CROP_PX
-from gz2vit.training import TrainingSettings, run
-from gz2vit.training.acceleration import CHOICES, choose_acceleration
-from gz2vit.training.galaxy_data import GalaxyData
-from gz2vit.training.recipes import RECIPES
+from gz2vit.training import CHOICES, RECIPES, GalaxyData, TrainingSettings, choose_acceleration
 
 
 @dataclass

@@ -9,7 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from gz2vit.profiles import notebook_parameters
+from gz2vit.workflow import notebook_parameters
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "gz2vit"

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from gz2vit.results import MODEL_FILES
+from gz2vit.io import MODEL_FILES
 from tests.road import last_line, run_all, steps_started
 
 MODELS = (

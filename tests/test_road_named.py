@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from gz2sim.folder import simulate
 from gz2vit.catalog import SIMULATION_RECORD
-from gz2vit.simulation import simulate
 from tests.road import run_all, steps_started
 from tests.unit.folders import make_folder
 

@@ -17,8 +17,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from gz2vit.downloads import transfer
-from gz2vit.downloads.files import RemoteFile
+from gz2vit import download as transfer
+from gz2vit.download import RemoteFile
 from gz2vit.paper import LABEL1_TO_LABEL2, LABEL1_TO_LABEL3, LABEL1_TO_LABEL4
 
 

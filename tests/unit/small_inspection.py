@@ -3,8 +3,10 @@
 from dataclasses import replace
 from pathlib import Path
 
-from gz2vit.inspection import open_model, write_features
-from gz2vit.training import evaluate_model, train_model
+from gz2vit.attention_maps import open_model
+from gz2vit.features import write_features
+from gz2vit.predict import evaluate_model
+from gz2vit.training import train_model
 from tests.unit.small_training import SETTINGS, make_results, open_splits
 
 KEYS = ["linformer", "convnext"]

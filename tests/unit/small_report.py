@@ -7,10 +7,8 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 
-from gz2vit.catalog import read_data_folder
-from gz2vit.figures import save_figure
-from gz2vit.figures.description import describe
-from gz2vit.selection import write_selection
+from gz2vit.catalog import read_data_folder, write_selection
+from gz2vit.plots.style import describe, save_figure
 from tests.unit.folders import make_folder
 from tests.unit.saved_runs import metrics_of, save_run
 

@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from gz2vit.catalog import read_data_folder
-from gz2vit.data import LabelledImages, open_split, pack_images
-from gz2vit.selection import write_selection
+from gz2vit.catalog import read_data_folder, write_selection
+from gz2vit.images import LabelledImages, open_split, pack_images
 from gz2vit.training import TrainingSettings
 from tests.unit.folders import make_folder
 

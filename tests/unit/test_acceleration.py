@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from gz2vit.errors import Gz2vitError
+from gz2vit.io import Gz2vitError
 from gz2vit.models import build_model
-from gz2vit.training.acceleration import Acceleration, apply_acceleration, choose_acceleration
+from gz2vit.training import Acceleration, apply_acceleration, choose_acceleration
 
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
 

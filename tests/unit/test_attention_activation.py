@@ -6,9 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from gz2vit.attention import class_activation
-from gz2vit.attention.activation import plane_of, stages_of
-from gz2vit.errors import Gz2vitError
+from gz2vit.attention import class_activation, plane_of, stages_of
+from gz2vit.io import Gz2vitError
 from gz2vit.models import build_model
 from tests.unit.test_models import SMALL
 

@@ -12,7 +12,7 @@ from gz2vit.attention import (
     effective_attention,
     effective_row_sums,
 )
-from gz2vit.errors import Gz2vitError
+from gz2vit.io import Gz2vitError
 from gz2vit.models import build_model
 from tests.unit.test_models import SMALL
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gz2vit.attention import layer_embeddings
+from gz2vit.features import layer_embeddings
 from gz2vit.models import build_model
 from tests.unit.test_models import SMALL
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from gz2vit.attention import bootstrap_interval, paired_difference
-from gz2vit.errors import Gz2vitError
+from gz2vit.evaluation import bootstrap_interval, paired_difference
+from gz2vit.io import Gz2vitError
 
 
 def test_the_interval_of_a_normal_sample_is_that_of_its_standard_error():
@@ -42,7 +42,7 @@ def test_galaxies_without_a_value_are_left_out():
 def test_many_galaxies_are_drawn_in_pieces(monkeypatch: pytest.MonkeyPatch):
     values = np.random.default_rng(4).random(50)
     whole = bootstrap_interval(values, resamples=999)
-    monkeypatch.setattr("gz2vit.attention.intervals.CHUNK", 120)
+    monkeypatch.setattr("gz2vit.evaluation.CHUNK", 120)
     assert bootstrap_interval(values, resamples=999) == whole
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from gz2vit.attention import light_fraction, segment_galaxy
-from gz2vit.errors import Gz2vitError
-from gz2vit.segmentation import measure_sky
+from gz2vit.attention_checks import light_fraction
+from gz2vit.images import measure_sky, segment_galaxy
+from gz2vit.io import Gz2vitError
 
 SIDE, SKY, NOISE = 112, 20.0, 2.0
 

@@ -4,6 +4,10 @@ import pytest
 import torch
 
 from gz2vit.attention import (
+    CLASS_ACTIVATION,
+    CLASS_RELEVANCE,
+    EFFECTIVE_ROLLOUT,
+    ROLLOUT,
     attention_rollout,
     class_activation,
     class_relevance,
@@ -12,13 +16,7 @@ from gz2vit.attention import (
     resize_maps,
     why_no_map,
 )
-from gz2vit.attention.maps import (
-    CLASS_ACTIVATION,
-    CLASS_RELEVANCE,
-    EFFECTIVE_ROLLOUT,
-    ROLLOUT,
-)
-from gz2vit.errors import Gz2vitError
+from gz2vit.io import Gz2vitError
 from gz2vit.models import ARCHITECTURES, build_model
 from tests.unit.test_models import SMALL
 

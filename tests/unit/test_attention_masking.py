@@ -5,9 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from gz2vit.attention import deletion_curve, insertion_curve
-from gz2vit.attention.masking import rank_patches
-from gz2vit.errors import Gz2vitError
+from gz2vit.attention_checks import deletion_curve, insertion_curve, rank_patches
+from gz2vit.io import Gz2vitError
 
 
 class OnePatch(nn.Module):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from gz2vit.attention.networks import (
+from gz2vit.attention import (
     check_class,
     family_of,
     has_class_token,
@@ -13,7 +13,7 @@ from gz2vit.attention.networks import (
     on_device,
     predict_probabilities,
 )
-from gz2vit.errors import Gz2vitError
+from gz2vit.io import Gz2vitError
 from gz2vit.models import build_model
 from tests.unit.test_models import SMALL
 

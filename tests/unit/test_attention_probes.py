@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from gz2vit.attention import linear_probe, nearest_neighbours
-from gz2vit.errors import Gz2vitError
 from gz2vit.evaluation import wilson_interval
+from gz2vit.features import linear_probe, nearest_neighbours
+from gz2vit.io import Gz2vitError
 
 
 def embeddings(seed: int, count: int = 200) -> tuple[dict[str, torch.Tensor], np.ndarray]:

@@ -5,8 +5,9 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from gz2vit.attention import gaze, randomise_weights, randomised_similarity, rank_correlation
-from gz2vit.errors import Gz2vitError
+from gz2vit.attention import gaze
+from gz2vit.attention_checks import randomise_weights, randomised_similarity, rank_correlation
+from gz2vit.io import Gz2vitError
 from gz2vit.models import ARCHITECTURES, build_model
 from tests.unit.test_models import SMALL
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from gz2vit.attention import class_relevance
-from gz2vit.errors import Gz2vitError
+from gz2vit.io import Gz2vitError
 from gz2vit.models import build_model
 from tests.unit.test_attention_collection import LAYERS, LINFORMERS, TIMM, build, by_head
 

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from gz2vit.attention import attention_rollout, layer_attention
-from gz2vit.attention.rollout import ROW_SUM_TOLERANCE, scale_maps
-from gz2vit.errors import Gz2vitError
+from gz2vit.attention import ROW_SUM_TOLERANCE, attention_rollout, layer_attention, scale_maps
+from gz2vit.io import Gz2vitError
 
 
 def random_attention(layers: int = 4, heads: int = 3, grid: int = 3) -> list[torch.Tensor]:

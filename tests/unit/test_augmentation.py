@@ -8,7 +8,7 @@ from torchvision.transforms import RandomResizedCrop, RandomRotation
 from torchvision.transforms import functional as tv
 from torchvision.transforms.functional import InterpolationMode
 
-from gz2vit.data.augmentation import Draws, affine_matrices, draw, shrink, warp
+from gz2vit.batches import Draws, affine_matrices, draw, shrink, warp
 from gz2vit.paper import CROP_RATIO, CROP_SCALE, ROTATION_DEG
 
 SIZE_PX = 96

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from gz2vit.data import Batches, ImageStore
+from gz2vit.batches import Batches
+from gz2vit.images import ImageStore
 
 
 @pytest.fixture

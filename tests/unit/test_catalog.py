@@ -4,13 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gz2vit.catalog import (
-    class_composition,
-    folder_signature,
-    read_data_folder,
-    take_subset,
-)
-from gz2vit.errors import Gz2vitError
+from gz2vit.catalog import class_composition, folder_signature, read_data_folder, take_subset
+from gz2vit.io import Gz2vitError
 from tests.unit.folders import make_folder
 
 

@@ -11,13 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from gz2vit.data import LabelledImages
-from gz2vit.errors import Gz2vitError
 from gz2vit.evaluation import PROBABILITY_COLUMNS
-from gz2vit.results import read_json
-from gz2vit.training import TrainingSettings, load_classifier, predict, train_model
-from gz2vit.training.run import make_classifier
-from gz2vit.training.unfinished import identity
+from gz2vit.images import LabelledImages
+from gz2vit.io import Gz2vitError, read_json
+from gz2vit.predict import predict
+from gz2vit.training import (
+    TrainingSettings,
+    identity,
+    load_classifier,
+    make_classifier,
+    train_model,
+)
 from tests.unit.small_training import NETWORK, SETTINGS, make_results, open_splits
 
 

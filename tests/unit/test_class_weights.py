@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from gz2vit.class_weights import class_weights
-from gz2vit.errors import Gz2vitError
+from gz2vit.catalog import class_weights
+from gz2vit.io import Gz2vitError
 from gz2vit.paper import CLASS_COUNTS, SPLIT_CLASS_COUNTS
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from gz2vit import cluster
-from gz2vit.errors import Gz2vitError
+from gz2vit import workflow as cluster
+from gz2vit.io import Gz2vitError
 
 
 def program(folder: Path, name: str, script: str) -> None:

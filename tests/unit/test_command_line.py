@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gz2vit.__main__ import main
 from gz2vit.catalog import class_composition, read_data_folder
-from gz2vit.galaxy_zoo import DEFAULT_RULE
+from gz2vit.cli import main
+from gz2vit.votes import DEFAULT_RULE
 from tests.unit.folders import make_folder
 from tests.unit.vote_catalogues import make_votes_home, random_votes
 

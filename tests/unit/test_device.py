@@ -6,9 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from gz2vit.data import Batches, ImageStore
-from gz2vit.data.augmentation import affine_matrices, draw, warp
-from gz2vit.data.device import DeviceBatches, fits_on_device, load_images, warp_on_device
+from gz2vit.batches import (
+    Batches,
+    DeviceBatches,
+    affine_matrices,
+    draw,
+    fits_on_device,
+    load_images,
+    warp,
+    warp_on_device,
+)
+from gz2vit.images import ImageStore
 from tests.unit.test_augmentation import SIZE_PX, smooth_images
 
 CPU = torch.device("cpu")

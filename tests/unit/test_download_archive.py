@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from gz2vit.downloads import archive as module
-from gz2vit.downloads.archive import image_members, image_names, unpack
-from gz2vit.errors import Gz2vitError
+from gz2vit import download as module
+from gz2vit.download import image_members, image_names, unpack
+from gz2vit.io import Gz2vitError
 from tests.unit.file_server import IMAGES, ZIP, zip_of
 
 CAP = 10_000_000

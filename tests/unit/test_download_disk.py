@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from gz2vit.downloads import disk
-from gz2vit.downloads.disk import require_room, writing
-from gz2vit.errors import Gz2vitError
+from gz2vit import download as disk
+from gz2vit.download import require_room, writing
+from gz2vit.io import Gz2vitError
 
 FULL = Path("/dev/full")
 

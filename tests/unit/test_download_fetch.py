@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gz2vit.downloads.fetch import bring_file, clear_staging, staging_folder
-from gz2vit.downloads.files import RemoteFile
-from gz2vit.errors import Gz2vitError
+from gz2vit.download import RemoteFile, bring_file, clear_staging, staging_folder
+from gz2vit.io import Gz2vitError
 from tests.unit import file_server
 from tests.unit.file_server import FileServer, Reply, hurry, serve
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from gz2vit import paper
-from gz2vit.downloads.files import FILES, address_of, choose_mirror, wanted_kinds
-from gz2vit.errors import Gz2vitError
+from gz2vit.download import FILES, address_of, choose_mirror, wanted_kinds
+from gz2vit.io import Gz2vitError
 from tests.unit.folders import needs_shared
 
 IMAGES = FILES["images"][0]

@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from gz2vit import download as disk
+from gz2vit import download as images
+from gz2vit import download as transfer
 from gz2vit.catalog import read_data_folder
-from gz2vit.downloads import disk, images, transfer
-from gz2vit.downloads.galaxy_zoo import download
-from gz2vit.errors import Gz2vitError
-from gz2vit.results import sole_user
+from gz2vit.download import download
+from gz2vit.io import Gz2vitError, sole_user
 from tests.unit.file_server import (
     CLASS_COUNTS,
     CONTENTS,
@@ -214,7 +215,7 @@ CHILD = """
 import signal
 import sys
 from pathlib import Path
-from gz2vit.downloads.galaxy_zoo import download
+from gz2vit.download import download
 from tests.unit.file_server import CLASS_COUNTS, FILES
 signal.signal(signal.SIGINT, signal.default_int_handler)  # as in a terminal
 download(Path(sys.argv[1]), [sys.argv[3]], sys.argv[2], None, FILES, CLASS_COUNTS)

@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gz2vit.downloads.galaxy_zoo import download
-from gz2vit.downloads.images import ImageFolder, find_own_images
-from gz2vit.errors import Gz2vitError
+from gz2vit.download import ImageFolder, download, find_own_images
+from gz2vit.io import Gz2vitError
 from tests.unit.file_server import (
     CLASS_COUNTS,
     FILES,

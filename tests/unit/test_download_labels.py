@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gz2vit.downloads.galaxy_zoo import download
-from gz2vit.downloads.labels import check_images_cover, check_published_split
-from gz2vit.errors import Gz2vitError
+from gz2vit.download import check_images_cover, check_published_split, download
+from gz2vit.io import Gz2vitError
 from tests.unit.file_server import CLASS_COUNTS, IMAGES, LABELS
 from tests.unit.folders import needs_shared
 

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from gz2vit.downloads import disk, transfer
-from gz2vit.downloads.transfer import ResumingDownloader
-from gz2vit.errors import Gz2vitError
+from gz2vit import download as disk
+from gz2vit import download as transfer
+from gz2vit.download import ResumingDownloader
+from gz2vit.io import Gz2vitError
 from tests.unit.file_server import FileServer, Reply, hurry, serve
 
 NAME = "votes.csv.gz"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from gz2vit.downloads import verify as module
-from gz2vit.downloads.verify import (
+from gz2vit import download as module
+from gz2vit.download import (
     WrongContent,
     check_content,
     file_checksum,

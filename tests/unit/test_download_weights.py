@@ -11,8 +11,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from gz2vit.downloads import transfer, weights
-from gz2vit.errors import Gz2vitError
+from gz2vit import download as transfer
+from gz2vit import weights
+from gz2vit.io import Gz2vitError
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -171,7 +172,7 @@ def in_a_new_process(address: str, home: Path, words: str, **more: str) -> tuple
 
     settings = {"HF_ENDPOINT": address, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1"}
     outcome = subprocess.run(
-        [sys.executable, "-c", f"from gz2vit.downloads.weights import *; {words}"],
+        [sys.executable, "-c", f"from gz2vit.weights import *; {words}"],
         env=os.environ | settings | more,
         capture_output=True,
         text=True,

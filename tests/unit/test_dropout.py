@@ -5,8 +5,7 @@ import torch
 from scipy import stats
 from torch import nn
 
-from gz2vit.models import build_model
-from gz2vit.models.dropout import MaskDropout, use_mask_dropout
+from gz2vit.models import MaskDropout, build_model, use_mask_dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.3, 0.5, 0.9])

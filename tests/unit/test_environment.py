@@ -13,10 +13,10 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from gz2vit.virtual_environment import read_record
 
 from gz2vit import environment
-from gz2vit.errors import Gz2vitError
-from gz2vit.virtual_environment import read_record
+from gz2vit.io import Gz2vitError
 from tests.unit.tiny_project import (
     BASE_PYTHON,
     ROOT,
@@ -199,7 +199,7 @@ def test_the_commands_pass_on_words_and_exit_code(script, made):
     # Another clone's package in the user's folder must not be taken for ours.
     (made.root.parent / "gz2vit").mkdir(exist_ok=True)
     (made.root.parent / "gz2vit/__init__.py").touch()
-    (made.root.parent / "gz2vit/__main__.py").write_text("raise SystemExit(99)\n")
+    (made.root.parent / "gz2vit/cli.py").write_text("raise SystemExit(99)\n")
     code, out, err = made.run(script, "--only", "two words")
     folder = made.root.parent if script == "run_all.sh" else made.root
     side_by_side = ["-n", "logical", "--maxprocesses", "4", "--dist", "loadfile"]

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gz2vit.errors import Gz2vitError
 from gz2vit.evaluation import (
     classification_metrics,
     confusion_matrix,
@@ -15,6 +14,7 @@ from gz2vit.evaluation import (
     read_predictions,
     wilson_interval,
 )
+from gz2vit.io import Gz2vitError
 from tests.unit.folders import needs_shared
 
 

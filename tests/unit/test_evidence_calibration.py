@@ -5,14 +5,14 @@ import pandas as pd
 import pytest
 from scipy.stats import binom
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.evidence.calibration import (
+from gz2vit.calibration import (
     check_probabilities,
     error_if_calibrated,
     expected_calibration_error,
     probabilities_of,
     reliability,
 )
+from gz2vit.io import Gz2vitError
 
 
 def sure_of(confidence: np.ndarray, pred: np.ndarray | int = 0) -> np.ndarray:

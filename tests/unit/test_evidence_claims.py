@@ -5,21 +5,19 @@ import pandas as pd
 import pytest
 from scipy.stats import binom
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.evidence.claims import (
+from gz2vit.calibration import Calibration
+from gz2vit.comparisons import join_predictions, metric_differences, separation
+from gz2vit.evaluation import Interval
+from gz2vit.evidence import (
     SIZE,
     anderson_darling_words,
     claim_better_metric,
     claim_fig4,
     claim_overconfident,
     claim_scaling_helps,
+    judge,
 )
-from gz2vit.evidence.comparison import metric_differences
-from gz2vit.evidence.distributions import separation
-from gz2vit.evidence.intervals import Interval
-from gz2vit.evidence.regions import join_predictions
-from gz2vit.evidence.temperature import Calibration
-from gz2vit.evidence.verdicts import judge
+from gz2vit.io import Gz2vitError
 
 pytestmark = pytest.mark.usefixtures("quick_collection")
 

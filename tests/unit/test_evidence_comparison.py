@@ -5,14 +5,9 @@ import pandas as pd
 import pytest
 from scipy.stats import binom, chi2
 
-from gz2vit.errors import Gz2vitError
+from gz2vit.comparisons import compare_counts, compare_models, compare_right, metric_differences
 from gz2vit.evaluation import classification_metrics
-from gz2vit.evidence.comparison import (
-    compare_counts,
-    compare_models,
-    compare_right,
-    metric_differences,
-)
+from gz2vit.io import Gz2vitError
 
 pytestmark = pytest.mark.usefixtures("quick_collection")
 

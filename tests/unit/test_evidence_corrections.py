@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.evidence.corrections import benjamini_hochberg, holm
+from gz2vit.comparisons import benjamini_hochberg, holm
+from gz2vit.io import Gz2vitError
 
 
 def test_worked_example():

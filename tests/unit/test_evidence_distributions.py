@@ -5,14 +5,8 @@ import pandas as pd
 import pytest
 from scipy.stats import anderson_ksamp, binom, ks_2samp
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.evidence.distributions import (
-    _effect_draws,
-    _medians,
-    cliffs_delta,
-    compare_groups,
-    separation,
-)
+from gz2vit.comparisons import _effect_draws, _medians, cliffs_delta, compare_groups, separation
+from gz2vit.io import Gz2vitError
 
 pytestmark = pytest.mark.usefixtures("quick_collection")
 

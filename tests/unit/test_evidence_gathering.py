@@ -5,9 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from gz2vit.errors import Gz2vitError
 from gz2vit.evidence import gather_answers, gather_pair, gather_predictions
-from gz2vit.results import write_json
+from gz2vit.io import Gz2vitError, write_json
 
 IDS = ["a", "b", "c", "d"]
 

@@ -3,15 +3,17 @@
 import numpy as np
 import pytest
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.evaluation import classification_metrics, confusion_matrix, read_predictions
-from gz2vit.evidence.intervals import (
+from gz2vit.evaluation import (
     Interval,
+    classification_metrics,
+    confusion_matrix,
     metric_intervals,
     metrics_of,
     percentile_bounds,
+    read_predictions,
     resample_confusion,
 )
+from gz2vit.io import Gz2vitError
 from tests.unit.folders import needs_shared
 
 

@@ -9,8 +9,8 @@ from scipy.stats import binom
 from statsmodels.discrete.conditional_models import ConditionalLogit
 from statsmodels.discrete.discrete_model import Logit
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.evidence.lead import lead_trend
+from gz2vit.comparisons import lead_trend
+from gz2vit.io import Gz2vitError
 
 
 def answers(n: int, slope: float, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

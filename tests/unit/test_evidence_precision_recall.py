@@ -5,12 +5,8 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import average_precision_score
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.evidence.precision_recall import (
-    _weighted,
-    average_precisions,
-    precision_recall_curves,
-)
+from gz2vit.calibration import _weighted, average_precisions, precision_recall_curves
+from gz2vit.io import Gz2vitError
 from gz2vit.paper import CLASS_NAMES
 
 

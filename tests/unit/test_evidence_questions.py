@@ -3,19 +3,20 @@
 import numpy as np
 import pandas as pd
 
+from gz2vit.calibration import calibrate
+from gz2vit.comparisons import join_predictions
 from gz2vit.evidence import (
+    OUR_FIG4,
+    PAPER_FIG4,
     GalaxyTable,
     ask_accuracy,
     ask_calibration,
     ask_class_weights,
-    calibrate,
-    join_predictions,
     judge,
     judge_fig4,
     ranked,
     separate_fig4,
 )
-from gz2vit.evidence.questions import OUR_FIG4, PAPER_FIG4
 
 
 def predictions(share: float, seed: int, n: int = 400) -> pd.DataFrame:

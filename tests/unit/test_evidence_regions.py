@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.evidence.regions import join_predictions, region_counts, right_table, with_properties
+from gz2vit.comparisons import join_predictions, region_counts, right_table, with_properties
+from gz2vit.io import Gz2vitError
 
 
 def predictions(ids: str, true: list[int], pred: list[int]) -> pd.DataFrame:

@@ -6,23 +6,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gz2vit.errors import Gz2vitError
+from gz2vit.calibration import average_precisions, calibrate, probabilities_of
+from gz2vit.comparisons import compare_models
+from gz2vit.evaluation import Interval
 from gz2vit.evidence import (
     Finding,
     Gathered,
-    Interval,
-    average_precisions,
-    calibrate,
-    compare_models,
     evidence_table,
     judge_families,
-    probabilities_of,
     read_verdict_table,
     undecided,
     verdicts_markdown,
     verdicts_table,
     write_table,
 )
+from gz2vit.io import Gz2vitError
 from gz2vit.paper import CLASS_NAMES
 
 pytestmark = pytest.mark.usefixtures("quick_collection")

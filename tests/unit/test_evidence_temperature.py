@@ -5,8 +5,8 @@ import pandas as pd
 import pytest
 from scipy.special import softmax
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.evidence.temperature import apply_temperature, calibrate, cross_fit, fit_temperature
+from gz2vit.calibration import apply_temperature, calibrate, cross_fit, fit_temperature
+from gz2vit.io import Gz2vitError
 
 
 def galaxies(n: int, temperature: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

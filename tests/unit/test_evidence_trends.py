@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.evaluation import wilson_interval
-from gz2vit.evidence.comparison import compare_right
-from gz2vit.evidence.trends import (
+from gz2vit.comparisons import (
     accuracy_in_bins,
     accuracy_trends,
     compare_at_end,
+    compare_right,
     difference_in_bins,
 )
+from gz2vit.evaluation import wilson_interval
+from gz2vit.io import Gz2vitError
 
 pytestmark = pytest.mark.usefixtures("quick_collection")
 

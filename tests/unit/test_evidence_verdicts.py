@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.evidence.claims import claim_more_accurate
-from gz2vit.evidence.comparison import compare_counts, compare_right
-from gz2vit.evidence.intervals import Interval
-from gz2vit.evidence.verdicts import Finding, decide, judge, smallest_effect
+from gz2vit.comparisons import compare_counts, compare_right
+from gz2vit.evaluation import Interval
+from gz2vit.evidence import Finding, claim_more_accurate, decide, judge, smallest_effect
+from gz2vit.io import Gz2vitError
 
 pytestmark = pytest.mark.usefixtures("quick_collection")
 

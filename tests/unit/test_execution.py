@@ -6,9 +6,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.execution import StepWriter, execute_step
-from gz2vit.results import sole_user
+from gz2vit.io import Gz2vitError, sole_user
+from gz2vit.workflow import StepWriter, execute_step
 
 
 def make_notebook(path: Path, *cells: str) -> Path:

@@ -12,22 +12,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.figures import (
-    draw_class_composition,
+from gz2vit.io import Gz2vitError
+from gz2vit.paper import CLASS_NAMES, FIG3_CONFUSION_PERCENT
+from gz2vit.plots.extra_figures import draw_class_composition, draw_learning_curves
+from gz2vit.plots.paper_figures import (
+    FIG2_TITLES,
+    NO_GALAXY,
     draw_confusion,
     draw_confusion_pair,
     draw_examples,
     draw_galaxies,
-    draw_learning_curves,
     draw_mistakes,
     draw_published_pair,
-    png_bytes,
-    save_figure,
 )
-from gz2vit.figures.description import description
-from gz2vit.figures.galaxies import FIG2_TITLES, NO_GALAXY
-from gz2vit.paper import CLASS_NAMES, FIG3_CONFUSION_PERCENT
+from gz2vit.plots.style import description, png_bytes, save_figure
 
 DATA = {"profile": "demo", "name": "2,640 galaxies of real_gz2", "simulated": False}
 METRICS = [

@@ -9,9 +9,9 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from gz2vit.figures import draw_architecture
-from gz2vit.figures.description import description
 from gz2vit.paper import CLASS_SHORT_NAMES, NETWORKS
+from gz2vit.plots.paper_figures import draw_architecture
+from gz2vit.plots.style import description
 
 SMALL = {"image_size": 112, "patch_size": 28, "depth": 2, "dim": 32, "k_dim": 8, "heads": 4}
 

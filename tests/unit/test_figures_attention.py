@@ -8,20 +8,23 @@ import pandas as pd
 import pytest
 from matplotlib.image import BboxImage
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.figures import (
+from gz2vit.io import Gz2vitError
+from gz2vit.plots.extra_figures import (
     draw_check_curves,
     draw_checks,
     draw_explored,
-    draw_fig5,
     draw_maps_of_galaxies,
     draw_neighbours,
-    draw_one_galaxy,
     draw_probes,
     draw_properties,
+)
+from gz2vit.plots.paper_figures import (
+    NOTHING,
+    caption_of,
+    draw_fig5,
+    draw_one_galaxy,
     draw_side_by_side,
 )
-from gz2vit.figures.attention import NOTHING, caption_of
 
 DATA = {"profile": "demo", "name": "24 galaxies", "simulated": False}
 RNG = np.random.default_rng(0)

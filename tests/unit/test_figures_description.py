@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from gz2vit.figures import draw_class_composition, draw_learning_curves, save_figure
-from gz2vit.figures.description import LONGEST, describe, description
 from gz2vit.paper import CLASS_NAMES
+from gz2vit.plots.extra_figures import draw_class_composition, draw_learning_curves
+from gz2vit.plots.style import LONGEST, describe, description, save_figure
 
 
 @pytest.fixture(autouse=True)

@@ -11,27 +11,27 @@ from matplotlib.colors import to_hex
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from gz2vit.evidence import (
-    SIZE,
+from gz2vit.calibration import (
     average_precisions,
     calibrate,
     precision_recall_curves,
     probabilities_of,
-    published_edges,
     reliability_pair,
 )
-from gz2vit.figures import (
+from gz2vit.evidence import SIZE, published_edges
+from gz2vit.paper import CLASS_NAMES
+from gz2vit.plots.extra_figures import (
     draw_accuracy_trends,
     draw_lead,
-    draw_missing,
     draw_precision_recall,
-    draw_published_size_brightness,
     draw_reliability,
-    draw_size_brightness,
 )
-from gz2vit.figures.model_styles import LOOKS, full_name, looks
-from gz2vit.figures.size_brightness import histogram_edges
-from gz2vit.paper import CLASS_NAMES
+from gz2vit.plots.paper_figures import (
+    draw_published_size_brightness,
+    draw_size_brightness,
+    histogram_edges,
+)
+from gz2vit.plots.style import LOOKS, draw_missing, full_name, looks
 from tests.unit.folders import needs_shared
 
 DATA = {"profile": "demo", "name": "2,640 galaxies of real_gz2", "simulated": False}

@@ -4,14 +4,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from gz2vit.figures import (
-    description,
+from gz2vit.plots.extra_figures import (
     draw_realism_distances,
     draw_realism_distributions,
     draw_realism_gallery,
 )
-from gz2vit.realism.distances import feature_distances
-from gz2vit.realism.names import FEATURES, REAL, SIMULATED
+from gz2vit.plots.style import description
+from gz2vit.sim2real import FEATURES, REAL, SIMULATED, feature_distances
 from tests.unit.test_realism_compared import two_sides
 
 DATA = {"profile": "smoke", "name": "96 galaxies of mine", "simulated": False}

@@ -6,10 +6,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from gz2vit.catalog import DataFolder, read_data_folder
-from gz2vit.data import check_folder, open_split, pack_selection, read_broken
-from gz2vit.errors import Gz2vitError
-from gz2vit.selection import leave_out, read_selection, write_selection
+from gz2vit.catalog import DataFolder, leave_out, read_data_folder, read_selection, write_selection
+from gz2vit.images import check_folder, open_split, pack_selection, read_broken
+from gz2vit.io import Gz2vitError
 from tests.unit.folders import make_folder
 from tests.unit.test_images import spoil
 

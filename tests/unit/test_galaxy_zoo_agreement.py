@@ -3,8 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from gz2vit.galaxy_zoo.agreement import compare_labels
-from gz2vit.galaxy_zoo.labels import NO_CLASS
+from gz2vit.votes import NO_CLASS, compare_labels
 
 
 def test_counts_on_both_sides():

@@ -9,12 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gz2vit import pipeline
+from gz2vit import workflow as pipeline
 from gz2vit.catalog import read_data_folder
-from gz2vit.data.galaxy_zoo import fetch_galaxy_zoo
-from gz2vit.downloads.files import RemoteFile
-from gz2vit.errors import Gz2vitError
-from gz2vit.galaxy_zoo import DEFAULT_RULE
+from gz2vit.download import RemoteFile, fetch_galaxy_zoo
+from gz2vit.io import Gz2vitError
+from gz2vit.votes import DEFAULT_RULE
 from tests.unit.file_server import remote_file, zip_of
 from tests.unit.folders import make_folder
 from tests.unit.vote_catalogues import make_votes_home, random_votes

@@ -5,12 +5,9 @@ from dataclasses import replace
 import pandas as pd
 import pytest
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.galaxy_zoo.explanation import explain_class
-from gz2vit.galaxy_zoo.labels import NO_CLASS, derive_classes
-from gz2vit.galaxy_zoo.rules import DEFAULT_RULE
-from gz2vit.galaxy_zoo.votes import read_votes
+from gz2vit.io import Gz2vitError
 from gz2vit.paper import CLASS_NAMES
+from gz2vit.votes import DEFAULT_RULE, NO_CLASS, derive_classes, explain_class, read_votes
 from tests.unit.folders import needs_shared
 from tests.unit.vote_catalogues import galaxy, random_votes
 

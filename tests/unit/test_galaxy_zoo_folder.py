@@ -8,10 +8,15 @@ import pandas as pd
 import pytest
 
 from gz2vit.catalog import read_data_folder
-from gz2vit.errors import Gz2vitError
-from gz2vit.galaxy_zoo.folder import derive_folder, explain_galaxy
-from gz2vit.galaxy_zoo.labels import NO_CLASS, derive_classes
-from gz2vit.galaxy_zoo.rules import DEFAULT_RULE, Condition
+from gz2vit.io import Gz2vitError
+from gz2vit.votes import (
+    DEFAULT_RULE,
+    NO_CLASS,
+    Condition,
+    derive_classes,
+    derive_folder,
+    explain_galaxy,
+)
 from tests.unit.vote_catalogues import make_votes_home, random_votes
 
 GALAXIES = 300

@@ -5,14 +5,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.galaxy_zoo.identifiers import (
-    asset_ids,
-    object_ids,
-    read_mapping,
-    rename_to_assets,
-    rename_to_objects,
-)
+from gz2vit.io import Gz2vitError
+from gz2vit.votes import asset_ids, object_ids, read_mapping, rename_to_assets, rename_to_objects
 
 ROWS = """objid,sample,asset_id
 587722981736120347,original,1

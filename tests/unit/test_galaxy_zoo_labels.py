@@ -7,18 +7,18 @@ import pandas as pd
 import pytest
 
 from gz2vit.catalog import read_label_table
-from gz2vit.errors import Gz2vitError
-from gz2vit.galaxy_zoo.labels import (
+from gz2vit.io import Gz2vitError
+from gz2vit.votes import (
+    DEFAULT_RULE,
     NO_CLASS,
     class_counts,
     derive_classes,
     fulfilled,
     label_table,
+    read_votes,
     split_galaxies,
     write_label_tables,
 )
-from gz2vit.galaxy_zoo.rules import DEFAULT_RULE
-from gz2vit.galaxy_zoo.votes import read_votes
 from tests.unit.folders import needs_shared
 from tests.unit.vote_catalogues import galaxy, random_votes
 

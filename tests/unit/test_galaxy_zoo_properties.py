@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from gz2vit.catalog import read_properties
-from gz2vit.errors import Gz2vitError
-from gz2vit.galaxy_zoo.properties import EXTINCTION_G_OVER_R, read_sample, write_properties
+from gz2vit.io import Gz2vitError
+from gz2vit.votes import EXTINCTION_G_OVER_R, read_sample, write_properties
 
 MAP = "objid,sample,asset_id\n587722981736120347,original,1\n587722981736579107,original,2\n"
 HEADER = "OBJID,PETROR50_R,PETROR90_R,PETROMAG_R,EXTINCTION_R,REDSHIFT"

@@ -6,12 +6,19 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.galaxy_zoo.labels import NO_CLASS, derive_classes
-from gz2vit.galaxy_zoo.recovery import Threshold, hide_rule, recover_rule, rule_forms
-from gz2vit.galaxy_zoo.rules import DEFAULT_RULE, Condition, Rule
-from gz2vit.galaxy_zoo.trees import tree_agreement, tree_text
-from gz2vit.galaxy_zoo.votes import read_votes, vote_fraction
+from gz2vit.io import Gz2vitError
+from gz2vit.recover_rule import Threshold, hide_rule, recover_rule, rule_forms
+from gz2vit.votes import (
+    DEFAULT_RULE,
+    NO_CLASS,
+    Condition,
+    Rule,
+    derive_classes,
+    read_votes,
+    tree_agreement,
+    tree_text,
+    vote_fraction,
+)
 from tests.unit.folders import needs_shared
 from tests.unit.vote_catalogues import random_votes
 

@@ -6,15 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.galaxy_zoo.rules import (
-    ANSWERS,
-    DEFAULT_RULE,
-    THRESHOLDS,
-    Condition,
-    read_rule,
-    write_rule,
-)
+from gz2vit.io import Gz2vitError
+from gz2vit.votes import ANSWERS, DEFAULT_RULE, THRESHOLDS, Condition, read_rule, write_rule
 
 
 def conditions_of(index: int) -> dict[str, float]:

@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.galaxy_zoo.rules import ANSWERS
-from gz2vit.galaxy_zoo.votes import KINDS, read_votes, vote_count, vote_fraction
+from gz2vit.io import Gz2vitError
+from gz2vit.votes import ANSWERS, KINDS, read_votes, vote_count, vote_fraction
 from tests.unit.folders import needs_shared
 from tests.unit.vote_catalogues import random_votes, write_votes
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.training import image_list
-from gz2vit.training.image_list import find_images, read_list, write_list
+from gz2vit import predict as image_list
+from gz2vit.io import Gz2vitError
+from gz2vit.predict import find_images, read_list, write_list
 
 
 def touch(folder: Path, *names: str) -> Path:

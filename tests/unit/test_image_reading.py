@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gz2vit.data import read_image, shrink
-from gz2vit.training.image_reading import PIECE, ImageReader
+from gz2vit.batches import shrink
+from gz2vit.images import read_image
+from gz2vit.predict import PIECE, ImageReader
 from tests.unit.folders import make_folder
 
 

@@ -12,12 +12,19 @@ import torch
 from PIL import Image
 from torchvision.transforms import CenterCrop
 
+from gz2vit import images as decoding
+from gz2vit import images as images_module
 from gz2vit.catalog import folder_signature, read_data_folder
-from gz2vit.data import decoding
-from gz2vit.data import images as images_module
-from gz2vit.data.broken import add_broken, broken_table, list_path, read_broken
-from gz2vit.data.images import check_folder, check_images, read_image
-from gz2vit.errors import Gz2vitError
+from gz2vit.images import (
+    add_broken,
+    broken_table,
+    check_folder,
+    check_images,
+    list_path,
+    read_broken,
+    read_image,
+)
+from gz2vit.io import Gz2vitError
 from tests.unit.folders import make_folder
 
 

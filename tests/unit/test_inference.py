@@ -11,19 +11,24 @@ import pytest
 import torch
 from PIL import Image
 
-from gz2vit.__main__ import main
-from gz2vit.errors import Gz2vitError
+from gz2vit import predict as output_parts
+from gz2vit.cli import main
 from gz2vit.evaluation import PROBABILITY_COLUMNS, read_predictions
+from gz2vit.io import Gz2vitError
 from gz2vit.paper import CLASS_NAMES
-from gz2vit.training import evaluate_model, output_parts, predict_images, train_model
-from gz2vit.training.image_reading import ImageReader
-from gz2vit.training.inference import (
+from gz2vit.predict import (
+    ImageReader,
     InferenceOptions,
+    Predictor,
     choose_device,
     crop_px_of,
+    cut,
+    evaluate_model,
     load_model,
+    predict_images,
+    symmetries,
 )
-from gz2vit.training.predictor import Predictor, cut, symmetries
+from gz2vit.training import train_model
 from tests.unit.small_training import SETTINGS, make_results, open_splits
 
 P = list(PROBABILITY_COLUMNS)

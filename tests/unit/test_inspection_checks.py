@@ -5,10 +5,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gz2vit.attention import Curve, gaze, light_fraction, rank_correlation, resize_maps
-from gz2vit.errors import Gz2vitError
-from gz2vit.inspection import check_maps, open_model
-from gz2vit.inspection.checks import areas_and_gains
+from gz2vit.attention import gaze, resize_maps
+from gz2vit.attention_checks import (
+    Curve,
+    areas_and_gains,
+    check_maps,
+    light_fraction,
+    rank_correlation,
+)
+from gz2vit.attention_maps import open_model
+from gz2vit.io import Gz2vitError
 from tests.unit.small_training import open_splits
 
 QUANTITIES = [

@@ -6,9 +6,9 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
-from gz2vit.figures.description import description
-from gz2vit.inspection import GalaxyMaps, Sample, draw_first, draw_heads, draw_list
+from gz2vit.attention_maps import GalaxyMaps, Sample, draw_first, draw_heads, draw_list
 from gz2vit.paper import FIG5_GALAXY_IDS
+from gz2vit.plots.style import description
 
 DATA = {"profile": "demo", "name": "24 galaxies", "simulated": False}
 PAPERS = str(FIG5_GALAXY_IDS["B"][0])

@@ -1,4 +1,4 @@
-"""gz2vit.inspection.viewer and explorer: what is asked for is what is shown."""
+"""gz2vit.explorer and explorer: what is asked for is what is shown."""
 
 import shutil
 from pathlib import Path
@@ -8,10 +8,9 @@ import pytest
 import torch
 
 from gz2vit.attention import attention_rollout, collect_attention, gaze, layer_attention
-from gz2vit.errors import Gz2vitError
-from gz2vit.inspection import Viewer, read_all_predictions
-from gz2vit.inspection.explorer import Explorer
-from gz2vit.inspection.viewer import AVERAGE, EVERY, EVIDENCE, GRAD_CAM, MISTAKES, ROLLOUT
+from gz2vit.attention_maps import read_all_predictions
+from gz2vit.explorer import AVERAGE, EVERY, EVIDENCE, GRAD_CAM, MISTAKES, ROLLOUT, Explorer, Viewer
+from gz2vit.io import Gz2vitError
 from gz2vit.paper import CLASS_NAMES
 from tests.unit.small_training import open_splits
 
@@ -54,7 +53,7 @@ def test_a_network_without_maps_shows_the_rest(inspected: Path, monkeypatch: pyt
     def refuse(*_words: object) -> None:
         raise Gz2vitError("it has no planes")
 
-    monkeypatch.setattr("gz2vit.attention.maps.class_activation", refuse)
+    monkeypatch.setattr("gz2vit.attention.class_activation", refuse)
     explorer = Explorer(inspected, "convnext")
     assert explorer.layer.options == ("no map",)
     assert explorer.message.value == ""

@@ -1,4 +1,4 @@
-"""gz2vit.inspection.features and knowledge: vectors on disk, and what is read off them."""
+"""gz2vit.features and knowledge: vectors on disk, and what is read off them."""
 
 from pathlib import Path
 
@@ -7,14 +7,14 @@ import pandas as pd
 import pytest
 import torch
 
-from gz2vit.attention import layer_embeddings
-from gz2vit.errors import Gz2vitError
-from gz2vit.inspection import (
+from gz2vit.attention_maps import open_model
+from gz2vit.catalog import read_selection
+from gz2vit.features import (
     Features,
     features_path,
+    layer_embeddings,
     layers_of,
     nearest_galaxies,
-    open_model,
     probe_layers,
     property_values,
     read_features,
@@ -22,7 +22,7 @@ from gz2vit.inspection import (
     umap_table,
     write_features,
 )
-from gz2vit.selection import read_selection
+from gz2vit.io import Gz2vitError
 from tests.unit.small_inspection import KEYS
 from tests.unit.small_training import open_splits
 
@@ -103,7 +103,7 @@ def test_the_same_galaxies_are_projected_for_each_model(
         told.append((neighbours, seed))
         return vectors[:, :2].numpy()
 
-    monkeypatch.setattr("gz2vit.inspection.knowledge.project", project)
+    monkeypatch.setattr("gz2vit.features.project", project)
     table = umap_table(inspected, KEYS[:1], most=20, neighbours=5, seed=3)
     assert told == [(5, 3)]
     own = read_features(features_path(inspected, "linformer")).of("test", 20, seed=3)

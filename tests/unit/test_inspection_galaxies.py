@@ -7,9 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.evaluation import PROBABILITY_COLUMNS
-from gz2vit.inspection import (
+from gz2vit.attention_maps import (
     choose_lists,
     draw_test_images,
     is_papers_list,
@@ -17,6 +15,8 @@ from gz2vit.inspection import (
     read_sample,
     write_sample,
 )
+from gz2vit.evaluation import PROBABILITY_COLUMNS
+from gz2vit.io import Gz2vitError
 from gz2vit.paper import FIG5_GALAXY_IDS
 from tests.unit.small_training import open_splits
 

@@ -7,9 +7,8 @@ import pytest
 import torch
 
 from gz2vit.attention import attention_rollout, collect_attention, gaze
-from gz2vit.errors import Gz2vitError
-from gz2vit.inspection import map_galaxies, open_model, read_maps, write_maps
-from gz2vit.inspection.maps import fields
+from gz2vit.attention_maps import fields, map_galaxies, open_model, read_maps, write_maps
+from gz2vit.io import Gz2vitError
 from tests.unit.small_training import open_splits
 
 
@@ -48,7 +47,7 @@ def test_a_network_that_cannot_be_looked_into_has_empty_maps_that_say_why(
 ):
     model, images = open_model(inspected, "convnext"), open_splits(inspected)[2].store.images[:2]
     assert map_galaxies(model, images).seen
-    monkeypatch.setattr("gz2vit.attention.maps.class_activation", refuse)
+    monkeypatch.setattr("gz2vit.attention.class_activation", refuse)
     write_maps(tmp_path, "convnext", map_galaxies(model, images))
     maps = read_maps(tmp_path, "convnext")
     assert not maps.seen

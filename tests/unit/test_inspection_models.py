@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gz2vit.errors import Gz2vitError
+from gz2vit.attention_maps import describe_models, open_model, read_all_predictions, trained_models
 from gz2vit.evaluation import PROBABILITY_COLUMNS
-from gz2vit.inspection import describe_models, open_model, read_all_predictions, trained_models
+from gz2vit.io import Gz2vitError
 from tests.unit.small_inspection import KEYS
 from tests.unit.small_training import open_splits
 

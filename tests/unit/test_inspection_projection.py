@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.inspection import project
+from gz2vit.features import project
+from gz2vit.io import Gz2vitError
 
 
 def test_two_groups_stay_apart_and_threads_as_they_were():

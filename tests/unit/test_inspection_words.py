@@ -3,8 +3,8 @@
 import pandas as pd
 import pytest
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.inspection import describe_checks, describe_failures
+from gz2vit.attention_checks import describe_checks, describe_failures
+from gz2vit.io import Gz2vitError
 
 NAN = float("nan")
 ROWS = {  # value, low, high, galaxies

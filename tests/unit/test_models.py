@@ -5,7 +5,7 @@ from importlib.metadata import version
 import pytest
 import torch
 
-from gz2vit.errors import Gz2vitError
+from gz2vit.io import Gz2vitError
 from gz2vit.models import (
     ARCHITECTURES,
     architecture_of,
@@ -63,7 +63,7 @@ def test_vit_pytorch_is_below_1():
 
 
 def test_vit_pytorch_1_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("gz2vit.models.linformer.version", lambda name: "1.0.0")
+    monkeypatch.setattr("gz2vit.models.version", lambda name: "1.0.0")
     for name in ("linformer", "vit"):
         with pytest.raises(Gz2vitError, match="install vit-pytorch below 1.0"):
             build_model(name)

@@ -7,8 +7,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from gz2vit.notebook_files import ADDRESSES, read_notebook, without_addresses
-from gz2vit.results import ROOT
+from gz2vit.io import ROOT
+from gz2vit.workflow import ADDRESSES, read_notebook, without_addresses
 
 NOTEBOOK = ROOT / "notebooks" / "03_train_linformer.ipynb"
 IN_A_NEW_PROCESS = f"""

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gz2vit.errors import Gz2vitError
+from gz2vit import predict as output_parts
 from gz2vit.evaluation import PROBABILITY_COLUMNS
-from gz2vit.training import output_parts
-from gz2vit.training.output_parts import BROKEN_COLUMNS, COLUMNS, OutputParts
+from gz2vit.io import Gz2vitError
+from gz2vit.predict import BROKEN_COLUMNS, COLUMNS, OutputParts
 
 RUN = {"model_sha256": "1234", "average": False}
 

@@ -7,8 +7,9 @@ import pytest
 
 from gz2vit import paper
 from gz2vit.catalog import class_composition, read_label_table
+from gz2vit.io import ROOT
 from gz2vit.models import _builder
-from gz2vit.profiles import ROOT, load_profile, notebook_parameters
+from gz2vit.workflow import load_profile, notebook_parameters
 from tests.unit.folders import needs_shared
 
 

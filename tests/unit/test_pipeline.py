@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from gz2vit import __main__, pipeline
-from gz2vit.errors import Gz2vitError
+from gz2vit import cli as __main__
+from gz2vit import workflow as pipeline
+from gz2vit.io import Gz2vitError
 
 
 def make(tmp_path: Path, **changes: object) -> pipeline.Road:

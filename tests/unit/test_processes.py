@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from gz2vit.data import LabelledImages
-from gz2vit.errors import Gz2vitError
+from gz2vit.images import LabelledImages
+from gz2vit.io import Gz2vitError
 from gz2vit.training import load_classifier, train_model
 from tests.unit.small_training import NETWORK, SETTINGS, make_results, open_splits
 
@@ -119,8 +119,8 @@ def processes_with(text: str) -> list[int]:
 
 def test_a_share_without_a_galaxy_adds_nothing():
     """The loss of a batch is the sum of its shares' losses, each divided by the whole's weights."""
-    from gz2vit.data.batches import Batch
-    from gz2vit.training.classifier import GalaxyClassifier
+    from gz2vit.batches import Batch
+    from gz2vit.training import GalaxyClassifier
 
     torch.manual_seed(0)
     classifier = GalaxyClassifier(PLAIN.as_dict(), np.linspace(0.5, 4, 8).tolist()).eval()

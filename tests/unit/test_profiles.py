@@ -5,8 +5,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.profiles import (
+from gz2vit.io import Gz2vitError
+from gz2vit.workflow import (
     anchor_override,
     load_profile,
     load_sections,

@@ -5,9 +5,17 @@ import pandas as pd
 import pytest
 
 from gz2vit.paper import CLASS_NAMES
-from gz2vit.realism.discrimination import discriminate, give_aways, matched
-from gz2vit.realism.distances import ALL, feature_distances, kolmogorov_distance
-from gz2vit.realism.names import FEATURES, REAL, SIMULATED
+from gz2vit.sim2real import (
+    ALL,
+    FEATURES,
+    REAL,
+    SIMULATED,
+    discriminate,
+    feature_distances,
+    give_aways,
+    kolmogorov_distance,
+    matched,
+)
 
 
 def two_sides(per_class: int, seed: int = 0, **shifts: float) -> pd.DataFrame:

@@ -1,10 +1,9 @@
-"""gz2vit.realism.features on galaxies that are drawn here, so that every answer is known."""
+"""gz2vit.sim2real on galaxies that are drawn here, so that every answer is known."""
 
 import numpy as np
 import pytest
 
-from gz2vit.realism.features import find_outline, measure_image
-from gz2vit.realism.names import FEATURES
+from gz2vit.sim2real import FEATURES, find_outline, measure_image
 
 SIDE = 424
 

@@ -5,12 +5,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from gz2vit.catalog import read_data_folder
-from gz2vit.errors import Gz2vitError
-from gz2vit.realism.names import REAL, SIMULATED
-from gz2vit.realism.sides import find_sides, match_classes, pictures, thumbnails
-from gz2vit.selection import write_selection
-from gz2vit.simulation import simulate
+from gz2sim.folder import simulate
+from gz2vit.catalog import read_data_folder, write_selection
+from gz2vit.io import Gz2vitError
+from gz2vit.sim2real import REAL, SIMULATED, find_sides, match_classes, pictures, thumbnails
 from tests.unit.folders import make_folder
 
 GALAXIES = 24  # the fewest that can be simulated

@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gz2vit.errors import Gz2vitError
+from gz2vit.io import Gz2vitError
 from gz2vit.paper import CLASS_NAMES
-from gz2vit.realism.transfer import (
-    COLUMNS,
+from gz2vit.sim2real import (
+    COLUMNS_TRANSFER as COLUMNS,
+)
+from gz2vit.sim2real import (
     FINE_TUNED,
     LARGEST,
     REAL_ALONE,

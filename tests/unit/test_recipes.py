@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from gz2vit.io import ROOT
 from gz2vit.models import ARCHITECTURES
 from gz2vit.paper import PUBLISHED_RESULTS
-from gz2vit.profiles import ROOT, load_profile, notebook_parameters
-from gz2vit.training.recipes import RECIPES
+from gz2vit.training import RECIPES
+from gz2vit.workflow import load_profile, notebook_parameters
 
 NOTEBOOKS = {
     "linformer": "03_train_linformer",

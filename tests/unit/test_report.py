@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.report import results_table, to_csv, to_latex, to_markdown, write_tables
+from gz2vit.io import Gz2vitError
+from gz2vit.results_table import results_table, to_csv, to_latex, to_markdown, write_tables
 from tests.unit.saved_runs import metrics_of, save_run
 
 

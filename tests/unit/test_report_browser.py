@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from gz2vit.report.page import write_report
+from gz2vit.report import write_report
 from tests.unit.browser import DESKTOP, PHONE, open_browser
 from tests.unit.small_report import MODELS, make_report_folder
 

@@ -6,11 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gz2vit.errors import Gz2vitError
 from gz2vit.evaluation import wilson_interval
+from gz2vit.io import Gz2vitError
 from gz2vit.paper import CLASS_NAMES, PUBLISHED_RESULTS, SPLIT_CLASS_COUNTS
-from gz2vit.report import results_table, to_markdown, training_words
-from gz2vit.report.origins import origin
+from gz2vit.results_table import origin, results_table, to_markdown, training_words
 from tests.unit.saved_runs import CUT_SHORT, GALAXIES, LINFORMER, RESNET, metrics_of, save_run
 
 

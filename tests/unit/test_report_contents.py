@@ -9,27 +9,25 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.figures import draw_missing, save_figure
+from gz2vit.io import Gz2vitError
 from gz2vit.paper import NETWORKS
-from gz2vit.report import read_confusion, read_network
-from gz2vit.report.catalogue import (
+from gz2vit.plots.style import draw_missing, save_figure
+from gz2vit.report import (
     EVIDENCE,
     INSIDE,
     KNOWN,
     OTHER,
     PAPER,
     SIMULATED,
-    kind_of,
-    title_of,
-)
-from gz2vit.report.contents import (
     find_files,
     find_notebooks,
+    find_pictures,
+    kind_of,
     read_simulated_tables,
     read_verdicts,
+    title_of,
 )
-from gz2vit.report.pictures import find_pictures
+from gz2vit.results_table import read_confusion, read_network
 from tests.unit.saved_runs import LINFORMER, metrics_of, save_run
 from tests.unit.small_report import write_notebook, write_verdicts
 

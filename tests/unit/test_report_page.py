@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.report import page, results_table
+from gz2vit import report as page
+from gz2vit.io import Gz2vitError
+from gz2vit.results_table import results_table
 from tests.unit.saved_runs import metrics_of, save_run
 from tests.unit.small_report import MODELS, make_report_folder, write_notebook
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from gz2vit.errors import Gz2vitError
 from gz2vit.evaluation import wilson_interval
+from gz2vit.io import Gz2vitError
 from gz2vit.paper import PUBLISHED_RESULTS
-from gz2vit.report import results_table, to_csv, to_latex, to_markdown
+from gz2vit.results_table import results_table, to_csv, to_latex, to_markdown
 from tests.unit.saved_runs import CUT_SHORT, metrics_of, save_run
 
 SEEDS = {"linformer": [4, 0, 12]}

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from gz2vit.requirements import missing_requirements, project_requirements, release, satisfies
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 import gz2vit
-from gz2vit.requirements import missing_requirements, project_requirements, release, satisfies
 
 ROOT = Path(__file__).resolve().parents[2]
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.resources import step_resources
+from gz2vit.io import Gz2vitError
+from gz2vit.workflow import step_resources
 
 PROFILE = """\
 resources:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.results import (
+from gz2vit.io import (
+    Gz2vitError,
     atomic_path,
     command_for,
     git_commit,

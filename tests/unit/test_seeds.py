@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gz2vit.errors import Gz2vitError
-from gz2vit.seeds import further_steps, named_seeds, run_folder, run_folders
+from gz2vit.io import Gz2vitError
+from gz2vit.workflow import further_steps, named_seeds, run_folder, run_folders
 
 MODELS = ["linformer", "resnet50", "convnext"]
 

@@ -5,10 +5,15 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from gz2vit.catalog import read_data_folder
-from gz2vit.errors import Gz2vitError
+from gz2vit.catalog import (
+    choose_examples,
+    leave_out,
+    read_data_folder,
+    read_selection,
+    write_selection,
+)
+from gz2vit.io import Gz2vitError
 from gz2vit.paper import CLASS_NAMES, FIG2_GALAXY_IDS
-from gz2vit.selection import choose_examples, leave_out, read_selection, write_selection
 from tests.unit.folders import make_folder
 
 

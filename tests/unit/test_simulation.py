@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from gz2vit import paper
-from gz2vit.errors import Gz2vitError
-from gz2vit.simulation import photometry, structures, survey
-from gz2vit.simulation.canvas import NATIVE_PIXEL_ARCSEC, make_canvas
-from gz2vit.simulation.exposure import expose
-from gz2vit.simulation.population import (
+from gz2sim import canvas as photometry
+from gz2sim import canvas as survey
+from gz2sim import disks as structures
+from gz2sim.canvas import NATIVE_PIXEL_ARCSEC, make_canvas
+from gz2sim.odd import BUILDERS, draw_components
+from gz2sim.population import (
     FAINTEST_R_MAG,
     MEDIAN_R_MAG,
     MIN_GALAXIES,
@@ -22,7 +22,9 @@ from gz2vit.simulation.population import (
     draw_galaxy,
     largest_remainder,
 )
-from gz2vit.simulation.profiles import BUILDERS, draw_components
+from gz2sim.survey import expose
+from gz2vit import paper
+from gz2vit.io import Gz2vitError
 
 ROOT = Path(__file__).parents[2]
 REAL_GALAXIES = ROOT / "../shared/data/real_gz2"

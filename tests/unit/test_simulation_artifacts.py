@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 
+from gz2sim import survey as artifacts
+from gz2sim.neighbours import add_stamp, star
+from gz2sim.population import IRREGULAR, SPOILT_CLASSES, SPOILT_SHARE, draw_galaxy
+from gz2sim.survey import expose
 from gz2vit import paper
-from gz2vit.simulation import artifacts
-from gz2vit.simulation.exposure import expose
-from gz2vit.simulation.neighbours import add_stamp, star
-from gz2vit.simulation.population import IRREGULAR, SPOILT_CLASSES, SPOILT_SHARE, draw_galaxy
 
 SIDE = 120
 FWHM = 1.43

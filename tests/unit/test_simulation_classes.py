@@ -6,13 +6,12 @@ from functools import partial
 import numpy as np
 import pytest
 
-from gz2vit.simulation import exposure
-from gz2vit.simulation.canvas import NATIVE_PIXEL_ARCSEC, Canvas, make_canvas
-from gz2vit.simulation.disks import SHORTEST_BAR_FWHM, barred_spiral, unbarred_spiral
-from gz2vit.simulation.mergers import merger
-from gz2vit.simulation.population import SMALLEST_R90_ARCSEC
-from gz2vit.simulation.profiles import Builder
-from gz2vit.simulation.spheroids import spheroid
+from gz2sim import survey as exposure
+from gz2sim.canvas import NATIVE_PIXEL_ARCSEC, Canvas, make_canvas
+from gz2sim.disks import SHORTEST_BAR_FWHM, barred_spiral, unbarred_spiral
+from gz2sim.odd import Builder, merger
+from gz2sim.population import SMALLEST_R90_ARCSEC
+from gz2sim.spheroids import spheroid
 
 
 def light_of(builder: Builder, seed: int, canvas: Canvas, r90: float = 12.0) -> np.ndarray:

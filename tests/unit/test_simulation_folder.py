@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from gz2sim import folder
+from gz2sim.folder import simulate
+from gz2sim.population import MIN_GALAXIES
 from gz2vit import paper
 from gz2vit.catalog import read_data_folder
-from gz2vit.errors import Gz2vitError
-from gz2vit.simulation import folder, simulate
-from gz2vit.simulation.population import MIN_GALAXIES
+from gz2vit.io import Gz2vitError
 
 ROOT = Path(__file__).parents[2]
 

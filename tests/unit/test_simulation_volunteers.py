@@ -4,9 +4,15 @@ from pathlib import Path
 
 import numpy as np
 
-from gz2vit.galaxy_zoo import DEFAULT_RULE, NO_CLASS, derive_classes, read_votes
-from gz2vit.galaxy_zoo.votes import vote_count, vote_fraction
-from gz2vit.simulation.volunteers import simulate_votes
+from gz2sim.volunteers import simulate_votes
+from gz2vit.votes import (
+    DEFAULT_RULE,
+    NO_CLASS,
+    derive_classes,
+    read_votes,
+    vote_count,
+    vote_fraction,
+)
 from tests.unit.vote_catalogues import write_votes
 
 CLASSES = np.tile(np.arange(8), 250)

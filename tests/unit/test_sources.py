@@ -5,7 +5,7 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from gz2vit.sources import code_signature, source_files
+from gz2vit.workflow import code_signature, source_files
 
 
 @pytest.fixture

@@ -13,12 +13,18 @@ import numpy as np
 import PIL
 import pytest
 
-from gz2vit.data import packing
-from gz2vit.data import partial as partial_module
-from gz2vit.data.images import read_image
-from gz2vit.data.packing import ArrayFile, fill_rows
-from gz2vit.data.store import StoreOrder, open_store, pack_images, pack_stores
-from gz2vit.errors import Gz2vitError
+from gz2vit import images as packing
+from gz2vit import images as partial_module
+from gz2vit.images import (
+    ArrayFile,
+    StoreOrder,
+    fill_rows,
+    open_store,
+    pack_images,
+    pack_stores,
+    read_image,
+)
+from gz2vit.io import Gz2vitError
 from tests.unit.folders import training_images
 
 ROOT = Path(__file__).resolve().parents[2]

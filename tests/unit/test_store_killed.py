@@ -11,8 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gz2vit.data.images import read_image
-from gz2vit.data.store import StoreOrder, open_store, pack_stores
+from gz2vit.images import StoreOrder, open_store, pack_stores, read_image
 from tests.unit.folders import training_images
 from tests.unit.test_store import ROOT, remember_reading
 
@@ -26,8 +25,8 @@ PACK_SLOWLY = """
 import sys, time
 from pathlib import Path
 from gz2vit.data import packing, partial
-from gz2vit.data.images import read_image
-from gz2vit.data.store import StoreOrder, open_store, pack_stores
+from gz2vit.images import read_image
+from gz2vit.images import StoreOrder, open_store, pack_stores
 
 packing.CHUNK, partial.NOTE_SECONDS, packing.PROCESSES_FROM = 16, 0.0, int(sys.argv[3])
 decode = packing.decode

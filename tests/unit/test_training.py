@@ -11,19 +11,18 @@ import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import Callback
 
-from gz2vit.data import LabelledImages
-from gz2vit.errors import Gz2vitError
-from gz2vit.results import MODEL_FILES
+from gz2vit.images import LabelledImages
+from gz2vit.io import MODEL_FILES, Gz2vitError
+from gz2vit.predict import evaluate_model, predict
 from gz2vit.training import (
+    HISTORY_COLUMNS,
     GalaxyClassifier,
     TrainingSettings,
-    evaluate_model,
+    fit,
     load_classifier,
-    predict,
+    make_classifier,
     train_model,
 )
-from gz2vit.training.history import HISTORY_COLUMNS
-from gz2vit.training.run import fit, make_classifier
 from tests.unit.small_training import NETWORK, SETTINGS, make_results, open_splits
 
 

@@ -7,13 +7,12 @@ import pandas as pd
 import pytest
 import torch
 
-from gz2vit.catalog import SIMULATION_RECORD
-from gz2vit.errors import Gz2vitError
-from gz2vit.realism.transfer import FINE_TUNED, REAL_ALONE, SIMULATED_ALONE
-from gz2vit.results import read_json
-from gz2vit.selection import write_selection
-from gz2vit.training import load_classifier
-from gz2vit.training.transfer import (
+from gz2vit.catalog import SIMULATION_RECORD, write_selection
+from gz2vit.io import Gz2vitError, read_json
+from gz2vit.sim2real import (
+    FINE_TUNED,
+    REAL_ALONE,
+    SIMULATED_ALONE,
     Plan,
     Trained,
     describe_arms,
@@ -21,6 +20,7 @@ from gz2vit.training.transfer import (
     make_simulated,
     train_arms,
 )
+from gz2vit.training import load_classifier
 from tests.unit.small_training import SETTINGS, make_results
 
 ONCE = replace(SETTINGS, max_epoch=1)

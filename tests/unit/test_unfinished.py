@@ -18,12 +18,19 @@ import torch
 from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 
-from gz2vit.data import LabelledImages
-from gz2vit.errors import Gz2vitError
-from gz2vit.training import TrainingSettings, evaluate_model, load_classifier, predict, train_model
-from gz2vit.training.history import is_complete
-from gz2vit.training.run import fit
-from gz2vit.training.unfinished import AtomicCheckpointIO, Unfinished, identity
+from gz2vit.images import LabelledImages
+from gz2vit.io import Gz2vitError
+from gz2vit.predict import evaluate_model, predict
+from gz2vit.training import (
+    AtomicCheckpointIO,
+    TrainingSettings,
+    Unfinished,
+    fit,
+    identity,
+    is_complete,
+    load_classifier,
+    train_model,
+)
 from tests.unit.small_training import SETTINGS, make_results, open_splits
 
 LONG = replace(SETTINGS, max_epoch=8, early_stopping_epochs=8, lr=1e-3)
@@ -185,7 +192,7 @@ def test_other_galaxies_or_other_code_make_another_run(
     train_model(one, train, replace(valid, class_index=valid.class_index[::-1].copy()),
                 tmp_path / "m")  # fmt: skip
     assert "with other valid is set aside" in capsys.readouterr().out
-    monkeypatch.setattr("gz2vit.training.unfinished.files_signature", lambda patterns: "another")
+    monkeypatch.setattr("gz2vit.training.files_signature", lambda patterns: "another")
     train_model(one, train, valid, tmp_path / "m")
     assert "with other valid and code is set aside" in capsys.readouterr().out
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gz2vit import virtual_environment
-from gz2vit.errors import Gz2vitError
+from gz2vit.io import Gz2vitError
 
 MINOR = f"{sys.version_info.major}.{sys.version_info.minor}"
 

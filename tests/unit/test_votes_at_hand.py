@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gz2vit.data.votes import votes_at_hand
-from gz2vit.errors import Gz2vitError
-from gz2vit.galaxy_zoo import DEFAULT_RULE, NO_CLASS, derive_classes
+from gz2vit.io import Gz2vitError
+from gz2vit.votes import DEFAULT_RULE, NO_CLASS, derive_classes, votes_at_hand
 from tests.unit.folders import make_folder
 from tests.unit.vote_catalogues import make_votes_home, random_votes, write_votes
 

@@ -81,7 +81,7 @@ def write_project(root: Path) -> None:
     for name in ("run_all.sh", "run_tests.sh"):
         shutil.copy(ROOT / name, root)
     told = "import os, sys\nprint(sys.prefix, os.getcwd(), sys.argv[1:])\nsys.exit(7)\n"
-    (root / "gz2vit/__main__.py").write_text(told)
+    (root / "gz2vit/cli.py").write_text(told)
     (root / "pytest.py").write_text(told)
     (root / "backend.py").write_text(BACKEND)
     # pip could not get what this backend asks for: the project must be built without asking.

@@ -6,14 +6,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from gz2vit.galaxy_zoo.labels import (
+from gz2vit.votes import (
+    ANSWERS,
+    KINDS,
+    Rule,
     derive_classes,
     label_table,
     split_galaxies,
     write_label_tables,
 )
-from gz2vit.galaxy_zoo.rules import ANSWERS, Rule
-from gz2vit.galaxy_zoo.votes import KINDS
 
 # Which answers belong to one question, and how many of its volunteers a galaxy has here.
 QUESTIONS = {

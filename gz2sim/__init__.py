@@ -1,0 +1,1 @@
+"""A simulated Galaxy Zoo 2, drawn with GalSim."""
