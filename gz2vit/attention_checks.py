@@ -27,8 +27,7 @@ from gz2vit.attention import (
     resize_maps,
 )
 from gz2vit.attention_maps import MAPS_BATCH_SIZE, TrainedModel
-from gz2vit.evaluation import IntervalIntervals as Interval
-from gz2vit.evaluation import bootstrap_interval
+from gz2vit.evaluation import Interval, bootstrap_interval
 from gz2vit.images import segment_galaxy
 from gz2vit.io import Gz2vitError
 

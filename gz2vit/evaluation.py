@@ -1,16 +1,18 @@
-"""How good predictions are: the paper's metrics, the confusion matrix, intervals of a share.
+"""How good predictions are: the paper's metrics, the confusion matrix, and their intervals.
 
-All functions take class indices (0 to 7, in the order of `paper.CLASS_NAMES`).
+All functions take class indices (0 to 7, in the order of `paper.CLASS_NAMES`). Intervals are 95 %
+percentiles of the bootstrap over galaxies (Efron & Tibshirani 1993), seeded; of an accuracy also
+Wilson's (1927).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binomtest
 from sklearn import metrics
+from statsmodels.stats.proportion import proportion_confint
 
 from gz2vit.io import Gz2vitError
 from gz2vit.paper import CLASS_COUNT, CLASS_NAMES
@@ -18,24 +20,28 @@ from gz2vit.paper import CLASS_COUNT, CLASS_NAMES
 ClassIndices = Sequence[int] | np.ndarray | pd.Series
 PREDICTION_COLUMNS = ("GalaxyID", "class", "pred")
 PROBABILITY_COLUMNS = tuple(f"p{index}" for index in range(CLASS_COUNT))
+LEVEL = 0.95
+RESAMPLES = 2_000  # 50 of them lie beyond either end of a 95 % interval
+MEAN_RESAMPLES = 10_000  # means cost little
+BATCH = 2_000_000  # numbers drawn at once: 16 MB
+QUANTITIES = ("accuracy", "recall_macro", "f1_macro", *["class_acc"] * CLASS_COUNT)
+QUANTITY_CLASSES = ("", "", "", *CLASS_NAMES)
 
 
 def classification_metrics(true: ClassIndices, pred: ClassIndices) -> dict:
     """The paper's figures of merit for predictions `pred` (N,) of galaxies of class `true` (N,).
 
     Returns `accuracy`, `recall_macro`, `f1_macro` (floats, 0 to 1) and `class_acc`, a list of
-    eight: the share of each class that was recognised (its recall), NaN for a class without
-    galaxies in `true`. The macro averages are scikit-learn's, over the classes that stand in
-    `true`: a class that is only ever predicted lowers the others' recall and F1, but has none of
-    its own. Raises `Gz2vitError` for empty input, other lengths, or an unknown class.
+    eight: each class's recall, NaN for a class without galaxies in `true`. The macro averages are
+    scikit-learn's over the classes in `true`: a class that is only ever predicted lowers the
+    others' recall and F1, but has none of its own. Raises `Gz2vitError` for empty input, different
+    lengths, or an unknown class.
     """
     true, pred = _check_pair(true, pred)
-    present = np.unique(true)
-    options = {"labels": present, "average": "macro", "zero_division": 0}
+    options = {"labels": np.unique(true), "average": "macro", "zero_division": 0}
     counts = confusion_matrix(true, pred)
-    totals = counts.sum(axis=1)
     with np.errstate(invalid="ignore"):
-        class_acc = counts.diagonal() / totals
+        class_acc = counts.diagonal() / counts.sum(axis=1)
     return {
         "accuracy": float(metrics.accuracy_score(true, pred)),
         "recall_macro": float(metrics.recall_score(true, pred, **options)),
@@ -56,25 +62,32 @@ def confusion_percent(counts: np.ndarray) -> np.ndarray:
         return 100.0 * counts / counts.sum(axis=1, keepdims=True)
 
 
-def wilson_interval(successes: int, total: int, level: float = 0.95) -> tuple[float, float]:
-    """Wilson's score interval of a share, `successes` of `total`, at confidence `level`.
-
-    Source: Wilson 1927; computed by scipy. (nan, nan) where `total` is 0.
-    """
-    if total == 0:
-        return float("nan"), float("nan")
-    interval = binomtest(int(successes), int(total)).proportion_ci(level, method="wilson")
-    return float(interval.low), float(interval.high)
+def _check_pair(true: ClassIndices, pred: ClassIndices) -> tuple[np.ndarray, np.ndarray]:
+    """Both as int64 (N,), checked."""
+    arrays = {"true": np.asarray(true), "pred": np.asarray(pred)}
+    for name, array in arrays.items():
+        if array.ndim != 1:
+            raise Gz2vitError(f"'{name}' must be one-dimensional; its shape is {array.shape}")
+        wrong = array[~np.isin(array, range(CLASS_COUNT))]
+        if len(wrong):
+            raise Gz2vitError(f"'{name}' holds {wrong[0]}, which is not a class index (0 to 7)")
+    true, pred = (array.astype(np.int64) for array in arrays.values())
+    if len(true) != len(pred):
+        raise Gz2vitError(f"there are {len(true)} true classes, but {len(pred)} predicted ones")
+    if len(true) == 0:
+        raise Gz2vitError("there are no galaxies to evaluate")
+    return true, pred
 
 
 def read_predictions(path: Path | str) -> pd.DataFrame:
-    """A `predictions.csv`: `GalaxyID` (text), `class`, `pred` (int), and `p0` to `p7` if there.
+    """A `predictions.csv`: `GalaxyID` (text), `class`, `pred` (int), and `p0` to `p7` if present.
 
-    Raises `Gz2vitError` that names the file where it is missing, or a column, class or id is off.
+    Raises `Gz2vitError` naming the file where it is missing, or a column, class or id is wrong.
     """
-    try:
-        table = pd.read_csv(path, dtype={"GalaxyID": str})
-    except (OSError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    unknown = {name: ["", "nan"] for name in (*PREDICTION_COLUMNS[1:], *PROBABILITY_COLUMNS)}
+    try:  # a galaxy may be called NA
+        table = pd.read_csv(path, dtype={"GalaxyID": str}, na_values=unknown, keep_default_na=False)
+    except (OSError, ValueError) as error:
         raise Gz2vitError(f"cannot read predictions {path}: {error}") from error
     for name in PREDICTION_COLUMNS:
         if name not in table:
@@ -84,54 +97,18 @@ def read_predictions(path: Path | str) -> pd.DataFrame:
         if len(wrong):
             value = wrong[name].iloc[0]
             raise Gz2vitError(f"{path}: galaxy {wrong.GalaxyID.iloc[0]} has {name} {value}")
+        table[name] = table[name].astype(np.int64)
     repeated = table.GalaxyID[table.GalaxyID.duplicated()]
     if len(repeated):
-        raise Gz2vitError(f"{path}: galaxy {repeated.iloc[0]} stands there more than once")
-    probabilities = [name for name in PROBABILITY_COLUMNS if name in table]
-    if table[probabilities].isna().any(axis=None):
+        raise Gz2vitError(f"{path}: galaxy {repeated.iloc[0]} is listed more than once")
+    if table[[name for name in PROBABILITY_COLUMNS if name in table]].isna().any(axis=None):
         raise Gz2vitError(f"{path} has probabilities that are not numbers")
     return table
 
 
-def _check_pair(true: ClassIndices, pred: ClassIndices) -> tuple[np.ndarray, np.ndarray]:
-    """Both as int64 (N,), checked."""
-    true, pred = (_check(name, values) for name, values in (("true", true), ("pred", pred)))
-    if len(true) != len(pred):
-        raise Gz2vitError(f"there are {len(true)} true classes, but {len(pred)} predicted ones")
-    if len(true) == 0:
-        raise Gz2vitError("there are no galaxies to evaluate")
-    return true, pred
-
-
-def _check(name: str, values: ClassIndices) -> np.ndarray:
-    """Class indices as int64 (N,); anything else is an error that names the value."""
-    array = np.asarray(values)
-    if array.ndim != 1:
-        raise Gz2vitError(f"'{name}' must be one-dimensional; its shape is {array.shape}")
-    wrong = array[~np.isin(array, range(CLASS_COUNT))]
-    if len(wrong):
-        raise Gz2vitError(f"'{name}' holds {wrong[0]}, which is no class index (0 to 7)")
-    return array.astype(np.int64)
-
-
-# ------------------------------------------------------------------------------------------
-# Every metric with what is known of its error: the bootstrap over test galaxies, seeded.
-#
-# Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", the percentile interval.
-#
-# The metrics see the galaxies only through the confusion matrix. To draw N galaxies with replacement
-# and count them again is to draw the matrix's cells from a multinomial distribution of N draws, so
-# that the 31,191 galaxies of the paper cost no more than 31.
-
-LEVEL = 0.95
-RESAMPLES = 2_000  # the ends of a 95 % interval then stand on 50 resamples each
-QUANTITIES = ("accuracy", "recall_macro", "f1_macro", *["class_acc"] * CLASS_COUNT)
-QUANTITY_CLASSES = ("", "", "", *CLASS_NAMES)
-
-
 @dataclass(frozen=True)
 class Interval:
-    """A number found on `galaxies` galaxies, and its confidence interval, `low` to `high`."""
+    """A number measured on `galaxies` galaxies, and its confidence interval, `low` to `high`."""
 
     value: float
     low: float
@@ -143,6 +120,18 @@ class Interval:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] (n = {self.galaxies:,})"
 
 
+def wilson_interval(successes: int, total: int, level: float = LEVEL) -> tuple[float, float]:
+    """Wilson's interval of the proportion `successes` of `total`; both may be arrays.
+
+    NaN where `total` is 0.
+    """
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ends = proportion_confint(
+            np.asarray(successes), np.asarray(total), 1 - level, method="wilson"
+        )
+    return tuple(np.clip(ends, 0, 1))
+
+
 def check_bootstrap(level: float, resamples: int) -> None:
     """Raise `Gz2vitError` where `level` is not between 0 and 1, or nothing would be drawn."""
     if not 0 < level < 1 or resamples < 1:
@@ -152,10 +141,27 @@ def check_bootstrap(level: float, resamples: int) -> None:
         )
 
 
+def bootstrap(
+    statistic: Callable[..., np.ndarray], *galaxies: int, resamples: int = RESAMPLES, seed: int = 0
+) -> np.ndarray:
+    """`statistic` of galaxies drawn with replacement, (R, ...): the suite's only bootstrap.
+
+    `statistic` takes the indices of the galaxies drawn, (rows, N) for each group of N `galaxies`,
+    and returns (rows, ...). The draws are those of `scipy.stats.bootstrap`, which refuses groups
+    of one galaxy and warns where a rare class is not drawn.
+    """
+    rng = np.random.default_rng(seed)
+    at_once = max(1, BATCH // sum(galaxies))
+    batches = [min(at_once, resamples - done) for done in range(0, resamples, at_once)]
+    return np.concatenate(
+        [statistic(*(rng.integers(n, size=(rows, n)) for n in galaxies)) for rows in batches]
+    )
+
+
 def percentile_bounds(draws: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
     """The ends (low, high) of the percentile interval of `draws` (R, ...), each of shape (...).
 
-    NaN draws (a resample in which the quantity is not defined) are left out; a column of nothing
+    NaN draws (a resample in which the quantity is undefined) are left out; a column with nothing
     else has NaN ends.
     """
     tails = [(1 - level) / 2, (1 + level) / 2]
@@ -165,55 +171,59 @@ def percentile_bounds(draws: np.ndarray, level: float = LEVEL) -> tuple[np.ndarr
     return bounds[0], bounds[1]
 
 
+def bootstrap_interval(
+    values: Sequence[float] | np.ndarray,
+    level: float = LEVEL,
+    resamples: int = MEAN_RESAMPLES,
+    seed: int = 0,
+) -> Interval:
+    """The mean of `values` (N,), one for each galaxy, with its bootstrap interval.
+
+    NaN (a galaxy without a value) is left out. Raises `Gz2vitError` where nothing is left.
+    """
+    check_bootstrap(level, resamples)
+    values = np.asarray(values, dtype=np.float64).ravel()
+    values = values[~np.isnan(values)]
+    if len(values) == 0:
+        raise Gz2vitError("no galaxy has a value to average; give at least one number")
+    draws = bootstrap(lambda i: values[i].mean(axis=1), len(values), resamples=resamples, seed=seed)
+    low, high = percentile_bounds(draws, level)
+    return Interval(float(values.mean()), float(low), float(high), len(values))
+
+
 def metric_intervals(
     true: ClassIndices,
     pred: ClassIndices,
     level: float = LEVEL,
     resamples: int = RESAMPLES,
     seed: int = 0,
-    stratified: bool = False,
 ) -> pd.DataFrame:
-    """All metrics of `evaluation.classification_metrics` with their intervals, a row for each.
+    """All metrics of `classification_metrics` with their intervals, a row for each.
 
     Columns: `quantity`, `class_name` (of `class_acc`, else empty), `value`, `low`, `high` (the
-    bootstrap's), `wilson_low`, `wilson_high` (of a share, else NaN), `galaxies` (those that the
-    quantity is a share of). A class without galaxies has NaN throughout.
+    bootstrap's), `wilson_low`, `wilson_high` (of a proportion, else NaN), `galaxies` (those that
+    the quantity is a proportion of). A class without galaxies has NaN throughout.
 
-    Not stratified by default: the paper's test set is a random fifth of its galaxies, so its class
-    mix is a matter of chance too, and the interval must hold that chance. `stratified=True` keeps
-    each class's number of galaxies, for a test set made with fixed numbers.
-
-    Where a class has few galaxies, or all of them are right or wrong, the bootstrap knows too
-    little (it never draws what it has not seen, and calls 7 of 7 certain): quote Wilson's interval
-    of `class_acc`, and expect that of the macro averages to be somewhat too narrow.
-
-    Raises `Gz2vitError` as `classification_metrics` does, and for an impossible level.
+    The class mix is drawn as well, because the paper's test set is a random fifth of its galaxies.
+    Of a class with few galaxies, or with all of them right, quote Wilson's interval: the bootstrap
+    never draws what it has not seen, and calls 7 of 7 certain.
     """
     check_bootstrap(level, resamples)
     counts = confusion_matrix(true, pred)
-    draws = metrics_of(resample_confusion(counts, resamples, seed, stratified))
-    low, high = percentile_bounds(draws, level)
+    low, high = percentile_bounds(metrics_of(resample_table(counts, resamples, seed)), level)
     found = classification_metrics(true, pred)
     values = [*(found[name] for name in QUANTITIES[:3]), *found["class_acc"]]
-    wilson = [wilson_interval(*share, level) for share in _shares(counts)]
-    wilson[1:1] = [(np.nan, np.nan)] * 2  # the macro averages are no shares
+    right = np.array([counts.trace(), 0, 0, *counts.diagonal()])
+    galaxies = np.array([*[counts.sum()] * 3, *counts.sum(axis=1)])
+    wilson = np.array(wilson_interval(right, galaxies, level))
+    wilson[:, 1:3] = np.nan  # the macro averages are not proportions
     columns = {"quantity": QUANTITIES, "class_name": QUANTITY_CLASSES, "value": values}
-    columns |= {"low": low, "high": high}
-    columns |= dict(zip(("wilson_low", "wilson_high"), zip(*wilson, strict=True), strict=True))
-    return pd.DataFrame(columns | {"galaxies": [*[counts.sum()] * 3, *counts.sum(axis=1)]})
-
-
-def _shares(counts: np.ndarray) -> list[tuple[int, int]]:
-    """(right, galaxies) of all classes together, then of each."""
-    rows = zip(counts.diagonal(), counts.sum(axis=1), strict=True)
-    return [(counts.trace(), counts.sum()), *rows]
+    columns |= {"low": low, "high": high, "wilson_low": wilson[0], "wilson_high": wilson[1]}
+    return pd.DataFrame(columns | {"galaxies": galaxies})
 
 
 def metrics_of(counts: np.ndarray) -> np.ndarray:
-    """The metrics of confusion matrices `counts` (R, 8, 8), float64 (R, 11).
-
-    Columns as `QUANTITIES`; the same definitions as `evaluation.classification_metrics`.
-    """
+    """The metrics of confusion matrices `counts` (R, 8, 8), float64 (R, 11), as `QUANTITIES`."""
     right = np.diagonal(counts, axis1=1, axis2=2).astype(np.float64)
     true, pred = counts.sum(axis=2), counts.sum(axis=1)
     present = true > 0
@@ -226,95 +236,14 @@ def metrics_of(counts: np.ndarray) -> np.ndarray:
     return np.column_stack([accuracy, recall_macro, f1.sum(axis=1) / classes, class_acc])
 
 
-def resample_confusion(
-    counts: np.ndarray, resamples: int, seed: int = 0, stratified: bool = False
-) -> np.ndarray:
-    """Confusion matrices of resampled galaxies, int64 (R, 8, 8), of `counts` (8, 8)."""
-    if not stratified:
-        return resample_table(counts, resamples, seed)
-    totals = counts.sum(axis=1)
-    # A row without galaxies draws none, from whatever distribution.
-    shares = np.where(totals[:, None] > 0, counts / np.maximum(totals, 1)[:, None], 1 / CLASS_COUNT)
-    rng = np.random.default_rng(seed)
-    return rng.multinomial(totals, shares, size=(resamples, CLASS_COUNT))
-
-
 def resample_table(counts: np.ndarray, resamples: int, seed: int = 0) -> np.ndarray:
-    """Tables of as many galaxies as `counts` (any shape), redrawn from it, int64 (R, ...)."""
+    """Tables of as many galaxies as `counts` (any shape), redrawn from it, int64 (R, ...).
+
+    Drawing N galaxies with replacement and counting them is drawing the cells from a multinomial
+    distribution: the bootstrap of 31,191 galaxies costs no more than that of 31.
+    """
     filled = counts > 0
     drawn = np.zeros((resamples, *counts.shape), dtype=np.int64)
     rng = np.random.default_rng(seed)
-    shares = counts[filled] / counts.sum()
-    drawn[:, filled] = rng.multinomial(counts.sum(), shares, size=resamples)
+    drawn[:, filled] = rng.multinomial(counts.sum(), counts[filled] / counts.sum(), size=resamples)
     return drawn
-
-
-# ------------------------------------------------------------------------------------------
-# Means over galaxies with what is known of their error: the bootstrap, seeded.
-#
-# Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap", the percentile interval.
-
-RESAMPLES_INTERVALS = 10_000  # the ends of a 95 % interval then stand on 250 resamples each
-CHUNK = 1_000_000  # numbers drawn at once: 8 MB
-
-
-@dataclass(frozen=True)
-class IntervalIntervals:
-    """A mean over `galaxies` galaxies, and the bootstrap interval `low` to `high` of it."""
-
-    value: float
-    low: float
-    high: float
-    galaxies: int
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] (n = {self.galaxies})"
-
-
-def bootstrap_interval(
-    values: Sequence[float] | np.ndarray,
-    level: float = 0.95,
-    resamples: int = RESAMPLES_INTERVALS,
-    seed: int = 0,
-) -> IntervalIntervals:
-    """The mean of `values` (B,), one a galaxy, with its percentile interval at `level`.
-
-    Galaxies are drawn with replacement, `resamples` times; the same seed gives the same interval.
-    NaN (a galaxy without a value) is left out, and `galaxies` counts the others. Raises
-    `Gz2vitError` if none is left, or a level outside 0 to 1.
-    """
-    values = np.asarray(values, dtype=np.float64).ravel()
-    values = values[~np.isnan(values)]
-    if len(values) == 0:
-        raise Gz2vitError("no galaxy has a value to average; give at least one number")
-    if not 0 < level < 1 or resamples < 1:
-        raise Gz2vitError(
-            f"level {level} and resamples {resamples} make no interval; give a level between 0 and "
-            "1 and at least one resample"
-        )
-    rng = np.random.default_rng(seed)
-    at_once = max(1, CHUNK // len(values))
-    means = [
-        values[rng.integers(len(values), size=(min(at_once, resamples - done), len(values)))].mean(
-            1
-        )
-        for done in range(0, resamples, at_once)
-    ]
-    low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
-    return IntervalIntervals(float(values.mean()), float(low), float(high), len(values))
-
-
-def paired_difference(
-    first: np.ndarray, second: np.ndarray, level: float = 0.95, seed: int = 0
-) -> IntervalIntervals:
-    """The mean of `first - second` (B,) over the same galaxies, with its bootstrap interval.
-
-    Raises `Gz2vitError` where they are not as many.
-    """
-    first, second = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
-    if first.ndim != 1 or first.shape != second.shape:
-        raise Gz2vitError(
-            f"values of shape {first.shape} and {second.shape} are no pairs; give one of each for "
-            "the same galaxies"
-        )
-    return bootstrap_interval(first - second, level, seed=seed)

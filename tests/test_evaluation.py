@@ -1,0 +1,199 @@
+"""The paper's metrics, their intervals, and predictions as users hand them in."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+from scipy.stats import bootstrap as scipy_bootstrap
+
+from gz2vit.evaluation import (
+    bootstrap_interval,
+    classification_metrics,
+    confusion_matrix,
+    confusion_percent,
+    metric_intervals,
+    metrics_of,
+    percentile_bounds,
+    read_predictions,
+    resample_table,
+    wilson_interval,
+)
+from gz2vit.io import Gz2vitError
+from tests.unit.folders import needs_shared
+
+
+def galaxies(n: int, seed: int, classes: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """True and predicted classes, seven in ten right."""
+    rng = np.random.default_rng(seed)
+    true = rng.integers(classes, size=n)
+    return true, np.where(rng.random(n) < 0.7, true, rng.integers(8, size=n))
+
+
+def test_published_predictions():
+    table = read_predictions(needs_shared("data/published/gz2_hug_vit_121221C_predictions.csv"))
+    metrics = classification_metrics(table["class"], table["pred"])
+    assert len(table) == 31191
+    assert round(metrics["accuracy"], 4) == 0.8441
+    accuracy = metric_intervals(table["class"], table["pred"]).iloc[0]
+    # 1.96 sqrt(0.8441 0.1559 / 31191) = 0.00403
+    assert accuracy.low == pytest.approx(0.8441 - 0.0040, abs=3e-4)
+    assert accuracy.high == pytest.approx(0.8441 + 0.0040, abs=3e-4)
+
+
+def test_worked_example():
+    true = [0, 0, 0, 0, 1, 1, 2, 3, 4, 5, 6, 7]
+    pred = [0, 0, 0, 1, 1, 0, 2, 3, 4, 5, 6, 0]
+    metrics = classification_metrics(true, pred)
+    assert metrics["accuracy"] == pytest.approx(9 / 12)
+    assert metrics["class_acc"] == [0.75, 0.5, 1, 1, 1, 1, 1, 0]
+    assert metrics["recall_macro"] == pytest.approx((0.75 + 0.5 + 5) / 8)
+    # F1 = 2 hits / (true + predicted): class 0 has 4 true and 5 predicted, class 1 two and two.
+    assert metrics["f1_macro"] == pytest.approx((2 * 3 / 9 + 2 * 1 / 4 + 5) / 8)
+
+
+def test_a_class_without_galaxies_has_no_accuracy_and_no_part_in_the_mean():
+    metrics = classification_metrics([0, 0, 1], [0, 7, 1])
+    assert metrics["class_acc"][:2] == [0.5, 1.0]
+    assert all(math.isnan(value) for value in metrics["class_acc"][2:])
+    assert metrics["recall_macro"] == pytest.approx(0.75)
+    assert metrics["f1_macro"] == pytest.approx((2 / 3 + 1) / 2)
+
+
+@pytest.mark.parametrize(
+    ("true", "pred", "value"),
+    [
+        ([0, 8], [0, 1], "8"),
+        ([0, 1], [0, -1], "-1"),
+        ([0, 1], [0, float("nan")], "nan"),
+        ([0, 1], [0.5, 1], "0.5"),
+        ([0, 1], [0], "2"),
+        ([], [], "no galaxies"),
+        ([[0, 1]], [0, 1], "true"),
+    ],
+)
+def test_bad_classes_are_named(true: list, pred: list, value: str):
+    with pytest.raises(Gz2vitError, match=value):
+        classification_metrics(true, pred)
+
+
+def test_confusion_matrix_has_true_classes_as_rows():
+    counts = confusion_matrix([0, 0, 0, 1], [0, 1, 1, 1])
+    assert counts.shape == (8, 8)
+    assert counts[0].tolist() == [1, 2, 0, 0, 0, 0, 0, 0]
+    percent = confusion_percent(counts)
+    assert percent[0, 1] == pytest.approx(200 / 3)
+    assert np.isnan(percent[2:]).all()
+
+
+def test_wilson_interval():
+    for right, total in ((7, 10), (5, 5), (0, 3)):
+        known = binomtest(right, total).proportion_ci(0.95, method="wilson")
+        assert wilson_interval(right, total) == pytest.approx((known.low, known.high))
+    low, high = wilson_interval(np.array([7, 0]), np.array([10, 0]))
+    assert (low[0], high[0]) == pytest.approx(wilson_interval(7, 10))
+    assert np.isnan([low[1], high[1]]).all()
+
+
+@pytest.mark.parametrize(
+    ("content", "value"),
+    [
+        ("GalaxyID,class\n1,0\n", "pred"),
+        ("GalaxyID,class,pred\n17,0,9\n", "17 .*9"),
+        ("GalaxyID,class,pred\n17,0,0\n17,0,0\n", "17"),
+        ("GalaxyID,class,pred,p0\n1,0,0,\n", "probabilities"),
+        ("", "cannot read"),
+    ],
+)
+def test_bad_predictions_name_the_file(tmp_path: Path, content: str, value: str):
+    path = tmp_path / "predictions.csv"
+    path.write_text(content)
+    with pytest.raises(Gz2vitError, match=value) as caught:
+        read_predictions(path)
+    assert str(path) in str(caught.value)
+
+
+def test_ids_are_text_and_probabilities_optional(tmp_path: Path):
+    ids = ["0123", "587742594156920921", "NA", "null"]
+    path = tmp_path / "predictions.csv"
+    path.write_text("GalaxyID,class,pred\n" + "".join(f"{one},1,2.0\n" for one in ids))
+    table = read_predictions(path)
+    assert table.GalaxyID.tolist() == ids
+    assert table.pred.dtype == np.int64
+
+
+@pytest.mark.parametrize("classes", [1, 5, 8])
+def test_metrics_of_matrices_are_those_of_predictions(classes: int):
+    pairs = [galaxies(60, seed, classes) for seed in range(5)]
+    found = metrics_of(np.array([confusion_matrix(*pair) for pair in pairs]))
+    for row, pair in zip(found, pairs, strict=True):
+        metrics = classification_metrics(*pair)
+        names = ("accuracy", "recall_macro", "f1_macro")
+        expected = [*(metrics[name] for name in names), *metrics["class_acc"]]
+        np.testing.assert_allclose(row, expected)
+
+
+def test_resampled_matrices_are_resampled_galaxies():
+    true, pred = galaxies(300, seed=1)
+    rng = np.random.default_rng(2)
+    chosen = [rng.integers(300, size=300) for _ in range(2000)]
+    slow = metrics_of(np.array([confusion_matrix(true[one], pred[one]) for one in chosen]))
+    fast = metrics_of(resample_table(confusion_matrix(true, pred), 2000))
+    np.testing.assert_allclose(fast.std(axis=0), slow.std(axis=0), rtol=0.12)
+    np.testing.assert_allclose(fast.mean(axis=0), slow.mean(axis=0), atol=0.01)
+
+
+def test_intervals_hold_the_truth_as_often_as_they_say():
+    hits = 0
+    for seed in range(200):
+        table = metric_intervals(*galaxies(400, seed=1000 + seed), resamples=400, seed=seed)
+        row = table[table.quantity == "recall_macro"].iloc[0]
+        hits += row.low <= 0.7 + 0.3 / 8 <= row.high
+    assert 178 <= hits <= 200  # binomial: 95 % of 200, less than 178 once in 1,000
+
+
+def test_a_class_without_galaxies_and_one_that_is_all_right():
+    true, pred = [0] * 7 + [1] * 20, [0] * 7 + [1] * 10 + [0] * 10
+    table = metric_intervals(true, pred).set_index("class_name")
+    assert table.loc["Merger", ["value", "low", "high", "wilson_low"]].isna().all()
+    assert table.loc["Merger", "galaxies"] == 0
+    certain = table.loc["Round Elliptical"]
+    assert (certain.low, certain.high) == (1, 1)  # all that the bootstrap knows
+    assert certain.wilson_low == pytest.approx(7 / (7 + 1.959964**2))  # Wilson: n / (n + z^2)
+
+
+def test_percentiles_leave_undefined_draws_out():
+    draws = np.column_stack([np.arange(101.0), np.full(101, np.nan)])
+    draws[0, 0] = np.nan
+    low, high = percentile_bounds(draws, level=0.98)
+    assert low[0] == pytest.approx(1.99)
+    assert high[0] == pytest.approx(99.01)
+    assert np.isnan([low[1], high[1]]).all()
+
+
+def test_means_are_drawn_as_scipy_draws_them(monkeypatch: pytest.MonkeyPatch):
+    values = np.random.default_rng(4).random(50)
+    rng = np.random.default_rng(5)
+    known = scipy_bootstrap((values,), np.mean, n_resamples=999, method="percentile", rng=rng)
+    found = bootstrap_interval(np.append(values, np.nan), resamples=999, seed=5)
+    assert (found.low, found.high) == pytest.approx(tuple(known.confidence_interval))
+    assert (found.value, found.galaxies) == (values.mean(), 50)
+    assert found != bootstrap_interval(values, resamples=999, seed=6)
+    monkeypatch.setattr("gz2vit.evaluation.BATCH", 120)  # many galaxies are drawn in pieces
+    assert bootstrap_interval(values, resamples=999, seed=5) == found
+    assert str(bootstrap_interval([0.5])) == "0.500 [0.500, 0.500] (n = 1)"
+
+
+@pytest.mark.parametrize(
+    ("values", "options", "value"),
+    [
+        ([], {}, "no galaxy"),
+        ([np.nan], {}, "no galaxy"),
+        ([1.0], {"level": 95}, "95"),
+        ([1.0], {"resamples": 0}, "0"),
+    ],
+)
+def test_what_makes_no_interval(values: list, options: dict, value: str):
+    with pytest.raises(Gz2vitError, match=value):
+        bootstrap_interval(values, **options)
