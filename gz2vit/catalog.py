@@ -1,16 +1,22 @@
-"""The data folder: its label tables, its galaxy properties, and the checks before any work.
+"""The galaxies: label tables, properties, what identifies a data folder, a run's selection.
 
-A data folder holds `images/<galaxyID>.jpg`, one label table for each split
+A data folder holds `images/<galaxyID>.jpg` (or .jpeg, .png), one label table per split
 (`gz2_train.csv`, `gz2_valid.csv`, `gz2_test.csv`: `galaxyID,label1[,label2,label3,label4]`) and,
 where known, `galaxy_properties.csv` (`galaxyID,petroR90_r,dered_r,dered_g_r`). Simulated,
 downloaded and users' own galaxies all take this form. A galaxy's id is text, the stem of its
-image's name, so that 64-bit SDSS ids and names such as `NGC1300` serve alike.
+image's name, so that 64-bit SDSS ids and names such as `NGC1300` both work.
 """
 
+import csv
+import gzip
 import hashlib
 import os
+import re
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +28,169 @@ from gz2vit.paper import CLASS_COUNT, CLASS_NAMES, FIG2_GALAXY_IDS, TUNED_CLASS_
 
 SPLITS = ("train", "valid", "test")
 SIMULATION_RECORD = "simulation.json"  # the simulator leaves it in the folders that it makes
+LABEL_COLUMNS = ("label1", "label2", "label3", "label4")
 PROPERTY_COLUMNS = ("petroR90_r", "dered_r", "dered_g_r")
+MISSING = (-9999.0, -999.0)  # SDSS's and the Galaxy Zoo catalogues' marks for a missing value
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+LEFT_OUT_COLUMNS = ("galaxyID", "split", "class_index", "fault")
+
+SEPARATORS = (",", ";", "\t", "|", r"\s+")
+EXACT = 2**53  # up to here a floating-point number holds every integer
+EXCEL_DIGITS = 15
+
+
+# ---- Tables that people hand in
+
+
+def read_table(
+    path: Path | str,
+    required: Sequence[str],
+    id_column: str = "galaxyID",
+    optional: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Columns of a CSV table as text: `id_column`, `required`, and `optional` where present.
+
+    Accepts what catalogues, spreadsheets and TOPCAT write: a byte order mark, `#` lines before the
+    header or before its names, other separators, other capitals, a comma at the end of each line,
+    ids as `123.0` or `123.jpg`. Raises `Gz2vitError` for a file that cannot be read, a missing
+    column or value, and ids that have lost digits.
+    """
+    path = Path(path)
+    try:
+        with _open_text(path) as stream:
+            wanted = (id_column, *required)
+            header, separator, names = _find_header(path, stream, wanted)
+            columns = _find_columns(path, names, wanted, optional)
+            _check_lines(path, stream, header, separator, len(names))
+        with _open_text(path) as stream:
+            table = pd.read_csv(
+                stream,
+                sep=separator,
+                header=None,
+                skiprows=header,
+                skip_blank_lines=False,
+                names=range(len(names)),
+                usecols=list(columns.values()),
+                index_col=False,  # otherwise a comma at each line's end would shift the columns
+                dtype=str,
+                keep_default_na=False,
+            )
+    except OSError as error:
+        raise Gz2vitError(f"cannot read {path}: {error.strerror or error}") from error
+    except (pd.errors.ParserError, UnicodeError, EOFError, csv.Error) as error:
+        raise Gz2vitError(f"{path} is not a readable CSV file: {error}") from error
+    except pd.errors.EmptyDataError:
+        table = pd.DataFrame(columns=list(columns.values()), dtype=str)
+    table.index += header + 1  # the number of each row's line
+    table = table[list(columns.values())].set_axis(list(columns), axis=1).fillna("")
+    table = table[(table != "").any(axis=1) & ~table[id_column].str.startswith("#")]
+    for column in columns:
+        table[column] = table[column].str.strip()
+        if separator == ";" and column != id_column:  # where commas are decimal points
+            table[column] = table[column].str.replace(r"^(-?\d+),(\d+)$", r"\1.\2", regex=True)
+    table[id_column] = _read_ids(table[id_column], path)
+    return table.reset_index(drop=True)
+
+
+def _open_text(path: Path) -> Any:
+    """The file as text; UTF-16, as Excel's "Unicode text", by its byte order mark."""
+    opener = gzip.open if path.suffix == ".gz" else open
+    with opener(path, "rb") as stream:
+        wide = stream.read(2) in (b"\xff\xfe", b"\xfe\xff")
+    return opener(path, "rt", encoding="utf-16" if wide else "utf-8-sig", newline=None)
+
+
+def _find_header(path: Path, stream: Any, wanted: Sequence[str]) -> tuple[int, str, list[str]]:
+    """The number of the header's line (from 1), the separator, and the names."""
+    for number, line in enumerate(stream, 1):
+        text = line.strip("# \t\r\n")
+        known = [_plain(name) in _plain(text) for name in wanted]
+        # A `#` line is the header if it holds the names; `sep=;` is a hint to Excel.
+        if not text or text.startswith("sep=") or (line.startswith("#") and not all(known)):
+            continue
+        splits = {separator: _split(text, separator) for separator in SEPARATORS}
+        separator = max(
+            splits, key=lambda s: len(set(map(_plain, wanted)) & set(map(_plain, splits[s])))
+        )
+        names = splits[separator]
+        return number, separator, names if names[-1] else names[:-1]
+    raise Gz2vitError(f"{path} is empty; it needs a header with {', '.join(wanted)}")
+
+
+def _check_lines(path: Path, stream: Any, header: int, separator: str, columns: int) -> None:
+    """Raise `Gz2vitError` for a line with more or fewer values than the header has names."""
+    for number, line in enumerate(stream, header + 1):
+        if line.count(separator) == columns - 1 or '"' in line or line.startswith("#"):
+            continue
+        values = _split(line.strip("\r\n"), separator)
+        while len(values) > columns and not values[-1]:
+            values.pop()
+        if len(values) != columns and any(values):
+            raise Gz2vitError(
+                f"{path}, line {number} has {len(values)} values, the header in line {header} has "
+                f"{columns} names"
+            )
+
+
+def _split(text: str, separator: str) -> list[str]:
+    """The values of a line."""
+    if separator == r"\s+":
+        return text.split()
+    return [name.strip() for name in next(csv.reader([text], delimiter=separator), [])]
+
+
+def _plain(name: str) -> str:
+    """A column's name without capitals, spaces and underscores."""
+    return re.sub(r"[\W_]", "", name).lower()
+
+
+def _find_columns(
+    path: Path, names: Sequence[str], wanted: Sequence[str], optional: Sequence[str]
+) -> dict[str, int]:
+    """Where the wanted columns are; written exactly so, or but for capitals and underscores."""
+    columns = {}
+    for name in dict.fromkeys([*wanted, *optional]):
+        places = [place for place, found in enumerate(names) if found == name]
+        places = places or [p for p, found in enumerate(names) if _plain(found) == _plain(name)]
+        if len(places) > 1:
+            raise Gz2vitError(f"{path} has {len(places)} columns '{name}'; remove all but one")
+        if places:
+            columns[name] = places[0]
+        elif name in wanted:
+            found = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+            raise Gz2vitError(f"{path} has no column '{name}'; its header is: {found}")
+    return columns
+
+
+def _read_ids(ids: pd.Series, path: Path) -> pd.Series:
+    """Ids as they were meant; `Gz2vitError` where a spreadsheet or a float has rounded them."""
+    ids = ids.str.replace(r"^=?[\"'](.*?)[\"']?$", r"\1", regex=True)  # ="587...", '587...
+    ids = ids.str.replace(r"(?i)\.(jpe?g|png)$", "", regex=True)
+    ids = ids.str.replace(r"^(\d+)\.0*$", r"\1", regex=True)
+    if (ids == "").any():
+        raise Gz2vitError(f"{path}, line {ids.index[ids == ''][0]} has no galaxy id")
+    for line, text in ids[ids.str.fullmatch(r"\d+(\.\d+)?[eE]\+?\d+")].items():
+        digits, exponent = re.split("[eE]", text)
+        whole, _, decimals = digits.partition(".")
+        value = float(text)
+        if value >= EXACT or len(decimals) < int(exponent):
+            raise Gz2vitError(
+                f"{path}, line {line}: the id {text} was rounded by a spreadsheet or a program "
+                "that took it for a number; export the table again with its ids as text"
+            )
+        ids[line] = str(int(value))
+    long = [text for text in ids if len(text) > EXCEL_DIGITS and text.isdecimal()]
+    as_float = all(int(text) == int(float(text)) for text in long)
+    as_excel = all(text.endswith("0" * (len(text) - EXCEL_DIGITS)) for text in long)
+    if len(set(long)) > 2 and int(max(long, key=int)) > EXACT and (as_float or as_excel):
+        raise Gz2vitError(
+            f"{path}: the ids, such as {long[0]}, were rounded by a program that took them for "
+            "numbers; export the table again with its ids as text"
+        )
+    return ids
+
+
+# ---- The data folder
 
 
 @dataclass(frozen=True)
@@ -38,76 +206,86 @@ class DataFolder:
     tables: Mapping[str, pd.DataFrame]
     properties: pd.DataFrame | None
 
+    @cached_property
+    def image_files(self) -> Mapping[str, Sequence[str]]:
+        """The names of the files in `images/`, by stem."""
+        files = defaultdict(list)
+        for name in _list_folder(self.path / "images"):
+            files[os.path.splitext(name)[0]].append(name)
+        return files
+
     def image_path(self, galaxy_id: str) -> Path:
-        """Where the image of `galaxy_id` stands."""
-        return self.path / "images" / f"{galaxy_id}.jpg"
+        """The image file of `galaxy_id`, `<galaxy_id>.jpg` where there is none.
+
+        Raises `Gz2vitError` where there are two. A file of another format is returned, so that
+        decoding it gives the reason why it is refused.
+        """
+        others = self.image_files.get(galaxy_id, ())
+        names = [name for name in others if name.lower().endswith(IMAGE_SUFFIXES)] or others
+        if len(names) > 1:
+            raise Gz2vitError(
+                f"galaxy {galaxy_id} has several images in {self.path / 'images'}: "
+                f"{', '.join(sorted(names))}; keep one"
+            )
+        return self.path / "images" / (names[0] if names else f"{galaxy_id}.jpg")
 
 
 def read_data_folder(path: Path | str) -> DataFolder:
     """Read the tables of a data folder and check them; the images are not opened.
 
-    Raises `Gz2vitError` for a missing folder, file or column, an unknown class, an id that stands
+    Raises `Gz2vitError` for a missing folder, file or column, an unknown class, an id that occurs
     twice in a split or in two splits, and an empty split.
     """
-    path = Path(path).resolve()
-    if not path.is_dir():
-        raise Gz2vitError(f"the data folder {path} does not exist; name another with --data DIR")
+    path = Path(os.path.realpath(Path(path).expanduser()))
+    _list_folder(path)
     tables = {split: read_label_table(path / f"gz2_{split}.csv") for split in SPLITS}
     check_disjoint(tables, path)
-    if not (path / "images").is_dir():
-        raise Gz2vitError(f"{path / 'images'} does not exist; it must hold <galaxyID>.jpg files")
-    return DataFolder(path, tables, read_properties(path / "galaxy_properties.csv"))
+    folder = DataFolder(path, tables, read_properties(path / "galaxy_properties.csv"))
+    _ = folder.image_files
+    return folder
+
+
+def _list_folder(path: Path) -> list[str]:
+    """The names in a folder; names that are not UTF-8 included, by surrogate escapes."""
+    try:
+        return os.listdir(path)
+    except OSError as error:
+        raise Gz2vitError(
+            f"cannot read the folder {path}: {error.strerror}; a data folder has the form that "
+            "the README describes, set it with --data DIR"
+        ) from error
 
 
 def read_label_table(path: Path) -> pd.DataFrame:
     """One split's label table, checked: columns, classes, duplicate ids, not empty."""
-    table = _read_csv(path, required=("galaxyID", "label1"))
+    table = read_table(path, LABEL_COLUMNS[:1], optional=LABEL_COLUMNS[1:])
     if table.empty:
         raise Gz2vitError(f"{path} holds no galaxies; every split needs at least one")
     repeated = table.galaxyID[table.galaxyID.duplicated()]
     if len(repeated):
-        raise Gz2vitError(f"{path}: galaxy {repeated.iloc[0]} stands there more than once")
-    for column in [name for name in table.columns if name.startswith("label")]:
-        table[column] = _class_indices(table, column, path)
-    return table
-
-
-def _class_indices(table: pd.DataFrame, column: str, path: Path) -> pd.Series:
-    """A label column as integers; an entry that is not a class index is an error."""
-    numbers = pd.to_numeric(table[column], errors="coerce")
-    wrong = ~numbers.isin(range(CLASS_COUNT))
-    if wrong.any():
-        row = table[wrong].iloc[0]
-        known = ", ".join(f"{index} {name}" for index, name in enumerate(CLASS_NAMES))
-        raise Gz2vitError(
-            f"{path}: galaxy {row.galaxyID} has {column} '{row[column]}', "
-            f"which is not a class index ({known})"
-        )
-    return numbers.astype(np.int64)
-
-
-def _read_csv(path: Path, required: tuple[str, ...]) -> pd.DataFrame:
-    """A CSV file as text columns, with its required columns checked."""
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
-    except FileNotFoundError:
-        raise Gz2vitError(f"{path} does not exist; a data folder needs it (see README)") from None
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise Gz2vitError(f"{path} is not a readable CSV file: {error}") from error
-    missing = [name for name in required if name not in table.columns]
-    if missing:
-        raise Gz2vitError(f"{path} has no column {missing[0]}; it needs {', '.join(required)}")
+        raise Gz2vitError(f"{path}: galaxy {repeated.iloc[0]} occurs more than once")
+    for column in table.columns[1:]:
+        numbers = pd.to_numeric(table[column], errors="coerce")
+        wrong = ~numbers.isin(range(CLASS_COUNT))
+        if wrong.any():
+            row = table[wrong].iloc[0]
+            known = ", ".join(f"{index} {name}" for index, name in enumerate(CLASS_NAMES))
+            raise Gz2vitError(
+                f"{path}: galaxy {row.galaxyID} has {column} '{row[column]}', "
+                f"which is not a class index ({known})"
+            )
+        table[column] = numbers.astype(np.int64)
     return table
 
 
 def check_disjoint(tables: Mapping[str, pd.DataFrame], path: Path) -> None:
-    """Raise `Gz2vitError` if a galaxy stands in more than one split."""
+    """Raise `Gz2vitError` if a galaxy is in more than one split."""
     owner: dict[str, str] = {}
     for split, table in tables.items():
         shared = [name for name in table.galaxyID if name in owner]
         if shared:
             raise Gz2vitError(
-                f"{path}: galaxy {shared[0]} stands in both gz2_{owner[shared[0]]}.csv and "
+                f"{path}: galaxy {shared[0]} is in both gz2_{owner[shared[0]]}.csv and "
                 f"gz2_{split}.csv ({len(shared)} such galaxies); each may be in one split only"
             )
         owner.update(dict.fromkeys(table.galaxyID, split))
@@ -117,49 +295,56 @@ def read_properties(path: Path) -> pd.DataFrame | None:
     """Galaxy properties as floats (NaN where unknown), or None where there is no such file."""
     if not path.exists():
         return None
-    table = _read_csv(path, required=("galaxyID", *PROPERTY_COLUMNS))
+    table = read_table(path, PROPERTY_COLUMNS)
     for column in PROPERTY_COLUMNS:
-        values = pd.to_numeric(table[column].replace("", "nan"), errors="coerce")
-        wrong = values.isna() & ~table[column].str.lower().isin(["", "nan"])
+        values = pd.to_numeric(table[column], errors="coerce")
+        unknown = table[column].str.lower().isin(["", "nan", "na", "null", "none", "--"])
+        wrong = values.isna() & ~unknown
         if wrong.any():
             row = table[wrong].iloc[0]
             raise Gz2vitError(f"{path}: {column} of galaxy {row.galaxyID} is '{row[column]}'")
-        table[column] = values
+        table[column] = values.mask(values.isin(MISSING))
     return table
 
 
-def class_composition(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Galaxies per class (rows, by name) and split (columns), with a last column `all`."""
-    counts = {
-        split: np.bincount(table.label1, minlength=CLASS_COUNT) for split, table in tables.items()
-    }
-    composition = pd.DataFrame(counts, index=pd.Index(CLASS_NAMES, name="class_name"))
-    return composition.assign(all=composition.sum(axis=1))
+def data_signature(folder: DataFolder, cache: Path | None = None) -> dict[str, str]:
+    """What identifies the galaxies of a data folder: {"galaxies": sha256, "pixels": sha256}.
 
-
-def take_subset(tables: Mapping[str, pd.DataFrame], galaxies: int) -> dict[str, pd.DataFrame]:
-    """At most `galaxies` galaxies in all, each split and class keeping its share.
-
-    Rows are taken from the top of each class, at least one of each class that a split has, so the
-    total can exceed `galaxies` by a few; the order of the table is kept.
+    `galaxies` covers ids, labels and splits, `pixels` the bytes of these galaxies' image files;
+    other files, names and times do not count. `cache`, a JSON file, remembers the digest of the
+    bytes for the files' sizes and times, so that an unchanged folder is not read again.
     """
-    share = min(1.0, galaxies / sum(len(table) for table in tables.values()))
-    return {split: _take_share(table, share) for split, table in tables.items()}
-
-
-def _take_share(table: pd.DataFrame, share: float) -> pd.DataFrame:
-    """The first `share` of each class's rows, one at least."""
-    rank = table.groupby("label1").cumcount()
-    size = table.groupby("label1").label1.transform("size")
-    return table[rank < np.maximum(1, np.floor(size * share))].reset_index(drop=True)
+    labels, state, pixels = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
+    paths = []
+    for split in SPLITS:
+        table = folder.tables[split]
+        labels.update(f"{split}\n{table.to_csv(index=False)}".encode())
+        paths += [folder.image_path(name) for name in table.galaxyID]
+    for path in paths:
+        try:
+            status = path.stat()
+            seen = f"{path.name}\t{status.st_size}\t{status.st_mtime_ns}\n"
+        except OSError as error:
+            seen = f"{path.name}\t{error.strerror}\n"
+        state.update(seen.encode(errors="surrogateescape"))
+    try:
+        known = read_json(cache) if cache and cache.exists() else {}
+    except Gz2vitError:
+        known = {}  # cut short by a power cut
+    if state.hexdigest() not in known:
+        with ThreadPoolExecutor() as pool:  # hashing and reading release the interpreter's lock
+            digests = list(pool.map(_file_digest, paths))
+        for path, digest in zip(paths, digests, strict=True):
+            # the stem, so that a renamed suffix does not count
+            pixels.update(f"{path.stem}\t{digest}\n".encode())
+        known[state.hexdigest()] = pixels.hexdigest()
+        if cache and all(digests):
+            write_json(cache, dict(list(known.items())[-10:]))
+    return {"galaxies": labels.hexdigest(), "pixels": known[state.hexdigest()]}
 
 
 def folder_signature(path: Path | str) -> str:
-    """A short hash of the names, sizes and times of all files of a data folder.
-
-    It changes when an image is added, removed or rewritten; no file is opened for it, so that
-    every run can afford it.
-    """
+    """A short hash of the names, sizes and times of all files of a data folder."""
     digest = hashlib.sha256()
     for folder in (Path(path), Path(path) / "images"):
         with os.scandir(folder) as entries:
@@ -171,14 +356,34 @@ def folder_signature(path: Path | str) -> str:
     return digest.hexdigest()[:16]
 
 
-# ------------------------------------------------------------------------------------------
-# Weights of the loss per class: how much a mistake on a rare galaxy costs.
+def properties_digest(path: Path | str) -> str:
+    """What identifies the galaxies' properties of the data folder `path`; "" without a file."""
+    return _file_digest(Path(path) / "galaxy_properties.csv")
+
+
+def _file_digest(path: Path) -> str:
+    """The sha256 of a file; "" for one that cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError:
+        return ""
+
+
+def class_composition(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+    """Galaxies per class (rows, by name) and split (columns), with a last column `all`."""
+    counts = {
+        split: np.bincount(table.label1, minlength=CLASS_COUNT) for split, table in tables.items()
+    }
+    composition = pd.DataFrame(counts, index=pd.Index(CLASS_NAMES, name="class_name"))
+    return composition.assign(all=composition.sum(axis=1))
+
 
 ClassWeights = str | Sequence[float]
 
 
 def class_weights(choice: ClassWeights, class_counts: Sequence[int]) -> np.ndarray:
-    """The eight weights, float64 (8,), for a training set with `class_counts` (8,) galaxies.
+    """The loss's eight weights, float64 (8,), for a training set with `class_counts` (8,) galaxies.
 
     `choice`: "uniform" (all 1); "tuned" (the paper's, scaled to sum to 8: 0.19 for round
     ellipticals to 3.23 for mergers); "reciprocal" (all galaxies / galaxies of the class, as the
@@ -186,25 +391,20 @@ def class_weights(choice: ClassWeights, class_counts: Sequence[int]) -> np.ndarr
     they are. Raises `Gz2vitError` for anything else, and for "reciprocal" with an empty class.
     """
     counts = np.asarray(class_counts, dtype=np.float64)
-    if not isinstance(choice, str):
-        return _given(choice)
-    if choice == "uniform":
-        return np.ones(CLASS_COUNT)
-    if choice == "tuned":
-        weights = np.asarray(TUNED_CLASS_WEIGHTS)
-        return weights * CLASS_COUNT / weights.sum()
-    if choice == "reciprocal":
+    if isinstance(choice, str):
+        if choice == "uniform":
+            return np.ones(CLASS_COUNT)
+        if choice == "tuned":
+            return np.asarray(TUNED_CLASS_WEIGHTS) * CLASS_COUNT / np.sum(TUNED_CLASS_WEIGHTS)
+        if choice != "reciprocal":
+            raise Gz2vitError(
+                f"CLASS_WEIGHTS '{choice}' is not uniform, tuned, reciprocal or {CLASS_COUNT} "
+                "numbers"
+            )
         if (counts == 0).any():
             empty = CLASS_NAMES[int(counts.argmin())]
             raise Gz2vitError(f"reciprocal class weights need training galaxies of class '{empty}'")
         return counts.sum() / counts
-    raise Gz2vitError(
-        f"CLASS_WEIGHTS '{choice}' is not uniform, tuned, reciprocal or a list of {CLASS_COUNT}"
-    )
-
-
-def _given(choice: Sequence[float]) -> np.ndarray:
-    """A user's own eight weights, checked."""
     try:
         weights = np.asarray(choice, dtype=np.float64)
     except (TypeError, ValueError):
@@ -214,29 +414,38 @@ def _given(choice: Sequence[float]) -> np.ndarray:
     return weights
 
 
-# ------------------------------------------------------------------------------------------
-# The galaxies of a run: which ones, in which split, from which data folder.
-#
-# The step `select` writes `selection/gz2_<split>.csv`, `selection/left_out.csv` (galaxies left out
-# because their images cannot be read) and `selection/data.json` into the results folder; every later
-# step reads its galaxies there.
-
-LEFT_OUT_COLUMNS = ("galaxyID", "split", "class_index", "fault")
+# ---- The galaxies of a run: `selection/` in the results folder
 
 
 @dataclass(frozen=True)
 class Selection:
-    """The galaxies of a run: label tables by split, where they are from, and who is missing.
+    """The galaxies of a run: label tables by split, their origin, and which are left out.
 
     `data` holds `profile`, `folder` (absolute path), `name` (for people: "2,640 galaxies of
-    real_gz2"), `simulated`, `signature` (of the folder, at selection), `galaxies` and `left_out` by
-    split, and `gone_classes`: by split the names of classes that were left out altogether.
-    `left_out`: the galaxies left out, with LEFT_OUT_COLUMNS; None where the run does not allow it.
+    real_gz2"), `simulated`, `signature` (`data_signature` of the folder, at selection),
+    `galaxies` and `left_out` (counts by split), and `gone_classes`: by split the names of classes
+    that were left out altogether. `left_out`: the galaxies left out because their images cannot
+    be read, with LEFT_OUT_COLUMNS; None where the run does not allow it.
     """
 
     tables: Mapping[str, pd.DataFrame]
     data: Mapping[str, Any]
     left_out: pd.DataFrame | None = None
+
+
+def take_subset(tables: Mapping[str, pd.DataFrame], galaxies: int) -> dict[str, pd.DataFrame]:
+    """At most `galaxies` galaxies in all, each split and class keeping its share.
+
+    Rows are taken from the top of each class, at least one of each class that a split has, so the
+    total can exceed `galaxies` by a few; the order of the table is kept.
+    """
+    share = min(1.0, galaxies / sum(len(table) for table in tables.values()))
+    taken = {}
+    for split, table in tables.items():
+        classes = table.groupby("label1").label1
+        most = np.maximum(1, np.floor(classes.transform("size") * share))
+        taken[split] = table[classes.cumcount() < most].reset_index(drop=True)
+    return taken
 
 
 def leave_out(
@@ -247,18 +456,17 @@ def leave_out(
     The second has LEFT_OUT_COLUMNS. Raises `Gz2vitError` where a split has nothing left.
     """
     faults = broken.set_index("galaxyID").fault
-    kept, lost = {}, [pd.DataFrame(columns=list(LEFT_OUT_COLUMNS))]
+    kept, lost = {}, []
     for split, table in tables.items():
         out = table.galaxyID.isin(faults.index)
         if out.all():
             raise Gz2vitError(
                 f"no image of the {len(table)} galaxies of the split '{split}' can be read, so "
-                "that nothing would be left of it; mend the data folder and run again"
+                "that nothing would be left of it; fix the data folder and run again"
             )
         kept[split] = table[~out].reset_index(drop=True)
         rows = table[out].rename(columns={"label1": "class_index"}).assign(split=split)
         lost.append(rows.assign(fault=rows.galaxyID.map(faults))[list(LEFT_OUT_COLUMNS)])
-    lost = [part for part in lost if len(part)] or lost[:1]
     return kept, pd.concat(lost, ignore_index=True)
 
 
@@ -269,57 +477,42 @@ def write_selection(
     profile: str,
     left_out: pd.DataFrame | None = None,
 ) -> Selection:
-    """Write the selected `tables` of `folder` into the results folder and return them.
+    """Write the selected `tables` of `folder` into `selection/` and return them.
 
     `left_out`: what `leave_out` returns, where the run leaves galaxies out.
     """
     target = Path(results_dir) / "selection"
-    for split, table in tables.items():
-        with atomic_path(target / f"gz2_{split}.csv") as temporary:
+    (target / "left_out.csv").unlink(missing_ok=True)
+    files = {f"gz2_{split}": table for split, table in tables.items()}
+    for name, table in (files if left_out is None else files | {"left_out": left_out}).items():
+        with atomic_path(target / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False)
-    if left_out is None:
-        (target / "left_out.csv").unlink(missing_ok=True)
-    else:
-        with atomic_path(target / "left_out.csv") as temporary:
-            left_out.to_csv(temporary, index=False)
-    data = _describe(folder, tables, profile, left_out)
-    write_json(target / "data.json", data)
-    return Selection(tables, data, left_out)
-
-
-def _describe(
-    folder: DataFolder,
-    tables: Mapping[str, pd.DataFrame],
-    profile: str,
-    left_out: pd.DataFrame | None,
-) -> dict[str, Any]:
-    """`Selection.data`."""
     simulated = (folder.path / SIMULATION_RECORD).exists()
     total = sum(len(table) for table in tables.values())
     kind = "simulated galaxies" if simulated else f"galaxies of {folder.path.name}"
-    missing = left_out if left_out is not None else pd.DataFrame(columns=list(LEFT_OUT_COLUMNS))
-    words = f", {len(missing):,} left out: images that cannot be read" if len(missing) else ""
-    return {
+    lost = pd.DataFrame(columns=list(LEFT_OUT_COLUMNS)) if left_out is None else left_out
+    words = f", {len(lost):,} left out: images that cannot be read" if len(lost) else ""
+    gone = {
+        split: sorted(set(lost.class_index[lost.split == split]) - set(table.label1))
+        for split, table in tables.items()
+    }
+    data = {
         "profile": profile,
         "folder": str(folder.path),
         "name": f"{total:,} {kind}{words}",
         "simulated": simulated,
         "signature": folder_signature(folder.path),
         "galaxies": {split: len(table) for split, table in tables.items()},
-        "left_out": {split: int((missing.split == split).sum()) for split in tables},
-        "gone_classes": _gone_classes(tables, missing),
+        "left_out": {split: int((lost.split == split).sum()) for split in tables},
+        "gone_classes": {split: [CLASS_NAMES[i] for i in found] for split, found in gone.items()},
     }
+    write_json(target / "data.json", data)
+    return Selection(tables, data, left_out)
 
 
-def _gone_classes(
-    tables: Mapping[str, pd.DataFrame], left_out: pd.DataFrame
-) -> dict[str, list[str]]:
-    """By split, the classes that have galaxies left out and none in the table."""
-    gone = {}
-    for split, table in tables.items():
-        indices = set(left_out.class_index[left_out.split == split]) - set(table.label1)
-        gone[split] = [CLASS_NAMES[index] for index in sorted(indices)]
-    return gone
+def signature_cache(results_dir: Path | str) -> Path:
+    """Where a results folder remembers digests of images (`data_signature`)."""
+    return Path(results_dir) / "logs" / "image_digests.json"
 
 
 def read_selection(results_dir: Path | str) -> Selection:
