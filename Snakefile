@@ -1,16 +1,16 @@
-"""The steps of the road, in one place: each is a notebook, what it reads and what it writes.
+"""The steps of the pipeline: one rule each, with its notebook, what it needs and what it makes.
 
-`run_all.sh` starts it with a configuration file (profile, data, results, only, overrides, threads,
-executor); all paths below are relative to the results folder. A step runs again when a file that
-it reads, its parameters, or the code behind it (its notebook's, and that of the modules it uses)
-has changed.
-Snakemake tells numerical libraries to use as many threads as a rule asks for (OMP_NUM_THREADS).
+`run_all.sh` starts it with a configuration file (profile, data, results, only, settings); all
+paths below are relative to the results folder. `gz2vit/workflow.py` decides which steps are stale;
+Snakemake runs those, here or on a cluster, in an order that their needs allow, and tells numerical
+libraries to use as many threads as a rule asks for (OMP_NUM_THREADS).
+
+`code` names the modules that decide a step's numbers: when they change, the step is stale (a
+training is not: see `--retrain`).
 """
 
-import json
 import shlex
 import sys
-from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -18,18 +18,13 @@ from snakemake.exceptions import WorkflowError
 ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
-from gz2vit.io import Gz2vitError
-from gz2vit.votes import MAPPING_FILE, VOTES_FILE
-from gz2vit.workflow import named_backbones, notebook_parameters, resolve
-from gz2vit.workflow import step_resources
-from gz2vit.io import MODEL_FILES, trained_checkpoint, write_text
-from gz2vit.workflow import further_steps, named_seeds, run_folder
-from gz2vit.workflow import code_signature
+from gz2vit.io import MODEL_FILES, Gz2vitError, write_text
+from gz2vit.workflow import Pipeline
 
-NOTEBOOKS = {
-    "simulate": "data_preprocess/00_simulate_galaxies.ipynb",
-    "select": "data_preprocess/01_select_galaxies.ipynb",
-    "pack": "data_preprocess/02_pack_images.ipynb",
+THREADS = config["threads"]
+RUN = f"{shlex.quote(sys.executable)} -P -m gz2vit execute"  # and the name of a step
+
+TRAINING_NOTEBOOKS = {
     "linformer": "notebooks/03_train_linformer.ipynb",
     "linformer_weighted": "notebooks/03_train_linformer.ipynb",
     "vit": "notebooks/04_train_vit.ipynb",
@@ -37,579 +32,288 @@ NOTEBOOKS = {
     "vgg16_bn": "notebooks/06_train_vgg16_bn.ipynb",
     "hf_vit": "notebooks/07_train_hf_vit.ipynb",
     "hf_vit_weighted": "notebooks/07_train_hf_vit.ipynb",
-    "attention": "notebooks/09_map_attention.ipynb",
-    "features": "notebooks/10_extract_features.ipynb",
-    "fig1": "figures/11_draw_fig1_architecture.ipynb",
-    "fig2": "figures/12_draw_fig2_examples.ipynb",
-    "fig3": "figures/13_draw_fig3_confusion.ipynb",
-    "fig4": "figures/14_draw_fig4_size_brightness.ipynb",
-    "fig5": "figures/15_draw_fig5_attention.ipynb",
-    "table": "figures/16_make_results_table.ipynb",
-    "report": "figures/17_make_report.ipynb",
-    "labels": "data_preprocess/18_derive_labels.ipynb",
-    "recover": "data_preprocess/19_recover_rule.ipynb",
-    "evidence": "figures/20_weigh_evidence.ipynb",
-    "realism": "data_preprocess/21_compare_simulation.ipynb",
-    "transfer": "notebooks/22_transfer_simulated.ipynb",
 }
-SPLITS = ("train", "valid", "test")
-PAPER_KEYS = (
-    "linformer", "linformer_weighted", "vit", "resnet50", "vgg16_bn", "hf_vit", "hf_vit_weighted",
-)
 BACKBONE_NOTEBOOK = "notebooks/08_train_backbone.ipynb"
-SIMULATED = config["data"] is None
-DATA_DIR = Path("data") if SIMULATED else Path(config["data"])
-TABLES = [f"gz2_{split}.csv" for split in SPLITS]
-NAMED_STEPS = ("transfer",)  # too long to be run unless --only names them
-VOTES_STEPS = ("labels", "recover")  # they need votes: simulated, downloaded or named by VOTES
+TABLES = [f"gz2_{split}.csv" for split in ("train", "valid", "test")]
 
 
-def votes(step):
-    """The catalogue of votes (and the file map) that a step reads, where there is one."""
-    named = json.loads(PARAMETERS[step]).get("VOTES")
-    files = [named] if named else [DATA_DIR / VOTES_FILE, DATA_DIR / MAPPING_FILE]
-    return [file for file in files if not SIMULATED and Path(file).exists()]
+def reported(function, *words, **options):
+    """What `function` returns; an error of the user's goes where `run_all.sh` looks for it."""
+    try:
+        return function(*words, **options)
+    except Gz2vitError as error:
+        write_text("logs/plan.error", f"{error}\n")
+        raise WorkflowError(str(error))
 
 
-def properties():
-    """The table of sizes and magnitudes, where there is one; without it Fig. 4 says so."""
-    path = DATA_DIR / "galaxy_properties.csv"
-    return [path] if SIMULATED or path.exists() else []
+pipeline = reported(Pipeline, config)
+step, done, figures = pipeline.step, pipeline.done, pipeline.figures
+PROPERTIES = pipeline.data / "galaxy_properties.csv"
+VOTES = pipeline.votes()
 
 
-def start(step):
-    """The local file of weights that a training starts from, where WEIGHTS names one."""
-    named = Path(json.loads(PARAMETERS[step]).get("WEIGHTS", "none"))
-    if not named.is_absolute():
-        return []  # none, imagenet; --set has made the paths of files absolute
-    file = trained_checkpoint(str(named)) or named
-    if not file.is_file():
-        return []  # a folder of the Hugging Face hub's files; or a slip, told by the notebook
-    home = Path(config["results"]).resolve()
-    # What a step of this run makes stands by the name that its rule has, so that it is made first.
-    known = file.resolve().relative_to(home) if file.resolve().is_relative_to(home) else file
-    key, seed = FURTHER.get(step, (step, None))
-    if known.is_relative_to(f"models/{key}"):
-        raise Gz2vitError(
-            f"{step}.WEIGHTS is {file}, which this training would replace; copy it to a place "
-            "outside the results, or give other results with --results DIR"
-        )
-    return [known]
+rule notebook:  # what all rules below have in common
+    threads: THREADS
+    shell: f"{RUN} {{rule}}"
 
 
-def transfer_table():
-    """The state of the transfer table, which `realism` shows where there is one."""
-    path = Path(config["results"]) / "tables" / "transfer.csv"
-    return path.read_text(encoding="utf-8") if path.exists() else ""
+if pipeline.simulated:
 
-
-def compared_models():
-    """The two models of Fig. 4."""
-    known, given = notebook_parameters(ROOT / NOTEBOOKS["fig4"]), json.loads(PARAMETERS["fig4"])
-    pair = {name: given.get(name, known[name].default) for name in ("MODEL_A", "MODEL_B")}
-    for name, key in pair.items():
-        if key not in MODEL_KEYS:
-            there = ", ".join(MODEL_KEYS)
-            raise Gz2vitError(f"fig4.{name} is '{key}', which is no model; there are {there}")
-    return list(pair.values())
-
-
-def possible_steps():
-    """The steps that there are."""
-    return [step for step in NOTEBOOKS if SIMULATED or step != "simulate"]
-
-
-def able_steps():
-    """Those that the data allow, but for those that must be named."""
-    allowed = [s for s in possible_steps() if SIMULATED or s not in VOTES_STEPS or votes(s)]
-    return [step for step in allowed if step not in NAMED_STEPS]
-
-
-def chosen_steps():
-    """The steps that were asked for; by default all that the data allow."""
-    possible = possible_steps()
-    for step in config["only"]:
-        if step not in possible:
-            known = ", ".join(possible)
-            raise Gz2vitError(f"--only {step}: there is no such step; there are {known}")
-    chosen = config["only"] or able_steps()
-    return [*chosen, *(step for step, (key, _) in FURTHER.items() if key in chosen)]
-
-
-def backbones():
-    """Networks that the paper does not have, which the profile or --set adds; now steps as well."""
-    added = named_backbones(config["profile"], config["overrides"])
-    for row in added:
-        if row in NOTEBOOKS:
-            raise Gz2vitError(f"--set backbones.{row}: there is a step of that name already")
-    NOTEBOOKS.update(dict.fromkeys(added, BACKBONE_NOTEBOOK))
-    return added
-
-
-def further_seeds():
-    """Models' further seeds as {step: (model, seed)}; now steps as well."""
-    further = further_steps(SEEDS, taken=NOTEBOOKS)
-    NOTEBOOKS.update({step: NOTEBOOKS[key] for step, (key, _) in further.items()})
-    return further
-
-
-def parameters():
-    """For each step all that its notebook is run with, as JSON text."""
-    books = {step: ROOT / book for step, book in NOTEBOOKS.items() if step not in FURTHER}
-    given = resolve(config["profile"], books, config["overrides"], backbones=list(BACKBONES))
-    road = {
-        "RESULTS_DIR": config["results"],
-        "DATA_DIR": str(Path(config["results"]) / DATA_DIR),
-        "PROFILE": config["profile"],
-        "MODEL_KEYS": MODEL_KEYS,
-        "SEEDS": SEEDS,
-    }
-    found = {}
-    for step, book in books.items():
-        known = notebook_parameters(book)
-        fixed = {**road, "MODEL_KEY": step, "BACKBONE": BACKBONES.get(step)}
-        found[step] = {name: value for name, value in fixed.items() if name in known} | given[step]
-        # A model trained with the notebook's own seed is not trained again for being named.
-        if step in SEEDS and SEEDS[step][0] != known["SEED"].default:
-            found[step]["SEED"] = SEEDS[step][0]
-    for step, (key, seed) in FURTHER.items():
-        found[step] = found[key] | {"SEED": seed, "RUN": run_folder(seed)}
-    return {step: json.dumps(values, sort_keys=True) for step, values in found.items()}
-
-
-def requests():
-    """For each step what it asks of a cluster: cores, GPUs, memory, time."""
-    trained = {key: key for key in MODEL_KEYS} | {step: key for step, (key, _) in FURTHER.items()}
-    devices = {}
-    for step in trained:
-        known = notebook_parameters(ROOT / NOTEBOOKS[step])
-        devices[step] = json.loads(PARAMETERS[step]).get("DEVICES", known["DEVICES"].default)
-    words = (config["profile"], config["overrides"], list(NOTEBOOKS))
-    return step_resources(*words, trained, devices)
-
-
-try:
-    BACKBONES = backbones()
-    MODEL_KEYS = [*PAPER_KEYS, *BACKBONES]
-    SEEDS = named_seeds(config["profile"], config["overrides"], MODEL_KEYS, list(BACKBONES))
-    FURTHER = further_seeds()
-    TRAININGS = [*MODEL_KEYS, *FURTHER]
-    PARAMETERS = parameters()
-    REQUESTS = requests()
-    STARTS = {step: start(step) for step in TRAININGS}
-    COMPARED = compared_models()
-    STEPS = chosen_steps()
-except Gz2vitError as error:
-    write_text("logs/road.error", f"{error}\n")
-    raise WorkflowError(str(error))
-
-
-def notebook(step):
-    """The notebook of a step; what counts of it is its code, which stands in `code`."""
-    return ancient(ROOT / NOTEBOOKS[step])
-
-
-cached_signature = cache(code_signature)  # read once for all seeds of a model
-
-
-def code(step):
-    """The state of all code behind a step."""
-    return cached_signature(ROOT / NOTEBOOKS[step])
-
-
-def executed(step):
-    """Where the executed notebook of a step goes: `notebooks/03_linformer_weighted.ipynb`."""
-    return f"notebooks/{Path(NOTEBOOKS[step]).name[:2]}_{step}.ipynb"
-
-
-def model(step):
-    """The files of a trained model, or of a further seed of one."""
-    key, seed = FURTHER.get(step, (step, None))
-    folder = f"models/{key}" if seed is None else f"models/{key}/{run_folder(seed)}"
-    return [f"{folder}/{name}" for name in MODEL_FILES]
-
-
-def figure(name):
-    """A figure in its two forms."""
-    return [f"figures/{name}.pdf", f"figures/{name}.png"]
-
-
-def cores(step):
-    """How many processor cores a step may use: on a cluster as many as it asks for."""
-    asked = REQUESTS[step].get("threads") if config["executor"] else None
-    return asked or config["threads"]
-
-
-def request(step):
-    """What else a step asks of a cluster."""
-    return {name: value for name, value in REQUESTS[step].items() if name != "threads"}
-
-
-SELECTION = [f"selection/{name}" for name in (*TABLES, "data.json")]
-STORE = [f"store/{split}.{ending}" for split in SPLITS for ending in ("npy", "json")]
-REPORT_TEMPLATES = sorted(ROOT.glob("gz2vit/templates/*"))
-EVIDENCE_FIGURES = ("accuracy_trends", "reliability", "precision_recall")
-FEATURE_FIGURES = ("probes", "umap", "properties", "neighbours")
-FIG5_FIGURES = (
-    *("fig5_A", "fig5_B", "fig5_one_galaxy"),
-    *(f"attention_{name}" for name in ("linformer", "models", "evidence", "mistakes")),
-)
-MAPS = [f"attention/{name}" for name in ("galaxies.npz", "galaxies.csv", "checks.csv")]
-MAPS += [f"attention/{key}.npz" for key in MODEL_KEYS]
-REALISM_FIGURES = ("realism_gallery", "realism_distributions", "realism_distances")
-REALISM_TABLES = ("realism", "realism_classifier", "realism_features", "realism_galaxies")
-EXECUTE = (
-    f"{shlex.quote(sys.executable)} -m gz2vit execute {{rule}} {{input.notebook:q}} "
-    "{output.executed} --parameters {params.parameters:q}"
-)
-
-
-if SIMULATED:
-
-    rule simulate:
+    use rule notebook as simulate with:
         input:
-            notebook=notebook("simulate"),
-        output:
-            [DATA_DIR / name for name in (*TABLES, "galaxy_properties.csv")],
-            executed=executed("simulate"),
-        threads: cores("simulate")
-        resources:
-            **request("simulate"),
-        params:
-            parameters=PARAMETERS["simulate"],
-            code=code("simulate"),
-        shell:
-            EXECUTE
+            step(
+                "simulate",
+                "data_preprocess/00_simulate_galaxies.ipynb",
+                code="gz2sim/*",
+                makes=[f"data/{name}" for name in (*TABLES, "galaxy_properties.csv")],
+            ),
+        output: touch(done("simulate"))
 
 
-rule select:
+use rule notebook as select with:
     input:
-        [DATA_DIR / name for name in TABLES],
-        notebook=notebook("select"),
-    output:
-        SELECTION,
-        figure("class_composition"),
-        executed=executed("select"),
-    threads: cores("select")
-    resources:
-        **request("select"),
-    params:
-        parameters=PARAMETERS["select"],
-        code=code("select"),
-        signature=config["signature"],
-    shell:
-        EXECUTE
+        step(
+            "select",
+            "data_preprocess/01_select_galaxies.ipynb",
+            needs=["simulate"] if pipeline.simulated else [],
+            code="catalog images",
+            makes=[*(f"selection/{name}" for name in (*TABLES, "data.json")), *figures("class_composition")],
+        ),
+    output: touch(done("select"))
 
 
-rule pack:
+use rule notebook as pack with:
     input:
-        SELECTION,
-        notebook=notebook("pack"),
-    output:
-        STORE,
-        executed=executed("pack"),
-    threads: cores("pack")
-    resources:
-        **request("pack"),
-    params:
-        parameters=PARAMETERS["pack"],
-        code=code("pack"),
-    shell:
-        EXECUTE
+        step(
+            "pack",
+            "data_preprocess/02_pack_images.ipynb",
+            needs=["select"],
+            code="images",
+            makes=["store"],
+        ),
+    output: touch(done("pack"))
 
 
-for step in TRAININGS:
+# Each model, and as {seed} its further seeds: "" and "_seed1", "_seed2", ...
+for key in pipeline.models:
 
     rule:
         name:
-            step
+            key
         input:
-            SELECTION,
-            STORE,
-            STARTS[step],
-            notebook=notebook(step),
+            reported(
+                step,
+                key,
+                TRAINING_NOTEBOOKS.get(key, BACKBONE_NOTEBOOK),
+                needs=["select", "pack"],
+                code="training models batches images paper predict",
+                makes=[f"models/{key}/{name}" for name in MODEL_FILES],
+            ),
         output:
-            model(step),
-            executed=executed(step),
-        threads: cores(step)
-        resources:
-            **request(step),
-        params:
-            parameters=PARAMETERS[step],
-            code=code(step),
+            touch(done(key + "{seed}")),
+        wildcard_constraints:
+            seed=r"|_seed\d+",
+        threads: THREADS
         shell:
-            EXECUTE
+            f"{RUN} {key}{{wildcards.seed}}"
 
 
-rule fig1:
+use rule notebook as fig1 with:
     input:
-        SELECTION,
-        model("linformer"),
-        notebook=notebook("fig1"),
-    output:
-        figure("fig1"),
-        executed=executed("fig1"),
-    threads: cores("fig1")
-    resources:
-        **request("fig1"),
-    params:
-        parameters=PARAMETERS["fig1"],
-        code=code("fig1"),
-    shell:
-        EXECUTE
+        step(
+            "fig1",
+            "figures/11_draw_fig1_architecture.ipynb",
+            needs=["select", "linformer"],
+            code="plots/paper_figures plots/style",
+            makes=figures("fig1"),
+        ),
+    output: touch(done("fig1"))
 
 
-rule fig2:
+use rule notebook as fig2 with:
     input:
-        SELECTION,
-        notebook=notebook("fig2"),
-    output:
-        figure("fig2"),
-        executed=executed("fig2"),
-    threads: cores("fig2")
-    resources:
-        **request("fig2"),
-    params:
-        parameters=PARAMETERS["fig2"],
-        code=code("fig2"),
-    shell:
-        EXECUTE
+        step(
+            "fig2",
+            "figures/12_draw_fig2_examples.ipynb",
+            needs=["select"],
+            code="plots/paper_figures plots/style images",
+            makes=figures("fig2"),
+        ),
+    output: touch(done("fig2"))
 
 
-rule fig3:
+use rule notebook as fig3 with:
     input:
-        SELECTION,
-        model("linformer"),
-        model("linformer_weighted"),
-        notebook=notebook("fig3"),
-    output:
-        figure("fig3"),
-        figure("fig3_paper"),
-        executed=executed("fig3"),
-    threads: cores("fig3")
-    resources:
-        **request("fig3"),
-    params:
-        parameters=PARAMETERS["fig3"],
-        code=code("fig3"),
-    shell:
-        EXECUTE
+        step(
+            "fig3",
+            "figures/13_draw_fig3_confusion.ipynb",
+            needs=["select", "linformer", "linformer_weighted"],
+            code="plots/paper_figures plots/style evaluation",
+            makes=figures("fig3", "fig3_paper"),
+        ),
+    output: touch(done("fig3"))
 
 
-rule fig4:
+use rule notebook as fig4 with:
     input:
-        SELECTION,
-        properties(),
-        [model(key) for key in COMPARED],
-        notebook=notebook("fig4"),
-    output:
-        [file for name in ("fig4", "fig4_lead", "fig4_paper") for file in figure(name)],
-        ["tables/fig4.csv", "tables/fig4_verdicts.csv"],
-        executed=executed("fig4"),
-    threads: cores("fig4")
-    resources:
-        **request("fig4"),
-    params:
-        parameters=PARAMETERS["fig4"],
-        code=code("fig4"),
-    shell:
-        EXECUTE
+        step(
+            "fig4",
+            "figures/14_draw_fig4_size_brightness.ipynb",
+            needs=["select", *reported(pipeline.pair, "fig4", "figures/14_draw_fig4_size_brightness.ipynb")],
+            code="plots/paper_figures plots/style plots/extra_figures evaluation comparisons evidence",
+            makes=[*figures("fig4", "fig4_lead", "fig4_paper"), "tables/fig4.csv", "tables/fig4_verdicts.csv"],
+            reads=[PROPERTIES],
+        ),
+    output: touch(done("fig4"))
 
 
-rule attention:
+use rule notebook as attention with:
     input:
-        SELECTION,
-        STORE,
-        [model(key) for key in MODEL_KEYS],
-        notebook=notebook("attention"),
-    output:
-        MAPS,
-        "attention/curves.csv",
-        figure("attention_checks"),
-        executed=executed("attention"),
-    threads: cores("attention")
-    resources:
-        **request("attention"),
-    params:
-        parameters=PARAMETERS["attention"],
-        code=code("attention"),
-    shell:
-        EXECUTE
+        step(
+            "attention",
+            "notebooks/09_map_attention.ipynb",
+            needs=["select", "pack", *pipeline.models],
+            code="attention attention_maps attention_checks models images plots/extra_figures",
+            makes=[
+                *(f"attention/{name}" for name in ("galaxies.npz", "checks.csv", "curves.csv")),
+                *figures("attention_checks"),
+            ],
+        ),
+    output: touch(done("attention"))
 
 
-rule features:
+use rule notebook as features with:
     input:
-        SELECTION,
-        STORE,
-        properties(),
-        [model(key) for key in MODEL_KEYS],
-        notebook=notebook("features"),
-    output:
-        [f"features/{key}.parquet" for key in MODEL_KEYS],
-        ["features/probes.csv", "features/umap.csv"],
-        [file for name in FEATURE_FIGURES for file in figure(f"features_{name}")],
-        executed=executed("features"),
-    threads: cores("features")
-    resources:
-        **request("features"),
-    params:
-        parameters=PARAMETERS["features"],
-        code=code("features"),
-    shell:
-        EXECUTE
+        step(
+            "features",
+            "notebooks/10_extract_features.ipynb",
+            needs=["select", "pack", *pipeline.models],
+            code="features models images plots/extra_figures",
+            makes=[
+                *(f"features/{name}.csv" for name in ("probes", "umap")),
+                *figures("features_probes", "features_umap", "features_properties", "features_neighbours"),
+            ],
+            reads=[PROPERTIES],
+        ),
+    output: touch(done("features"))
 
 
-rule fig5:
+use rule notebook as fig5 with:
     input:
-        SELECTION,
-        MAPS,
-        notebook=notebook("fig5"),
-    output:
-        [file for name in FIG5_FIGURES for file in figure(name)],
-        executed=executed("fig5"),
-    threads: cores("fig5")
-    resources:
-        **request("fig5"),
-    params:
-        parameters=PARAMETERS["fig5"],
-        code=code("fig5"),
-    shell:
-        EXECUTE
+        step(
+            "fig5",
+            "figures/15_draw_fig5_attention.ipynb",
+            needs=["select", "attention"],
+            code="plots/paper_figures plots/style attention_maps",
+            makes=figures(
+                "fig5_A", "fig5_B", "fig5_one_galaxy", "attention_linformer", "attention_models",
+                "attention_evidence", "attention_mistakes",
+            ),
+        ),
+    output: touch(done("fig5"))
 
 
-rule evidence:
+use rule notebook as evidence with:
     input:
-        SELECTION,
-        properties(),
-        [model(key) for key in MODEL_KEYS],
-        "tables/fig4_verdicts.csv",
-        notebook=notebook("evidence"),
-    output:
-        [file for name in EVIDENCE_FIGURES for file in figure(name)],
-        ["tables/evidence.csv", "tables/verdicts.csv"],
-        executed=executed("evidence"),
-    threads: cores("evidence")
-    resources:
-        **request("evidence"),
-    params:
-        parameters=PARAMETERS["evidence"],
-        code=code("evidence"),
-    shell:
-        EXECUTE
+        step(
+            "evidence",
+            "figures/20_weigh_evidence.ipynb",
+            needs=["select", "fig4", *pipeline.models],
+            code="evidence comparisons calibration evaluation plots/extra_figures",
+            makes=[
+                *("tables/evidence.csv", "tables/verdicts.csv"),
+                *figures("accuracy_trends", "reliability", "precision_recall"),
+            ],
+            reads=[PROPERTIES],
+        ),
+    output: touch(done("evidence"))
 
 
-rule table:
+use rule notebook as table with:
     input:
-        [model(step) for step in TRAININGS],
-        notebook=notebook("table"),
-    output:
-        [f"tables/results.{ending}" for ending in ("md", "csv", "tex")],
-        executed=executed("table"),
-    threads: cores("table")
-    resources:
-        **request("table"),
-    params:
-        parameters=PARAMETERS["table"],
-        code=code("table"),
-    shell:
-        EXECUTE
+        step(
+            "table",
+            "figures/16_make_results_table.ipynb",
+            needs=pipeline.models,
+            code="results_table evaluation paper",
+            makes=[f"tables/results.{kind}" for kind in ("md", "csv", "tex")],
+        ),
+    output: touch(done("table"))
 
 
-rule labels:
+use rule notebook as labels with:
     input:
-        [DATA_DIR / name for name in TABLES],
-        votes("labels"),
-        notebook=notebook("labels"),
-    output:
-        [f"labels/{name}" for name in (*TABLES, "classes.csv")],
-        figure("decision_path"),
-        executed=executed("labels"),
-    threads: cores("labels")
-    resources:
-        **request("labels"),
-    params:
-        parameters=PARAMETERS["labels"],
-        code=code("labels"),
-    shell:
-        EXECUTE
+        step(
+            "labels",
+            "data_preprocess/18_derive_labels.ipynb",
+            needs=["simulate"] if pipeline.simulated else [],
+            code="votes plots/extra_figures",
+            makes=[*(f"labels/{name}" for name in (*TABLES, "classes.csv")), *figures("decision_path")],
+            reads=VOTES["labels"],
+        ),
+    output: touch(done("labels"))
 
 
-rule recover:
+use rule notebook as recover with:
     input:
-        [DATA_DIR / name for name in TABLES],
-        votes("recover"),
-        notebook=notebook("recover"),
-    output:
-        "labels/hidden_rule.csv",
-        executed=executed("recover"),
-    threads: cores("recover")
-    resources:
-        **request("recover"),
-    params:
-        parameters=PARAMETERS["recover"],
-        code=code("recover"),
-    shell:
-        EXECUTE
+        step(
+            "recover",
+            "data_preprocess/19_recover_rule.ipynb",
+            needs=["simulate"] if pipeline.simulated else [],
+            code="votes recover_rule",
+            makes=["labels/hidden_rule.csv"],
+            reads=VOTES["recover"],
+        ),
+    output: touch(done("recover"))
 
 
-rule realism:
+use rule notebook as transfer with:
     input:
-        SELECTION,
-        ["tables/transfer.csv"] if "transfer" in STEPS else [],
-        notebook=notebook("realism"),
-    output:
-        [file for name in REALISM_FIGURES for file in figure(name)],
-        [f"tables/{name}.csv" for name in REALISM_TABLES],
-        executed=executed("realism"),
-    threads: cores("realism")
-    resources:
-        **request("realism"),
-    params:
-        parameters=PARAMETERS["realism"],
-        code=code("realism"),
-        transfer=transfer_table(),
-    shell:
-        EXECUTE
+        step(
+            "transfer",
+            "notebooks/22_transfer_simulated.ipynb",
+            needs=["select", "pack"],
+            code="sim2real training models",
+            makes=["tables/transfer.csv", "tables/transfer.md"],
+        ),
+    output: touch(done("transfer"))
 
 
-rule transfer:
+use rule notebook as realism with:
     input:
-        SELECTION,
-        STORE,
-        notebook=notebook("transfer"),
-    output:
-        [f"tables/transfer.{ending}" for ending in ("csv", "md")],
-        executed=executed("transfer"),
-    threads: cores("transfer")
-    resources:
-        **request("transfer"),
-    params:
-        parameters=PARAMETERS["transfer"],
-        code=code("transfer"),
-    shell:
-        EXECUTE
+        step(
+            "realism",
+            "data_preprocess/21_compare_simulation.ipynb",
+            needs=["select"],
+            code="sim2real plots/extra_figures",
+            makes=[
+                *figures("realism_gallery", "realism_distributions", "realism_distances"),
+                *(f"tables/{name}.csv" for name in ("realism", "realism_classifier", "realism_features", "realism_galaxies")),
+            ],
+            reads=[pipeline.results / "tables" / "transfer.csv"],
+        ),
+    output: touch(done("realism"))
 
 
-# The last step: it shows what all others made, those added above this line as well.
-rule report:
+# The last step: it shows what all others made.
+use rule notebook as report with:
     input:
-        [file for s in able_steps() if s != "report" for file in getattr(rules, s).output],
-        REPORT_TEMPLATES,
-        notebook=notebook("report"),
-    output:
-        "report.html",
-        executed=executed("report"),
-    threads: cores("report")
-    resources:
-        **request("report"),
-    params:
-        parameters=PARAMETERS["report"],
-        code=code("report"),
-    shell:
-        EXECUTE
+        step(
+            "report",
+            "figures/17_make_report.ipynb",
+            needs=[],
+            code="report results_table plots/style templates/*",
+            makes=["report.html"],
+        ),
+    output: touch(done("report"))
+
+
+# The process that a user started decides what runs; those on a cluster's machines read it.
+if workflow.is_main_process:
+    reported(pipeline.make_plan)
 
 
 rule all:
     default_target: True
     input:
-        [file for step in STEPS for file in getattr(rules, step).output],
+        lambda wildcards: [done(name) for name in pipeline.plan],

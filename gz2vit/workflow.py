@@ -1,852 +1,708 @@
-"""Notebooks as files, read without a wait for what no notebook needs."""
+"""The pipeline: the parameters of every step, which steps are stale and why, and one step's run.
+
+`./run_all.sh` calls `run`, which starts Snakemake on the `Snakefile`; its rules register the steps
+with a `Pipeline`. The pipeline compares each step with the record that it left when it finished
+(`logs/steps/<step>.json`: parameters, code, galaxies) and lets Snakemake schedule those that are
+stale, here or on a cluster. A training is stale only for other parameters, other galaxies (ids,
+labels, pixels) or `--retrain`; every other step also for changed code and for what it reads.
+"""
 
 import ast
-import contextlib
 import difflib
 import hashlib
-import logging
+import json
 import os
 import re
-import shutil
+import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import cache
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import Any, TextIO
 
 import yaml
+from pydantic import TypeAdapter, ValidationError
 
-from gz2vit.catalog import read_data_folder
-from gz2vit.download import fetch_galaxy_zoo
-from gz2vit.images import check_folder
-from gz2vit.io import ROAD_RECORD, ROOT, Gz2vitError, sole_user, write_json, write_text
-from gz2vit.votes import GALAXY_ZOO_DIR
-
-if TYPE_CHECKING:
-    from nbformat import NotebookNode
-    from papermill.exceptions import PapermillExecutionError
-
-
-ADDRESSES = "rfc3987_syntax"  # checks addresses of the web with letters of any script
-
-
-@contextmanager
-def without_addresses() -> Iterator[None]:
-    """Inside it, what imports jsonschema (nbformat, papermill) is imported a second sooner.
-
-    jsonschema takes in an optional package, where there is one, that compiles 38 grammars while it
-    is imported; they check addresses, of which the schema of a notebook has none.
-    """
-    if ADDRESSES in sys.modules:
-        yield
-        return
-    sys.modules[ADDRESSES] = None  # "there is no such package", in Python's words
-    try:
-        yield
-    finally:
-        del sys.modules[ADDRESSES]
-
-
-def read_notebook(path: Path) -> "NotebookNode":
-    """The notebook in the file `path`, in format 4; nbformat's errors for anything else."""
-    with without_addresses():
-        import nbformat
-    return nbformat.read(path, as_version=4)
-
-
-# ------------------------------------------------------------------------------------------
-# The code behind a step: when it changes, the step is stale.
-#
-# What counts is a notebook's code cells and every module of the package that they use, directly or
-# through one another, as Python understands them: prose, comments and docstrings may change freely.
-# Modules that only draw count for the notebooks in `figures/` alone, so that a new colour does not
-# train a network again.
-
-DRAWING = ("gz2vit/plots", "gz2vit/report", "gz2vit/results_table")
-
-
-def code_signature(notebook: Path, root: Path = ROOT) -> str:
-    """A short hash of all code that decides what `notebook` makes."""
-    digest = hashlib.sha256(_meaning(notebook_code(notebook)).encode())
-    for path in source_files(notebook, root):
-        digest.update(_meaning(path.read_text(encoding="utf-8")).encode())
-    return digest.hexdigest()[:16]
-
-
-def files_signature(patterns: Sequence[str], root: Path = ROOT) -> str:
-    """A short hash of what the package's files that fit `patterns` (from the root) mean."""
-    digest = hashlib.sha256()
-    for path in sorted({path for pattern in patterns for path in root.glob(pattern)}):
-        digest.update(_meaning(path.read_text(encoding="utf-8")).encode())
-    return digest.hexdigest()[:16]
-
-
-def source_files(notebook: Path, root: Path = ROOT) -> list[Path]:
-    """The package's files that count for `notebook`, sorted."""
-    draws = notebook.resolve().parent.name == "figures"
-    waiting, found = _imported(notebook_code(notebook), root), set()
-    while waiting:
-        path = waiting.pop()
-        inside = path.relative_to(root).as_posix()
-        if path not in found and (draws or not inside.startswith(DRAWING)):
-            found.add(path)
-            waiting |= _imported(path.read_text(encoding="utf-8"), root)
-    return sorted(found)
-
-
-def notebook_code(notebook: Path) -> str:
-    """All code cells of a notebook as one text."""
-    cells = read_notebook(notebook).cells
-    return "\n".join(cell.source for cell in cells if cell.cell_type == "code")
-
-
-@cache  # the steps share most of their files
-def _meaning(code: str) -> str:
-    """The code without comments and docstrings, in one form."""
-    tree = ast.parse(code)
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(node, ast.Module | ast.stmt):
-            first = body[0]
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                body[0] = ast.Pass()
-    return ast.dump(tree)
-
-
-def _imported(code: str, root: Path) -> set[Path]:
-    """Files of the package that a piece of Python imports by name."""
-    return {path for name in _imported_names(code) for path in _files(name, root)}
-
-
-@cache
-def _imported_names(code: str) -> frozenset[str]:
-    """All of the package that a piece of Python imports, as dotted names."""
-    names: set[str] = set()
-    for node in ast.walk(ast.parse(code)):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        if isinstance(node, ast.ImportFrom) and node.module:
-            names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
-    return frozenset(name for name in names if name.split(".")[0] == "gz2vit")
-
-
-def _files(module: str, root: Path) -> list[Path]:
-    """The file of a module and the `__init__` files above it; nothing for a plain name in one."""
-    parts = module.split(".")
-    base = root.joinpath(*parts)
-    parents = [root.joinpath(*parts[:length], "__init__.py") for length in range(1, len(parts))]
-    candidates = [base.with_suffix(".py"), base / "__init__.py", *parents]
-    return [path for path in candidates if path.is_file()]
-
-
-# ------------------------------------------------------------------------------------------
-# Profiles and parameters: what each notebook is run with, and where the value is from.
-#
-# A notebook's parameter cell (tagged `parameters`) holds the smoke values; a profile
-# (`profiles/<name>.yaml`) lists, step by step, only what differs from them; `--set` comes last.
-# A name that a notebook does not have, or a value of another type, is an error that names the file
-# and the key.
+from gz2vit.catalog import data_signature, read_data_folder
+from gz2vit.io import (
+    MODEL_FILES,
+    ROOT,
+    SETTINGS,
+    Gz2vitError,
+    git_commit,
+    read_json,
+    sole_user,
+    trained_checkpoint,
+    write_json,
+    write_text,
+)
 
 PROFILES_DIR = ROOT / "profiles"
-# What the road itself decides for every notebook; profiles and --set may not.
+# What the pipeline decides for every notebook; profiles and --set may not.
 RESERVED = (
     *("RESULTS_DIR", "DATA_DIR", "PROFILE", "MODEL_KEY", "MODEL_KEYS", "BACKBONE"),
     *("RUN", "SEEDS"),
 )
-# The section of a profile that names further networks (row of the table: network), and the one
-# with the parameters that all of them share.
-BACKBONES, SHARED = "backbones", "backbone"
-# The section of what steps ask of a cluster (gz2vit/workflow.py).
-RESOURCES = "resources"
-# Stands among a model's parameters, but is none: it makes steps (gz2vit/workflow.py).
-SEEDS = "SEEDS"
-# Parameters that may name a file: relative to where the command is given, not to where a step runs.
-PATHS = ("VOTES", "RULE", "WEIGHTS")
-TYPES = {kind.__name__: kind for kind in (int, float, str, bool, list, dict)}
-TYPES |= {"None": type(None)}
+# Parameters that name a file, relative to where the command is given; WEIGHTS has words as well.
+PATHS, WORDS = ("VOTES", "RULE", "WEIGHTS", "CATALOGUE"), ("none", "imagenet", "bundled", "default")
+PLAN = "logs/plan.json"  # in the results folder: the steps to run, for the processes that run them
+BAR_SECONDS = 5.0  # between two lines of a progress bar in a log file
+INTERRUPT_SECONDS = 60  # for a step to end after Ctrl-C
+VOTES_STEPS = ("labels", "recover")  # they need votes: simulated, downloaded or named by VOTES
+NAMED_STEPS = ("transfer",)  # too long to be run unless --only names them
+
+
+# ---- Parameters: the notebook's own, then the profile's, then --set --------------------------
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One parameter of a notebook: its smoke value and the types that it may take."""
+    """A notebook's parameter: its value in the notebook and the type that it may take."""
 
     default: Any
-    types: tuple[type, ...]
+    kind: Any
 
-    def accepts(self, value: Any) -> bool:
-        """Whether `value` is of a right type; a whole number may stand for a float."""
-        if float in self.types and type(value) is int:
-            return True
-        return type(value) in self.types
-
-    def describe(self) -> str:
-        """The types in words."""
-        return " or ".join("null" if kind is type(None) else kind.__name__ for kind in self.types)
-
-
-def notebook_parameters(notebook: Path) -> dict[str, Parameter]:
-    """The parameters of a notebook, read from the literals of its parameter cell.
-
-    `NAME = 1` takes the value's type, `NAME: int | None = 1` the annotated ones. Raises
-    `Gz2vitError` for a notebook without exactly one such cell, or with anything but literals.
-    """
-    cells = read_notebook(notebook).cells
-    tagged = [cell for cell in cells if "parameters" in cell.metadata.get("tags", [])]
-    if len(tagged) != 1:
-        raise Gz2vitError(f"{notebook} has {len(tagged)} cells tagged 'parameters' instead of one")
-    found = {}
-    for node in ast.parse(tagged[0].source).body:
+    def read(self, value: Any, source: str) -> Any:
+        """`value` as this type; raises `Gz2vitError` naming `source` for another one."""
         try:
-            name, default, kinds = _read_assignment(node)
-        except (ValueError, AttributeError, KeyError) as error:
-            raise Gz2vitError(f"{notebook}: parameter cell, line {node.lineno}: {error}") from error
-        found[name] = Parameter(default, kinds)
+            return TypeAdapter(self.kind).validate_python(value, strict=True)
+        except ValidationError:
+            kind = getattr(self.kind, "__name__", str(self.kind))
+            kind = str(self.kind) if "|" in str(self.kind) else kind
+            raise Gz2vitError(
+                f"{source} is {value!r} ({type(value).__name__}), but it must be {kind}"
+            ) from None
+
+    def parse(self, text: str, source: str) -> Any:
+        """A value as typed at the terminal, where 3e-4 is a number and 007 may be a text."""
+        takes = getattr(self.kind, "__args__", (self.kind,))
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            value = text
+        if float in takes and isinstance(value, str):
+            try:
+                value = float(value)
+            except ValueError:
+                pass
+        if str in takes and type(value) in (int, float, bool):
+            value = text
+        return self.read(value, source)
+
+
+@cache
+def notebook_parameters(notebook: Path) -> dict[str, Parameter]:
+    """The parameters of a notebook: the literals of its cell tagged `parameters`.
+
+    `NAME = 1` takes the value's type, `NAME: int | None = 1` the annotated one (papermill's own
+    inspection does not know `|`). Raises `Gz2vitError` for anything but such assignments.
+    """
+    cells = [cell for cell in code_cells(notebook) if "parameters" in cell[1]]
+    if len(cells) != 1:
+        raise Gz2vitError(f"{notebook} has {len(cells)} cells tagged 'parameters' instead of one")
+    found = {}
+    try:
+        for node in ast.parse(cells[0][0]).body:
+            default = ast.literal_eval(node.value)
+            if isinstance(node, ast.AnnAssign):
+                found[node.target.id] = Parameter(default, eval(ast.unparse(node.annotation), {}))
+            else:
+                found[node.targets[0].id] = Parameter(default, type(default))
+    except (SyntaxError, ValueError, AttributeError, NameError) as error:
+        raise Gz2vitError(
+            f"{notebook}: its parameter cell may hold only NAME = literal ({error})"
+        ) from error
     return found
 
 
-def _read_assignment(node: ast.stmt) -> tuple[str, Any, tuple[type, ...]]:
-    """Name, value and types of one line of a parameter cell."""
-    if isinstance(node, ast.AnnAssign):
-        names = [part.strip() for part in ast.unparse(node.annotation).split("|")]
-        return node.target.id, ast.literal_eval(node.value), tuple(TYPES[name] for name in names)
-    if isinstance(node, ast.Assign) and len(node.targets) == 1:
-        value = ast.literal_eval(node.value)
-        return node.targets[0].id, value, (type(value),)
-    raise ValueError("only assignments of literals may stand there")
+def code_cells(notebook: Path) -> list[tuple[str, list[str]]]:
+    """Source and tags of each code cell; raises `Gz2vitError` where the file is no notebook."""
+    content = read_json(notebook)
+    try:
+        return [
+            ("".join(cell["source"]), cell["metadata"].get("tags", []))
+            for cell in content["cells"]
+            if cell["cell_type"] == "code"
+        ]
+    except (KeyError, TypeError) as error:
+        raise Gz2vitError(f"{notebook} is not a Jupyter notebook of format 4") from error
 
 
 def load_profile(name: str, folder: Path = PROFILES_DIR) -> dict[str, dict[str, Any]]:
-    """A profile as {step: {parameter: value}}; `Gz2vitError` for a missing or odd file."""
+    """A profile as {step: {parameter: value}}; raises `Gz2vitError` for a missing or odd file."""
     path = folder / f"{name}.yaml"
     if not path.is_file():
         known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
-        raise Gz2vitError(f"there is no profile '{name}' ({path}); the profiles are {known}")
+        raise Gz2vitError(f"there is no profile '{name}'; the profiles are {known}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except yaml.YAMLError as error:
         raise Gz2vitError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict):
-        raise Gz2vitError(f"{path} must hold steps with their parameters")
-    for step, values in content.items():
-        if not isinstance(values, dict):
-            raise Gz2vitError(f"{path}: '{step}' must hold parameters, NAME: value")
+    if not isinstance(content, dict) or not all(isinstance(one, dict) for one in content.values()):
+        raise Gz2vitError(f"{path} must hold steps, each with its parameters NAME: value")
     return content
 
 
-def load_sections(
-    profile: str, backbones: Sequence[str] = (), folder: Path = PROFILES_DIR
-) -> dict[str, dict[str, Any]]:
-    """A profile's steps with their parameters; `backbones` share the section `backbone`.
+def parse_set(text: str) -> tuple[str, str, str]:
+    """`[STEP.]NAME=VALUE` as step ("" for every one), name and value; a named file as full path.
 
-    Raises `Gz2vitError` as `load_profile` does.
+    Raises `Gz2vitError` for another form, and for a path that does not exist.
     """
-    content = load_profile(profile, folder)
-    for section in (BACKBONES, RESOURCES):
-        content.pop(section, None)
-    shared = content.pop(SHARED, {})
-    return {step: shared | content.get(step, {}) for step in backbones} | {
-        step: values for step, values in content.items() if step not in backbones
-    }
-
-
-def named_backbones(
-    profile: str, overrides: Sequence[str] = (), folder: Path = PROFILES_DIR
-) -> dict[str, str]:
-    """Further networks of a run: rows of the results table (step names) and their networks.
-
-    From the profile's section `backbones` and `--set backbones.ROW=timm/NAME`; `null` takes a row
-    away. Raises `Gz2vitError` for a row that cannot be a step's name.
-    """
-    source = str(folder / f"{profile}.yaml")
-    found = {row: (name, source) for row, name in load_profile(profile, folder)
-             .get(BACKBONES, {}).items()}  # fmt: skip
-    for text in overrides:
-        path, _, written = text.partition("=")
-        if path.startswith(f"{BACKBONES}."):
-            found[path.removeprefix(f"{BACKBONES}.")] = (written, f"--set {text}")
-    for row, (name, where) in found.items():
-        if not re.fullmatch(r"[a-z][a-z0-9_]*", row) or row in (BACKBONES, SHARED, RESOURCES):
-            raise Gz2vitError(f"{where}: '{row}' must be small letters, digits and _")
-        if not isinstance(name, str | None):
-            raise Gz2vitError(f"{where}: the network of '{row}' must be named, as timm/NAME")
-    return {row: name for row, (name, _) in found.items() if name not in (None, "", "null")}
-
-
-def resolve(
-    profile: str,
-    notebooks: Mapping[str, Path],
-    overrides: Sequence[str] = (),
-    folder: Path = PROFILES_DIR,
-    backbones: Sequence[str] = (),
-) -> dict[str, dict[str, Any]]:
-    """For every step, what its notebook is run with besides its own defaults.
-
-    `notebooks`: the steps and their notebooks; `overrides`: `--set` texts `[STEP.]NAME=VALUE`;
-    `backbones`: the steps that share the section `backbone`. `SEEDS` is left to
-    `seeds.named_seeds`. Raises `Gz2vitError` for unknown steps and parameters and for values of a
-    wrong type.
-    """
-    known = {step: notebook_parameters(path) for step, path in notebooks.items()}
-    resolved: dict[str, dict[str, Any]] = {step: {} for step in notebooks}
-    source = str(folder / f"{profile}.yaml")
-    for step, values in load_sections(profile, backbones, folder).items():
-        _check_step(step, known, source)
-        for name, value in values.items():
-            if name != SEEDS:
-                _check_value(known[step], step, name, value, source)
-                resolved[step][name] = value
-    for text in overrides:
-        name = text.partition("=")[0].rpartition(".")[2]
-        if not text.startswith((f"{BACKBONES}.", f"{RESOURCES}.")) and name != SEEDS:
-            for step, name, value in _read_override(text, known):
-                resolved[step][name] = value
-    return resolved
-
-
-def anchor_override(text: str) -> str:
-    """A `--set` text whose value may name a file, with the file's absolute path."""
-    path, _, value = text.partition("=")
-    if path.rpartition(".")[2] in PATHS and value and Path(value).exists():
-        return f"{path}={Path(value).resolve()}"
-    return text
-
-
-def _check_step(step: str, known: Mapping[str, Any], source: str) -> None:
-    """Refuse a step that does not exist."""
-    if step not in known:
-        raise Gz2vitError(f"{source}: there is no step '{step}'{_meant(step, known)}")
-
-
-def _check_value(
-    parameters: Mapping[str, Parameter], step: str, name: str, value: Any, source: str
-) -> None:
-    """Refuse a parameter that the step's notebook does not have, or a value of another type."""
-    settable = [key for key in parameters if key not in RESERVED]
-    if name not in settable:
-        raise Gz2vitError(
-            f"{source}: step '{step}' has no parameter '{name}'{_meant(name, settable)}"
-        )
-    if not parameters[name].accepts(value):
-        hint = ""
-        if isinstance(value, str) and float in parameters[name].types:
-            hint = "; YAML reads 3e-4 as text, write 3.0e-4"
-        raise Gz2vitError(
-            f"{source}: {step}.{name} is {value!r} ({type(value).__name__}), "
-            f"but it must be {parameters[name].describe()}{hint}"
-        )
-
-
-def _read_override(
-    text: str, known: Mapping[str, Mapping[str, Parameter]]
-) -> list[tuple[str, str, Any]]:
-    """One `--set` text as (step, name, value), for each step that it concerns."""
-    source = f"--set {text}"
-    path, equals, written = text.partition("=")
-    step, dot, name = path.rpartition(".")
+    path, equals, value = text.partition("=")
+    step, _, name = path.strip().rpartition(".")
     if not equals or not name:
-        raise Gz2vitError(f"{source}: write [STEP.]NAME=VALUE, such as linformer.MAX_EPOCH=30")
-    if dot:
-        _check_step(step, known, source)
-        steps = [step]
-    else:
-        steps = [key for key, parameters in known.items() if name in parameters]
-        names = {key for parameters in known.values() for key in parameters}
-        every = sorted(names - set(RESERVED))
-        if not steps:
-            raise Gz2vitError(f"{source}: no step has a parameter '{name}'{_meant(name, every)}")
-    return [(key, name, _read_value(written, known[key], key, name, source)) for key in steps]
+        raise Gz2vitError(f"--set {text}: write [STEP.]NAME=VALUE, such as linformer.MAX_EPOCH=30")
+    if name in PATHS and value not in WORDS and value:
+        file = Path(value).expanduser()
+        if file.exists() or file.is_absolute():
+            value = str(file.absolute())
+        elif value.startswith(("~", ".")) or len(file.parts) > 1:
+            raise Gz2vitError(f"--set {text}: there is no file {file.absolute()}")
+    return step, name, value
 
 
-def _read_value(
-    written: str, parameters: Mapping[str, Parameter], step: str, name: str, source: str
-) -> Any:
-    """A value as typed at the terminal, checked; there, 3e-4 is a number."""
-    try:
-        value = yaml.safe_load(written)
-    except yaml.YAMLError as error:
-        raise Gz2vitError(f"{source}: cannot read the value '{written}'") from error
-    if name in parameters and float in parameters[name].types and isinstance(value, str):
-        with contextlib.suppress(ValueError):  # the check below says what is wrong with it
-            value = float(value)
-    if name in parameters and str in parameters[name].types and type(value) in (int, float, bool):
-        value = written
-    _check_value(parameters, step, name, value, source)
-    return value
-
-
-def _meant(name: str, known: Sequence[str] | Mapping[str, Any]) -> str:
-    """A guess at what was meant, and what there is."""
-    close = difflib.get_close_matches(name, list(known), n=1)
-    guess = f"; did you mean '{close[0]}'?" if close else ""
-    return f" (there are: {', '.join(known)}){guess}"
-
-
-# ------------------------------------------------------------------------------------------
-# Several seeds for one model: which ones, and what their steps and folders are called.
-#
-# `SEEDS: [0, 1, 2]` in a model's section of a profile, or `--set [STEP.]SEEDS=[0,1,2]`, trains a
-# model once for each seed. The first seed is the step itself, with its files in the model's own
-# folder; every further one is a step of its own (`linformer_seed1`), with its files in `seeds/1/`
-# inside that folder.
-
-SEED = "SEED"
-
-
-def named_seeds(
-    profile: str,
-    overrides: Sequence[str],
-    models: Sequence[str],
-    backbones: Sequence[str] = (),
-    folder: Path = PROFILES_DIR,
-) -> dict[str, list[int]]:
-    """The seeds of every model for which `SEEDS` is given; a later `--set` replaces earlier ones.
-
-    `models`: the steps that train; `backbones`: those of them that share the section `backbone`.
-    Raises `Gz2vitError` for what is no list of distinct whole numbers from 0 on, for a step that
-    trains no model, and where `SEED` is given for the same step as well.
-    """
-    found: dict[str, dict[str, tuple[list[int], str]]] = {SEED: {}, SEEDS: {}}
-    given = [*_from_profile(profile, backbones, folder), *_from_overrides(overrides, models)]
-    for step, name, value, source in given:
-        if name == SEEDS and step not in models:
-            known = ", ".join(models)
-            raise Gz2vitError(f"{source}: SEEDS is for the steps that train a model: {known}")
-        found[name][step] = (_check_seeds(value, source) if name == SEEDS else value, source)
-    for step in found[SEEDS]:
-        if step in found[SEED]:
-            one, several = found[SEED][step][1], found[SEEDS][step][1]
-            raise Gz2vitError(
-                f"{one} and {several} both give the seed of '{step}'; give one of the two, or name "
-                "the step that each is for, such as simulate.SEED=1"
-            )
-    return {step: seeds for step, (seeds, _) in found[SEEDS].items()}
-
-
-def further_steps(
-    seeds: Mapping[str, Sequence[int]], taken: Collection[str] = ()
-) -> dict[str, tuple[str, int]]:
-    """The step of every seed but a model's first, as {step: (model's step, seed)}.
-
-    `seeds`: as `named_seeds` returns them. Raises `Gz2vitError` where a name is `taken`.
-    """
-    steps = {f"{key}_seed{seed}": (key, seed) for key, own in seeds.items() for seed in own[1:]}
-    for step, (key, _) in steps.items():
-        if step in taken:
-            raise Gz2vitError(
-                f"the seeds of '{key}' need the step name '{step}', which a network has already; "
-                "give that network another name"
-            )
-    return steps
-
-
-def run_folder(seed: int) -> str:
-    """Where a further seed's files go, inside the model's folder."""
-    return f"seeds/{seed}"
-
-
-def run_folders(seeds: Sequence[int]) -> list[str]:
-    """The folders of all runs of a model, the first of which is the model's own, ""."""
-    return ["", *(run_folder(seed) for seed in seeds[1:])]
-
-
-Given = tuple[str, str, Any, str]  # step, SEED or SEEDS, value, where it is from
-
-
-def _from_profile(profile: str, backbones: Sequence[str], folder: Path) -> Iterator[Given]:
-    """What a profile says of seeds."""
-    path = folder / f"{profile}.yaml"
-    for step, values in load_sections(profile, backbones, folder).items():
-        for name in (SEED, SEEDS):
-            if name in values:
-                yield step, name, values[name], f"{path}, {step}.{name} = {values[name]}"
-
-
-def _from_overrides(overrides: Sequence[str], models: Sequence[str]) -> Iterator[Given]:
-    """What `--set` says of seeds, for each step that it concerns."""
-    for text in overrides:
-        path, _, written = text.partition("=")
-        step, _, name = path.rpartition(".")
-        if name in (SEED, SEEDS):
-            for one in [step] if step else models:
-                yield one, name, _read(written), f"--set {text}"
-
-
-def _read(written: str) -> Any:
-    """A value as typed at the terminal; nothing where it cannot be read."""
-    try:
-        return yaml.safe_load(written)
-    except yaml.YAMLError:
-        return None
-
-
-def _check_seeds(seeds: Any, source: str) -> list[int]:
-    """The seeds, checked."""
-    whole = isinstance(seeds, list) and all(type(seed) is int and seed >= 0 for seed in seeds)
-    if not whole or not seeds or len(set(seeds)) < len(seeds):
-        raise Gz2vitError(
-            f"{source}: SEEDS must be a list of distinct whole numbers from 0 on, such as [0,1,2]"
-        )
-    return seeds
-
-
-# ------------------------------------------------------------------------------------------
-# What each step asks of a cluster: processor cores, GPUs, memory, time.
-#
-# A profile's section `resources` says it for every step (`default`), for those that train a model
-# (`training`) and for single steps, of which the most special counts. Last comes `--set
-# resources.[STEP.]NAME=VALUE`, where STEP may be such a group as well. Where the steps run on this
-# machine, nothing of it counts.
-
-# Names as Snakemake's executor for SLURM has them: numbers from the least that makes sense, texts.
-NUMBERS = {"threads": 1, "gpu": 0, "mem_mb": 1, "runtime": 1}  # [cores], -, [MB], [min]
-TEXTS = ("gpu_model", "slurm_partition", "slurm_account", "constraint", "qos")
-EVERY, TRAINING = "default", "training"
-
-Request = dict[str, int | str]
-
-
-def step_resources(
-    profile: str,
-    overrides: Sequence[str],
-    steps: Sequence[str],
-    models: Mapping[str, str],
-    devices: Mapping[str, int],
-    folder: Path = PROFILES_DIR,
-) -> dict[str, Request]:
-    """What every one of `steps` asks for: `{step: {"gpu": 1, "mem_mb": 48000, ...}}`.
-
-    `models`: the steps that train, each with the model whose requests it shares (a further seed
-    that of the first); `devices`: on how many GPUs those train that use several. Raises
-    `Gz2vitError` for an unknown step or name and for a value that makes no sense.
-    """
-    groups = {EVERY: list(steps), TRAINING: list(models)}
-    groups |= {step: [step, *(s for s, key in models.items() if key == step != s)]
-               for step in steps}  # fmt: skip
-    found: dict[str, dict[str, Any]] = {step: {} for step in steps}
-    # In the profile the general stands below the special, in whatever order they are written.
-    written = sorted(_from_profile_resources(profile, folder), key=lambda one: _rank(one[0]))
-    for whom, name, value, source in [*written, *_from_overrides_resources(overrides)]:
-        if whom not in groups:
-            raise Gz2vitError(f"{source}: there is no step '{whom}'{_meant_resources(whom, list(groups))}")
-        for step in groups[whom]:
-            found[step][name] = _check(name, value, source)
-    for step, number in devices.items():
-        if found[step].get("gpu"):
-            found[step]["gpu"] *= number
-    return {
-        step: {name: value for name, value in values.items() if value is not None}
-        for step, values in found.items()
-    }
-
-
-def _rank(whom: str) -> int:
-    """How special a section is: for every step, for those that train, for one."""
-    return (EVERY, TRAINING).index(whom) if whom in (EVERY, TRAINING) else 2
-
-
-def _from_profile_resources(profile: str, folder: Path) -> Iterator[Given]:
-    """What a profile says."""
-    path = folder / f"{profile}.yaml"
-    for whom, values in load_profile(profile, folder).get(RESOURCES, {}).items():
-        source = f"{path}, {RESOURCES}.{whom}"
-        if not isinstance(values, dict):
-            raise Gz2vitError(f"{source} must hold requests, such as gpu: 1")
-        for name, value in values.items():
-            yield whom, name, value, source
-
-
-def _from_overrides_resources(overrides: Sequence[str]) -> Iterator[Given]:
-    """What `--set` says; a name alone is for every step."""
-    for text in overrides:
-        path, equals, written = text.partition("=")
-        if path.startswith(f"{RESOURCES}."):
-            whom, _, name = path.removeprefix(f"{RESOURCES}.").rpartition(".")
-            if not equals or not name:
-                raise Gz2vitError(
-                    f"--set {text}: write {RESOURCES}.[STEP.]NAME=VALUE, such as "
-                    f"{RESOURCES}.{TRAINING}.runtime=600"
-                )
-            yield whom or EVERY, name, _read_resources(name, written), f"--set {text}"
-
-
-def _read_resources(name: str, written: str) -> Any:
-    """A value as typed at the terminal; an account may be called 1234."""
-    try:
-        value = yaml.safe_load(written)
-    except yaml.YAMLError:
-        return written
-    return written if name in TEXTS and value is not None else value
-
-
-def _check(name: str, value: Any, source: str) -> int | str | None:
-    """A request, checked; `null` takes away what a more general one says."""
-    if name not in NUMBERS and name not in TEXTS:
-        known = [*NUMBERS, *TEXTS]
-        raise Gz2vitError(f"{source}: no step can ask for '{name}'{_meant_resources(name, known)}")
-    if value is None:
-        return None
-    if name in NUMBERS and (type(value) is not int or value < NUMBERS[name]):
-        least = NUMBERS[name]
-        raise Gz2vitError(
-            f"{source}: {name} is {value!r}, but it must be a whole number from {least} on"
-        )
-    if name in TEXTS and (not isinstance(value, str) or not value):
-        raise Gz2vitError(f"{source}: {name} is {value!r}, but it must be a text")
-    return value
-
-
-def _meant_resources(name: str, known: Sequence[str]) -> str:
-    """A guess at what was meant, and what there is."""
+def meant(name: str, known: Iterable[str]) -> str:
+    """What there is, and a guess at what was meant."""
+    known = list(known)
     close = difflib.get_close_matches(name, known, n=1)
     guess = f"; did you mean '{close[0]}'?" if close else ""
     return f" (there are: {', '.join(known)}){guess}"
 
 
-# ------------------------------------------------------------------------------------------
-# The road on a cluster: Snakemake hands every step to an executor, such as SLURM's.
-#
-# The command stays where it was given, watches the jobs and passes on what their notebooks say; the
-# steps themselves are `gz2vit execute` on the cluster's machines, which see the same folders. The
-# messages that are read here are those of Snakemake 9 and of its executor for SLURM 2.
-
-SLURM = "slurm"
-JOBS = 16  # at most, waiting or running: more than the paper has models with one seed
-THREADS = 2  # processor cores of a step of which no profile says another number
-# Until a file that another machine has written must be seen: NFS asks again after 60 s at most.
-LATENCY_SECONDS = 60
-COMMAND_SECONDS = 60  # for SLURM to answer
-
-SUBMITTED = re.compile(r"submitted with SLURM jobid (\w+) \(log: (.*/rule_(\w+)/\w+\.log)\)")
-FINISHED = re.compile(r"^Finished jobid: \d+ \(Rule: (\w+)\)")
-RUN_ID = re.compile(r"^SLURM run ID: (\S+)", re.MULTILINE)
-FAILED = re.compile(r"^Error in rule (\w+):\s+message: (.+)", re.MULTILINE)
-STATUS = re.compile(r"SLURM-job '(\w+)' failed.*?status is: '(\w+)'")
-REFUSED = re.compile(r"sbatch failed. The error message was '(?:sbatch: error: )?([^\n]*)")
-ADVICE = {
-    "TIMEOUT": "its time was up: the same command continues with it, a training after its last "
-    "whole epoch; --set resources.{step}.runtime=MINUTES asks for more",
-    "OUT_OF_MEMORY": "it needs more memory: --set resources.{step}.mem_mb=MEGABYTES asks for it",
-    "CANCELLED": "somebody cancelled it; the same command continues",
-}
+def is_seed_list(value: Any) -> bool:
+    """Whether `value` is a list of distinct whole numbers, at least one."""
+    whole = isinstance(value, list) and all(type(seed) is int and seed >= 0 for seed in value)
+    return whole and 0 < len(value) == len(set(value))
 
 
-def check_executor(name: str) -> None:
-    """Raise `Gz2vitError`, saying what to do, where jobs cannot be handed to the executor."""
-    if name in ("local", "dryrun", "touch"):
-        raise Gz2vitError(f"--executor {name}: leave it out, or name a cluster's, such as {SLURM}")
-    if not re.fullmatch(r"[a-z][a-z0-9-]*", name):
-        raise Gz2vitError(f"--executor {name}: an executor's name is like {SLURM}")
-    if find_spec(f"snakemake_executor_plugin_{name.replace('-', '_')}") is None:
-        package = f"snakemake-executor-plugin-{name}"
-        raise Gz2vitError(
-            f"--executor {name} needs the package {package}: install it with "
-            f"`{sys.executable} -m pip install {package}`"
-        )
-    if name == SLURM and shutil.which("sbatch") is None:
-        raise Gz2vitError(
-            "--executor slurm: there is no command sbatch here; give the command on a machine "
-            "that hands jobs to SLURM, such as the cluster's login node"
-        )
+# ---- Code ------------------------------------------------------------------------------------
 
 
-def executor_options(name: str, jobs: int, logs: Path) -> list[str]:
-    """Snakemake's options for at most `jobs` jobs at a time; SLURM's output goes into `logs`."""
-    options = ["--executor", name, "--jobs", str(jobs), "--latency-wait", str(LATENCY_SECONDS)]
-    if name == SLURM:
-        options += ["--slurm-logdir", str(logs / SLURM), "--slurm-keep-successful-logs"]
-        if not _has_accounting():
-            # Snakemake would ask sacct, hear of no job, and wait for ever.
-            options += ["--slurm-status-command", "squeue"]
-    return options
-
-
-def _has_accounting() -> bool:
-    """Whether SLURM keeps accounts here, which tell the state of jobs that have ended."""
+@cache
+def code_hash(text: str) -> str:
+    """A hash of what Python code means: comments and docstrings may change freely."""
+    # Lines of IPython's own (%matplotlib inline, !ls) count as they are.
+    plain = re.sub(r"^(\s*)([%!].*)$", r"\1pass  # \2", text, flags=re.MULTILINE)
+    magics = "".join(re.findall(r"^\s*[%!].*$", text, flags=re.MULTILINE))
     try:
-        return _ask("sacct", "--noheader", "--allocations") is not None
-    except FileNotFoundError:
-        return False
+        tree = ast.parse(plain)
+    except SyntaxError:
+        return hashlib.sha256(text.encode()).hexdigest()
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
+            if isinstance(body[0].value, ast.Constant):
+                body[0] = ast.Pass()
+    return hashlib.sha256((ast.dump(tree) + magics).encode()).hexdigest()
 
 
-def _ask(*command: str) -> str | None:
-    """What a command of SLURM's prints; None where it fails."""
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=COMMAND_SECONDS)
-    except subprocess.TimeoutExpired:
-        return None
-    return answer.stdout if answer.returncode == 0 else None
+def files_hash(patterns: Iterable[str], root: Path = ROOT) -> str:
+    """A short hash of the code in the files that match `patterns`, such as `gz2sim/*.py`."""
+    digest = hashlib.sha256()
+    for path in sorted({path for pattern in patterns for path in root.glob(pattern)}):
+        digest.update(code_hash(path.read_text(encoding="utf-8")).encode())
+    return digest.hexdigest()[:16]
 
 
-def cancel_jobs(log: str) -> None:
-    """Cancel all jobs of a run, found in Snakemake's messages.
-
-    Snakemake cancels those that it knows of; one that it was just asking about it would forget.
-    """
-    if run := RUN_ID.search(log):
-        _ask("scancel", f"--name={run[1]}")
+# ---- The steps, and which of them are stale ----------------------------------------------------
 
 
-def leave_task_launcher() -> None:
-    """Hide from the notebook that SLURM started it as one task of a job.
+@dataclass
+class Step:
+    """One notebook of the pipeline: what it needs, reads, makes, and the code that decides it."""
 
-    Lightning would take the number of tasks, one, for the number of training processes, and start
-    none itself where a model is trained on several GPUs.
-    """
-    os.environ.pop("SLURM_NTASKS", None)
+    name: str
+    notebook: str
+    needs: list[str]
+    code: tuple[str, ...]
+    makes: list[str]
+    reads: list[Path]
+    model: str | None = None  # the model that it trains
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+    def code_hash(self) -> str:
+        """A hash of its notebook's code and of its deciding modules."""
+        cells = "\n".join(source for source, tags in code_cells(ROOT / self.notebook))
+        own = code_hash(cells)
+        return hashlib.sha256((own + files_hash(self.code)).encode()).hexdigest()[:16]
+
+    @property
+    def output(self) -> str:
+        """Where its executed notebook goes: `notebooks/03_linformer_weighted.ipynb`."""
+        return f"notebooks/{Path(self.notebook).name[:2]}_{self.name}.ipynb"
 
 
-def failure(log: str) -> str | None:
-    """The line for a step that ended without a word of its own; None where Snakemake names none."""
-    for step, message in FAILED.findall(log):
-        if ended := STATUS.search(message):
-            job, status = ended.groups()
-            advice = ADVICE.get(status, f"its output is in logs/{SLURM}/rule_{step}/{job}.log")
-            return f"step '{step}' ended as SLURM job {job}, {status}: {advice.format(step=step)}"
-        if refused := REFUSED.search(message):
-            why = refused[1].removesuffix("'.")
-            return f"SLURM does not take step '{step}' ({why}): see profiles/README.md"
-    return None
+class Pipeline:
+    """What the Snakefile knows of one run: its steps, their parameters, and the plan."""
 
+    def __init__(self, config: Mapping[str, Any]) -> None:
+        self.config = config
+        self.results = Path(config["results"])
+        self.simulated = config["data"] is None
+        self.data = self.results / "data" if self.simulated else Path(config["data"])
+        self.profile = load_profile(config["profile"])
+        self.overrides = [parse_set(text) for text in config["overrides"]]
+        self.steps: dict[str, Step] = {}
+        self.backbones = self._backbones()
+        self.models = [
+            *("linformer", "linformer_weighted", "vit", "resnet50", "vgg16_bn"),
+            *("hf_vit", "hf_vit_weighted", *self.backbones),
+        ]
+        self.seeds: dict[str, list[int]] = {}
+        self.plan: dict[str, dict] = {}
 
-class Follower:
-    """Passes on at the terminal what the steps say on other machines, from their output files."""
+    def _backbones(self) -> dict[str, str]:
+        """Networks that the paper does not have: {row of the results table: network}."""
+        found = dict(self.profile.get("backbones", {}))
+        found |= {name: value for step, name, value in self.overrides if step == "backbones"}
+        for row, network in found.items():
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", row) or row in ("backbones", "backbone"):
+                raise Gz2vitError(f"backbones.{row}: use small letters, digits and _ for the name")
+            if not isinstance(network, str | None):
+                raise Gz2vitError(f"backbones.{row} is {network!r}: name a network, as timm/NAME")
+        return {row: name for row, name in found.items() if name not in (None, "", "null")}
 
-    def __init__(self, log: Path, stream: TextIO) -> None:
-        self.log, self.stream = log, stream
-        self.read: dict[Path, int] = {log: 0}  # bytes of each file that have been passed on
-        self.steps: dict[Path, str] = {}
-        # The file server's time, by which older output is another job's with the same number.
-        self.begun = log.stat().st_mtime
+    def step(
+        self,
+        name: str,
+        notebook: str,
+        needs: Sequence[str] = (),
+        code: str = "",
+        makes: Sequence[str] = (),
+        reads: Sequence[Path] = (),
+    ):
+        """Register a step and return its inputs for Snakemake, as a function.
 
-    def tell(self) -> None:
-        """Print what has become new."""
-        for line in self._new_lines(self.log):
-            if submitted := SUBMITTED.search(line):
-                job, path, step = submitted.groups()
-                self.steps[Path(path)] = step
-                self._say(f"[{step}] is SLURM job {job}, with its output in {path}")
-            elif finished := FINISHED.match(line):
-                self._finish(finished[1])
-        for path in list(self.steps):
-            self._pass_on(path)
-        self.stream.flush()
+        `code`: modules that decide its numbers, from the package's folder (`plots/style`) or with
+        the folder's name (`gz2sim/*`); `makes`: its files; `reads`: files outside the results.
+        """
+        if name in self.steps:
+            raise Gz2vitError(f"backbones.{name}: there is a step of that name already")
+        patterns = (f"{one}.py" if "gz2sim" in one else f"gz2vit/{one}.py" for one in code.split())
+        reads = [path for path in reads if path.exists()]
+        model = name if name in self.models else None
+        self.steps[name] = Step(
+            name, notebook, list(needs), tuple(patterns), list(makes), reads, model
+        )
+        return lambda wildcards: self.inputs(name + getattr(wildcards, "seed", ""))
 
-    def _pass_on(self, path: Path) -> None:
-        """Print a job's new lines, as far as they are its notebook's."""
-        for line in self._new_lines(path):
-            if line.startswith(f"[{self.steps[path]}] "):
-                self._say(line)
+    def figures(self, *names: str) -> list[str]:
+        """Figures in their two forms."""
+        return [f"figures/{name}.{kind}" for name in names for kind in ("pdf", "png")]
 
-    def _finish(self, step: str) -> None:
-        """The rest of a step's output; one line at least."""
-        for path in [path for path, name in self.steps.items() if name == step]:
-            self._pass_on(path)
-            del self.steps[path]
-            return
-        if step != "all":
-            self._say(f"[{step}] done")
+    def done(self, name: str) -> str:
+        """The file by which Snakemake knows that a step of this run has finished."""
+        return f"logs/done/{name}"
 
-    def _new_lines(self, path: Path) -> list[str]:
-        """The whole lines that a file has got since the last time."""
-        if not path.exists() or path.stat().st_mtime < self.begun:
+    def inputs(self, name: str) -> list[str]:
+        """What a step waits for: those of its needs that this run runs as well."""
+        plan = self.plan or read_json(self.results / PLAN)
+        return [self.done(need) for need in plan[name]["needs"] if need in plan]
+
+    def votes(self) -> dict[str, list[Path]]:
+        """For each step that reads votes the catalogue and the file map, as far as there are any."""
+        from gz2vit.votes import MAPPING_FILE, VOTES_FILE
+
+        notebook = ROOT / "data_preprocess" / "18_derive_labels.ipynb"
+        named = {step: self.value(step, "VOTES", notebook) for step in VOTES_STEPS}
+        own = [] if self.simulated else [self.data / VOTES_FILE, self.data / MAPPING_FILE]
+        return {step: [Path(file)] if file else own for step, file in named.items()}
+
+    def pair(self, step: str, notebook: str) -> list[str]:
+        """The two models that a step compares, MODEL_A and MODEL_B."""
+        models = [self.value(step, name, ROOT / notebook) for name in ("MODEL_A", "MODEL_B")]
+        for name in models:
+            if name not in self.models:
+                raise Gz2vitError(f"{step}: there is no model '{name}'{meant(name, self.models)}")
+        return models
+
+    def value(self, step: str, name: str, notebook: Path | None = None) -> Any:
+        """The value of a parameter: the notebook's own, the profile's, or that of --set."""
+        parameter = notebook_parameters(notebook or ROOT / self.steps[step].notebook)[name]
+        found = parameter.default
+        sections = [self.profile.get("backbone", {})] if step in self.backbones else []
+        for section in [*sections, self.profile.get(step, {})]:
+            if name in section:
+                found = parameter.read(section[name], f"{self.config['profile']}: {step}.{name}")
+        for key, other, text in self.overrides:
+            if other == name and key in ("", step):
+                found = parameter.parse(text, f"--set {step}.{name}")
+        return found
+
+    def resolve(self) -> None:
+        """Fill in each step's parameters, and add the steps of further seeds.
+
+        Raises `Gz2vitError` for unknown steps and parameters and for values of a wrong type.
+        """
+        known = {
+            name: notebook_parameters(ROOT / step.notebook) for name, step in self.steps.items()
+        }
+        given = [
+            (step, name, f"profiles/{self.config['profile']}.yaml")
+            for step, section in self.profile.items()
+            if step not in ("backbones", "backbone")
+            for name in section
+        ]
+        given += [(key, name, f"--set {key + '.' if key else ''}{name}")
+                  for key, name, _ in self.overrides if key != "backbones"]  # fmt: skip
+        for step, name, source in given:
+            if step and step not in known:
+                raise Gz2vitError(f"{source}: there is no step '{step}'{meant(step, known)}")
+            places = [step] if step else list(known)
+            if name == "SEEDS":
+                if step and step not in self.models:
+                    raise Gz2vitError(
+                        f"{source}: SEEDS is for the steps that train: {', '.join(self.models)}"
+                    )
+                continue
+            free = sorted({n for place in places for n in known[place]} - set(RESERVED))
+            if name not in free:
+                where = f"step '{step}' has" if step else "no step has"
+                no = "no parameter" if step else "a parameter"
+                raise Gz2vitError(f"{source}: {where} {no} '{name}'{meant(name, free)}")
+        self._resolve_seeds()
+        fixed = {
+            "RESULTS_DIR": str(self.results),
+            "DATA_DIR": str(self.data),
+            "PROFILE": self.config["profile"],
+            "MODEL_KEYS": self.models,
+            "SEEDS": self.seeds,
+        }
+        for name, step in list(self.steps.items()):
+            own = fixed | {"MODEL_KEY": name, "BACKBONE": self.backbones.get(name), "RUN": ""}
+            step.parameters = {
+                key: own[key] if key in own else self.value(name, key) for key in known[name]
+            }
+            for number, seed in enumerate(self.seeds.get(name, [])):
+                step.parameters["SEED"] = self.seeds[name][0]
+                if number:
+                    self._add_seed(step, seed)
+
+    def _resolve_seeds(self) -> None:
+        """The seeds of each model for which SEEDS is given."""
+        for model in self.models:
+            shared = self.profile.get("backbone", {}) if model in self.backbones else {}
+            section = shared | self.profile.get(model, {})
+            seeds, single = section.get("SEEDS"), "SEED" in section
+            for key, name, text in self.overrides:
+                if key in ("", model) and name == "SEEDS":
+                    seeds = yaml.safe_load(text)
+                single |= name == "SEED" and key in ("", model)
+            if seeds is None:
+                continue
+            if not is_seed_list(seeds):
+                raise Gz2vitError(
+                    f"{model}.SEEDS is {seeds!r}: give distinct whole numbers, such as [0,1,2]"
+                )
+            if single:
+                raise Gz2vitError(f"{model}: SEED and SEEDS both give its seed; give one of them")
+            self.seeds[model] = seeds
+
+    def _add_seed(self, step: Step, seed: int) -> None:
+        """The step of a model's further seed, with its files in `models/<key>/seed<N>/`."""
+        name, folder = f"{step.name}_seed{seed}", f"models/{step.name}/seed{seed}"
+        if name in self.steps:
+            raise Gz2vitError(f"backbones.{name}: the seeds of '{step.name}' need that name")
+        parameters = step.parameters | {"SEED": seed, "RUN": f"seed{seed}"}
+        makes = [f"{folder}/{file}" for file in MODEL_FILES]
+        self.steps[name] = Step(
+            name, step.notebook, step.needs, step.code, makes, step.reads, step.model, parameters
+        )
+
+    def start(self, name: str) -> list[str]:
+        """The model of this run whose weights a training starts from; none for other sources.
+
+        Raises `Gz2vitError` where a training would start from what it replaces.
+        """
+        source = Path(self.steps[name].parameters.get("WEIGHTS", "none"))
+        if not source.is_absolute():
             return []
-        with path.open("rb") as file:
-            file.seek(self.read.get(path, 0))
-            new = file.read()
-        whole = new[: new.rfind(b"\n") + 1]
-        self.read[path] = self.read.get(path, 0) + len(whole)
-        return whole.decode(errors="replace").splitlines()
+        file = trained_checkpoint(str(source)) if source.exists() else source
+        file, home = (file or source).resolve(), self.results.resolve() / "models"
+        if not file.is_relative_to(home):
+            return []
+        model = file.relative_to(home).parts[0]
+        if model == self.steps[name].model:
+            raise Gz2vitError(
+                f"{name}.WEIGHTS is {source}, which this training would replace; copy it to "
+                "another folder, or give other results with --results DIR"
+            )
+        return [model]
 
-    def _say(self, line: str) -> None:
-        self.stream.write(f"{line}\n")
+    def chosen(self) -> list[str]:
+        """The steps that were asked for; by default all that the data allow."""
+        for name in (*self.config["only"], *(self.config["retrain"] or [])):
+            if name not in self.steps:
+                raise Gz2vitError(f"there is no step '{name}'{meant(name, self.steps)}")
+        only = self.config["only"]
+        return [
+            name
+            for name, step in self.steps.items()
+            if (name in only or step.model in only)
+            or (not only and name not in NAMED_STEPS and self.is_able(name))
+        ]
+
+    def is_able(self, name: str) -> bool:
+        """Whether the data allow a step: votes must exist for those that read them."""
+        return name not in VOTES_STEPS or self.simulated or bool(self.steps[name].reads)
+
+    def make_plan(self) -> None:
+        """Decide which steps run and why, and write it to `logs/plan.json` for them and for `run`.
+
+        Raises `Gz2vitError` for parameters that no step has, and for what cannot be run.
+        """
+        self.resolve()
+        for name, step in self.steps.items():
+            if step.model:
+                step.needs = [*step.needs, *self.start(name)]
+        report = self.steps.get("report")
+        chosen, wanted = self.chosen(), set()
+        if report:
+            able = [one for one in self.steps if self.is_able(one) and one not in NAMED_STEPS]
+            report.needs = [name for name in able if name != "report"]
+
+        def want(name: str) -> None:
+            if name not in wanted:
+                wanted.add(name)
+                for need in self.steps[name].needs:
+                    want(need)
+                    for other, step in self.steps.items():  # a model's further seeds with it
+                        if step.model == need and other != need:
+                            want(other)
+
+        for name in chosen:
+            want(name)
+        self.signature, records, older = None, {}, []
+        for name in self.ordered(wanted):
+            step = self.steps[name]
+            if name == "select" and not (self.simulated and "simulate" in self.plan):
+                self.signature = data_signature(self.data, self.results / "logs" / "images.json")
+            record_path = self.results / "logs" / "steps" / f"{name}.json"
+            record = read_json(record_path) if record_path.exists() else None
+            state = self.state(step, records)
+            why = self.why(step, state, record)
+            if why:
+                self.plan[name] = state | {
+                    "why": why,
+                    "notebook": step.notebook,
+                    "output": step.output,
+                    "needs": step.needs,
+                    "data": str(self.data),
+                    "seconds": (record or {}).get("seconds"),
+                }
+            else:
+                records[name] = record
+                if step.model and record["code"] != state["code"]:
+                    older.append((name, record.get("commit", "unknown")[:7]))
+            (self.results / self.done(name)).unlink(missing_ok=True)
+        write_json(self.results / PLAN, self.plan)
+        write_text(self.results / "logs" / "plan.txt", self.describe(len(wanted), older))
+
+    def ordered(self, wanted: Iterable[str]) -> list[str]:
+        """Steps such that each comes after all that it needs."""
+        done: list[str] = []
+
+        def visit(name: str, path: tuple[str, ...] = ()) -> None:
+            if name in path:
+                raise Gz2vitError(f"WEIGHTS of {' and '.join(path)} wait for each other")
+            if name not in done:
+                for need in self.steps[name].needs:
+                    if need in wanted:
+                        visit(need, (*path, name))
+                done.append(name)
+
+        for name in self.steps:
+            if name in wanted:
+                visit(name)
+        return done
+
+    def state(self, step: Step, records: Mapping[str, dict]) -> dict[str, Any]:
+        """What decides a step's results now, as its record will keep it."""
+        free = ("RESULTS_DIR", "DATA_DIR", "DEVICES") if step.model else ("RESULTS_DIR", "DATA_DIR")
+        decide = {key: value for key, value in step.parameters.items() if key not in free}
+        galaxies = None if step.name == "simulate" else self.signature
+        if step.model and galaxies:
+            chosen = {key: self.steps[key].parameters for key in ("select", "pack")}
+            galaxies = galaxies | {
+                "LEAVE_OUT_BROKEN": chosen["select"].get("LEAVE_OUT_BROKEN"),
+                "MAX_GALAXIES": chosen["select"].get("MAX_GALAXIES"),
+                "CROP_PX": chosen["pack"].get("CROP_PX"),
+            }
+        needs = {} if step.model else {
+            need: records[need]["finished"] for need in step.needs if need in records
+        }  # fmt: skip
+        return {
+            "parameters": decide,
+            "all_parameters": step.parameters,
+            "galaxies": galaxies,
+            "code": step.code_hash(),
+            "made_after": needs,
+            "reads": {str(path.name): _digest(path) for path in step.reads},
+            "model": step.model,
+        }
+
+    def why(self, step: Step, state: Mapping[str, Any], record: Mapping | None) -> list[str]:
+        """The reasons why a step must run; none where its results are what they would be."""
+        retrain = self.config["retrain"]
+        folder = self.results / "models" / (step.model or "") / step.parameters.get("RUN", "")
+        unfinished = step.model and (folder / "unfinished").exists()
+        missing = [file for file in step.makes if not (self.results / file).exists()]
+        if step.model and retrain is not None and (not retrain or step.model in retrain):
+            if not self.config["check"]:
+                write_text(folder / "retrain", "--retrain asked for it\n")
+            return ["--retrain"]
+        if record is None:
+            return ["continues an unfinished training" if unfinished else "new"]
+        why = [
+            f"{key}: {record['parameters'].get(key)} -> {value}"
+            for key, value in state["parameters"].items()
+            if record["parameters"].get(key) != value
+        ]
+        gone = set(record["parameters"]) - set(state["parameters"])
+        why += [f"{key} is not a parameter any more" for key in sorted(gone)]
+        if step.name != "simulate":
+            why += ["other galaxies"] if record["galaxies"] != state["galaxies"] else []
+        if missing:
+            why.append(f"{missing[0]} is missing")
+        if step.model:
+            return why + [f"starts from {one}" for one in self.start(step.name) if one in self.plan]
+        if record["code"] != state["code"]:
+            why.append("code")
+        if record["reads"] != state["reads"]:
+            why.append(f"other {', '.join(state['reads']) or ', '.join(record['reads'])}")
+        running = [need for need in step.needs if need in self.plan]
+        newer = [n for n, at in state["made_after"].items() if record["made_after"].get(n) != at]
+        if running or newer:
+            why.append(f"follows {', '.join(running + newer)}")
+        return why
+
+    def describe(self, total: int, older: Sequence[tuple[str, str]]) -> str:
+        """The plan as text: what runs and why, what is replaced, how long it took last time."""
+        settings = ", ".join(self.config["overrides"]) or "none"
+        galaxies = "simulated galaxies" if self.simulated else f"galaxies of {self.data}"
+        lines = [f"{self.results}: profile {self.config['profile']}, {galaxies}, --set: {settings}"]
+        for name, one in self.plan.items():
+            words = "; ".join(one["why"])
+            if one["model"] and (self.results / self.steps[name].makes[-1]).exists():
+                words += f"; the model there moves to models/{one['model']}/replaced/"
+            lines.append(f"  {name:<20}{words}")
+        known = [one["seconds"] for one in self.plan.values()]
+        if self.plan:
+            took = sum(known) if all(known) else None
+            last = f", {timedelta(seconds=round(took))} last time" if took else ""
+            lines.append(f"{len(self.plan)} of {total} steps to run{last}")
+        else:
+            lines.append(f"nothing to do: {self.results} is up to date ({total} steps)")
+        for commit in sorted({commit for _, commit in older}):
+            names = " ".join(name for name, other in older if other == commit)
+            lines.append(
+                f"{names}: trained with older code, commit {commit}: --retrain {names} renews it"
+            )
+        return "\n".join(lines) + "\n"
 
 
-# ------------------------------------------------------------------------------------------
-# One step of the road: a notebook run through papermill, with what happens told at the terminal.
-#
-# The notebook is executed under a temporary name. When it succeeds it gets the name that the
-# workflow expects; when it fails it stays as `<name>.failed.ipynb`, and `logs/<step>.error` holds
-# the one line that says which cell failed and why.
+def _digest(path: Path) -> str:
+    """A file's content, as a hash."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
-BAR_SECONDS = 5.0  # between two lines of a progress bar, where the terminal cannot redraw one
+
+# ---- One step: a notebook through papermill ----------------------------------------------------
 
 
 class StepWriter:
-    """Passes a notebook's output on, each line headed by `[step]`; progress bars are thinned."""
+    """Writes a notebook's output to the step's log, each line headed by `[step]`; bars thinned."""
 
     def __init__(self, step: str, stream: TextIO) -> None:
         self.head, self.stream = f"[{step}] ", stream
         self.pending, self.last_bar = "", 0.0
 
     def write(self, text: str) -> None:
-        """Take some output; print the lines that are complete."""
-        self.pending += text
-        while "\n" in self.pending or "\r" in self.pending:
-            ends = [i for i in (self.pending.find("\n"), self.pending.find("\r")) if i >= 0]
-            line, end = self.pending[: min(ends)], self.pending[min(ends)]
-            self.pending = self.pending[min(ends) + 1 :]
-            if line.strip() and (end == "\n" or self._bar_is_due()):
+        """Take some output; write the lines that are complete."""
+        *complete, self.pending = re.split(r"(?<=[\n\r])", self.pending + text)
+        for line in complete:
+            due = time.monotonic() - self.last_bar >= BAR_SECONDS
+            if line.strip() and (line.endswith("\n") or due):
+                self.last_bar = self.last_bar if line.endswith("\n") else time.monotonic()
                 self.stream.write(f"{self.head}{line.rstrip()}\n")
         self.stream.flush()
-
-    def _bar_is_due(self) -> bool:
-        due = time.monotonic() - self.last_bar >= BAR_SECONDS
-        if due:
-            self.last_bar = time.monotonic()
-        return due
 
     def flush(self) -> None:
         """papermill asks for it; lines are flushed as they are written."""
 
 
-def execute_step(
-    step: str, notebook: Path, output: Path, parameters: Mapping[str, Any], logs: Path
-) -> None:
-    """Run `notebook` with `parameters` into `output`, telling the terminal about it.
+def execute(name: str, results: Path) -> None:
+    """Run a planned step: its notebook with its parameters, then the record that it is done.
 
-    Raises `Gz2vitError` with one line that names the step, the cell, the error and the executed
-    notebook; the same line is left in `logs/<step>.error`.
+    The notebook runs under a temporary name; when it fails it stays as `<name>.failed.ipynb`.
+    Raises `Gz2vitError` with one line that names the step, the cell and the error; the same line
+    is left in `logs/<step>.error`.
     """
-    logging.getLogger("papermill").setLevel(logging.ERROR)
-    told = f"step '{step}' still runs in {logs.parent} from an earlier call; wait for it, or end it"
-    try:
-        with sole_user(logs / f"{step}.lock", told):
-            (logs / f"{step}.error").unlink(missing_ok=True)
-            _execute(step, notebook, output, parameters)
-    except Gz2vitError as error:
-        write_text(logs / f"{step}.error", f"{error}\n")
-        raise
-
-
-def _execute(step: str, notebook: Path, output: Path, parameters: Mapping[str, Any]) -> None:
-    """`execute_step` once the step is ours."""
+    # A SLURM job's one task would make Lightning start no processes of its own.
+    os.environ.pop("SLURM_NTASKS", None)
+    one, logs = read_json(results / PLAN)[name], results / "logs"
+    notebook, output = ROOT / one["notebook"], results / one["output"]
     running = output.with_name(f".{output.stem}.running.ipynb")
     failed = output.with_name(f"{output.stem}.failed.ipynb")
     running.parent.mkdir(parents=True, exist_ok=True)
-    start = time.perf_counter()
-    print(f"[{step}] {notebook.parent.name}/{notebook.name} starts", flush=True)
+    message = f"step '{name}' still runs in {results} from an earlier call; wait for it, or stop it"
+    start = time.time()
     try:
-        _run(step, notebook, running, parameters)
+        with sole_user(logs / f"{name}.lock", message), (logs / f"{name}.log").open("w") as log:
+            log.write(f"[{name}] {one['notebook']} starts\n")
+            log.flush()
+            try:
+                _run_notebook(notebook, running, one["all_parameters"], StepWriter(name, log))
+            except Gz2vitError as error:
+                if running.exists():
+                    running.replace(failed)
+                raise Gz2vitError(f"step '{name}' failed {error}; see {failed}") from error
+            failed.unlink(missing_ok=True)
+            running.replace(output)
+            seconds = time.time() - start
+            _record(name, one, results, seconds)
+            log.write(f"[{name}] done in {seconds:.0f} s\n")
     except Gz2vitError as error:
-        if running.exists():
-            running.replace(failed)
-        raise Gz2vitError(f"step '{step}' failed {error}; see {failed}") from error
-    failed.unlink(missing_ok=True)
-    running.replace(output)
-    print(f"[{step}] done in {time.perf_counter() - start:.0f} s", flush=True)
+        write_text(logs / f"{name}.error", f"{error}\n")
+        raise
 
 
-def _run(step: str, notebook: Path, running: Path, parameters: Mapping[str, Any]) -> None:
+def _record(name: str, one: Mapping[str, Any], results: Path, seconds: float) -> None:
+    """Leave what a step was made of, by which the next run knows whether it is stale."""
+    kept = ("parameters", "galaxies", "code", "made_after", "reads")
+    record = {key: one[key] for key in kept}
+    steps = results / "logs" / "steps"
+    if record["galaxies"] is None and name != "simulate":  # simulated in this run
+        record["galaxies"] = data_signature(Path(one["data"]), results / "logs" / "images.json")
+        if one["model"]:
+            chosen = {key: read_json(steps / f"{key}.json")["parameters"]
+                      for key in ("select", "pack")}  # fmt: skip
+            record["galaxies"] |= {
+                "LEAVE_OUT_BROKEN": chosen["select"].get("LEAVE_OUT_BROKEN"),
+                "MAX_GALAXIES": chosen["select"].get("MAX_GALAXIES"),
+                "CROP_PX": chosen["pack"].get("CROP_PX"),
+            }
+    for need in one["needs"] if not one["model"] else ():
+        record["made_after"][need] = read_json(steps / f"{need}.json")["finished"]
+    record |= {"seconds": seconds, "finished": time.time(), "commit": git_commit()}
+    write_json(steps / f"{name}.json", record)
+    write_text(results / "logs" / "done" / name, "")
+
+
+def _run_notebook(
+    notebook: Path, running: Path, parameters: Mapping[str, Any], writer: StepWriter
+) -> None:
     """papermill's run, its errors turned into one line."""
-    with without_addresses():
-        import papermill
-        from nbclient.exceptions import DeadKernelError
-        from papermill.exceptions import PapermillExecutionError
+    # jsonschema would compile 38 grammars of web addresses, which no notebook has: a second less.
+    sys.modules.setdefault("rfc3987_syntax", None)
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from papermill.exceptions import PapermillExecutionError
 
     try:
         papermill.execute_notebook(
@@ -854,12 +710,16 @@ def _run(step: str, notebook: Path, running: Path, parameters: Mapping[str, Any]
             running,
             parameters=dict(parameters),
             progress_bar=False,
-            stdout_file=StepWriter(step, sys.stdout),
-            stderr_file=StepWriter(step, sys.stdout),
+            stdout_file=writer,
+            stderr_file=writer,
             cwd=notebook.parent,
+            kernel_name="python3",  # this environment's, whatever kernel saved the notebook
+            language="python",
         )
     except PapermillExecutionError as error:
-        raise Gz2vitError(f"in {_cell(running, error)}: {_reason(error)}") from error
+        text = " ".join(str(error.evalue).split())
+        text = text if error.ename == Gz2vitError.__name__ else f"{error.ename}: {text}"
+        raise Gz2vitError(f"in {_cell(running, error.exec_count)}: {text}") from error
     except DeadKernelError as error:
         raise Gz2vitError(
             "because its kernel died, most often for want of memory: try fewer --jobs or a "
@@ -869,226 +729,289 @@ def _run(step: str, notebook: Path, running: Path, parameters: Mapping[str, Any]
         raise Gz2vitError(f"because {error}") from error
 
 
-def _reason(error: "PapermillExecutionError") -> str:
-    """The notebook's own error as one line; ours are sentences already, others keep their name."""
-    text = " ".join(str(error.evalue).split())
-    return text if error.ename == Gz2vitError.__name__ else f"{error.ename}: {text}"
-
-
-def _cell(running: Path, error: "PapermillExecutionError") -> str:
-    """The failed cell in words: its execution number and the heading that it stands under."""
+def _cell(running: Path, count: int) -> str:
+    """The failed cell in words: its execution number and the heading above it."""
     heading = ""
-    for cell in read_notebook(running).cells:
-        if cell.cell_type == "markdown":
-            titles = [line for line in cell.source.splitlines() if line.startswith("## ")]
-            heading = titles[-1][3:] if titles else heading
-        if cell.cell_type == "code" and cell.execution_count == error.exec_count:
+    for cell in read_json(running)["cells"]:
+        source = "".join(cell["source"])
+        if cell["cell_type"] == "markdown":
+            heading = ([""] + re.findall(r"^## (.*)$", source, re.MULTILINE))[-1] or heading
+        if cell.get("execution_count") == count:
             break
-    return f"cell [{error.exec_count}]" + (f" under '{heading}'" if heading else "")
+    return f"cell [{count}]" + (f" under '{heading}'" if heading else "")
 
 
-# ------------------------------------------------------------------------------------------
-# The whole road: checks, then Snakemake over the notebooks, then one line that says how it went.
-#
-# `Snakefile` is the only list of steps. This module hands it the profile, the data and the
-# overrides, keeps Snakemake's own messages in `logs/snakemake.log`, and lets the steps speak. They
-# run on this machine, or with an executor on those of a cluster (gz2vit/workflow.py).
-
-REAL_PROFILE = "paper"  # without --data it is run on the real Galaxy Zoo 2, fetched at first use
-INTERRUPT_SECONDS = 60  # for a step to end, after Ctrl-C
-FOLLOW_SECONDS = 1.0  # between two looks at what the steps on a cluster say
+# ---- The whole run -----------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Road:
-    """One call of `run_all.sh`: profile, data folder, results folder, options.
+def available_cores() -> int:
+    """Processor cores that this process may use: its affinity, and a container's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(cores, round(int(quota) / int(period))))
+    except (OSError, ValueError):
+        return cores or 1
 
-    Without a data folder galaxies are simulated, or, at `paper`, the real ones fetched.
+
+def isolated_environment(results: Path) -> dict[str, str]:
+    """The environment of the steps: this one without what a user has set for other programs.
+
+    Caches go to the user's cache folder, or into the results where HOME cannot be written.
     """
-
-    profile: str
-    data_dir: Path | None
-    results_dir: Path
-    only: tuple[str, ...]
-    jobs: int
-    overrides: tuple[str, ...]
-    executor: str | None = None  # Snakemake's name for a cluster, such as slurm
-    options: tuple[str, ...] = ()  # for Snakemake, as they are
-
-    @property
-    def threads(self) -> int:
-        """Processor cores for a step: its share of this machine's; on a cluster the least."""
-        return THREADS if self.executor else max(1, (os.cpu_count() or 1) // self.jobs)
-
-    @property
-    def logs(self) -> Path:
-        """Where Snakemake's messages and the failures go."""
-        return self.results_dir / "logs"
-
-
-def run_road(road: Road) -> None:
-    """Run every step that is stale; raises `Gz2vitError` with the one line that matters."""
-    load_profile(road.profile)
-    if road.jobs < 1:
-        raise Gz2vitError(f"--jobs {road.jobs}: give a whole number from 1 on")
-    if road.executor:
-        check_executor(road.executor)
-    start = time.perf_counter()
-    told = f"another run is working in {road.results_dir}; wait for it"
-    with sole_user(road.results_dir / ".lock", told) as lock:
-        for old in road.logs.glob("*.error"):
-            old.unlink()
-        if road.data_dir is None and road.profile == REAL_PROFILE:
-            road = replace(road, data_dir=GALAXY_ZOO_DIR)
-            _run_snakemake(road, None, lock, "--list-rules")  # a slip is told before 3.4 GB come
-            fetch_galaxy_zoo(GALAXY_ZOO_DIR)
-        signature = _check_data(road)
-        _run_snakemake(road, signature, lock)
-        _report(road, time.perf_counter() - start)
-
-
-def _check_data(road: Road) -> str | None:
-    """Check the data folder, where there is one; its signature."""
-    if road.data_dir is None:
-        return None
-    folder = read_data_folder(road.data_dir)
-    return check_folder(folder, road.results_dir, _leaves_out_broken(road))
-
-
-def _leaves_out_broken(road: Road) -> bool:
-    """Whether the step `select` will be told to leave out galaxies without a readable image."""
-    name = "LEAVE_OUT_BROKEN"
-    asked = load_profile(road.profile).get("select", {}).get(name, False)
-    for text in road.overrides:
-        path, _, written = text.partition("=")
-        if path in (name, f"select.{name}"):
-            asked = yaml.safe_load(written)
-    return asked is True  # anything but true or false is refused with the other parameters
-
-
-def _config(road: Road, signature: str | None) -> dict[str, Any]:
-    """What the Snakefile needs to know, as its configuration file."""
-    return {
-        "profile": road.profile,
-        "data": str(road.data_dir) if road.data_dir else None,
-        "signature": signature,
-        "results": str(road.results_dir),
-        "only": list(road.only),
-        "overrides": list(road.overrides),
-        "threads": road.threads,
-        "executor": road.executor,
+    foreign = ("SNAKEMAKE_", "PYTHON", "PL_", "JUPYTER_", "IPYTHON", "MPL", "MATPLOTLIB", "PIP_")
+    env = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
+    home = Path(env.get("HOME", "/nonexistent"))
+    try:
+        with tempfile.TemporaryFile(dir=home):
+            cache_dir = home / ".cache" / "gz2vit"
+            cache_dir.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        cache_dir = results / ".cache"
+        env["HOME"] = env["XDG_CACHE_HOME"] = str(cache_dir)
+    env.setdefault("USER", env.get("LOGNAME", "gz2vit"))  # where the uid has no passwd entry
+    folders = {
+        "MPLCONFIGDIR": "matplotlib",
+        "IPYTHONDIR": "ipython",
+        "JUPYTER_RUNTIME_DIR": "jupyter",
+        "JUPYTER_DATA_DIR": "jupyter",
+        "NUMBA_CACHE_DIR": "numba",
+        "TORCHINDUCTOR_CACHE_DIR": "torchinductor",
     }
+    for name, folder in folders.items():
+        env[name] = str(cache_dir / folder)
+        Path(env[name]).mkdir(parents=True, exist_ok=True)
+    env |= {"JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_NO_CONFIG": "1", "PYTHONNOUSERSITE": "1"}
+    return env | {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "MPLBACKEND": "agg"}
 
 
-def _run_snakemake(road: Road, signature: str | None, lock: int, *options: str) -> None:
-    """Run Snakemake; `Gz2vitError` with the one line that matters where it fails."""
-    write_json(road.results_dir / ROAD_RECORD, _config(road, signature))
-    if _snakemake(road, lock, options):
-        raise Gz2vitError(_failure(road))
+def merge_settings(results: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a results folder: those that it remembers, changed by those of this call.
 
-
-def snakemake_command(road: Road) -> list[str]:
-    """Snakemake's command line, all but what the user adds."""
-    command = [sys.executable, "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
-    record = road.results_dir / ROAD_RECORD
-    command += ["--directory", str(road.results_dir), "--configfile", str(record)]
-    if road.executor:
-        command += executor_options(road.executor, road.jobs, road.logs)
-    else:
-        command += ["--cores", str(road.jobs * road.threads)]
-    # Our own lock dies with its holders; Snakemake's would survive a kill and block the next run.
-    return [*command, "--rerun-incomplete", "--nocolor", "--nolock"]
-
-
-def _snakemake(road: Road, lock: int, options: Sequence[str]) -> int:
-    """Run Snakemake in the results folder; its exit code. With options it only tells, unheard.
-
-    It inherits `lock`, so that it keeps the folder even where this process is killed first.
+    `given`: `profile` and `data` (None where the command names none) and `set`, a list of texts;
+    `NAME=default` takes a setting back, and a later one replaces an earlier one. Raises
+    `Gz2vitError` where the folder was made with another profile.
     """
-    command = [*snakemake_command(road), *options, *road.options]
-    told = subprocess.DEVNULL if options else None
-    path = road.logs / "snakemake.log"
-    with path.open("w") as log:
-        process = subprocess.Popen(command, stdout=told, stderr=log, pass_fds=[lock])
-        try:
-            return _follow(process, path) if road.executor else process.wait()
-        except KeyboardInterrupt:
-            _stop(process, road)
-            raise
+    path = results / SETTINGS
+    kept = yaml.safe_load(path.read_text(encoding="utf-8")) or {} if path.is_file() else {}
+    profile = given["profile"] or kept.get("profile", "demo")
+    if kept.get("profile", profile) != profile:
+        raise Gz2vitError(
+            f"{results} holds results of profile {kept['profile']}; name another --results DIR"
+        )
+    data = given["data"] or kept.get("data")
+    texts = dict(text.split("=", 1) for text in kept.get("set", []))
+    for text in given["set"]:
+        step, name, value = parse_set(text)
+        key = f"{step}.{name}" if step else name
+        for old in [old for old in texts if old == key or (not step and old.endswith(f".{name}"))]:
+            del texts[old]
+        if value != "default":
+            texts[key] = value
+    data = None if data in ("default", "simulated") else data
+    return {"profile": profile, "data": data, "set": [f"{k}={v}" for k, v in texts.items()]}
 
 
-def _follow(process: subprocess.Popen, log: Path) -> int:
-    """Tell what the steps on a cluster say until Snakemake ends; its exit code."""
-    follower = Follower(log, sys.stdout)
-    while True:
-        try:
-            code = process.wait(FOLLOW_SECONDS)
-        except subprocess.TimeoutExpired:
-            follower.tell()
-        else:
-            follower.tell()
-            return code
+def run(
+    profile: str | None = None,
+    data: str | None = None,
+    results: str | None = None,
+    only: Sequence[str] = (),
+    jobs: int | None = None,
+    overrides: Sequence[str] = (),
+    retrain: Sequence[str] | None = None,
+    plan_only: bool = False,
+    executor: str | None = None,
+    options: Sequence[str] = (),
+) -> None:
+    """Run every step that is stale; raises `Gz2vitError` with the one line that matters.
+
+    `retrain`: models to train again (an empty list for all); `executor`: a cluster's folder in
+    `profiles/`, such as slurm; `options`: for Snakemake, as they are.
+    """
+    if jobs is not None and jobs < 1:
+        raise Gz2vitError(f"--jobs {jobs}: give at least 1")
+    folder = Path(results).expanduser().resolve() if results else None
+    folder = folder or ROOT / "results" / (profile or "demo")
+    if folder.exists() and not folder.is_dir():
+        raise Gz2vitError(f"--results {folder} is a file; name a folder")
+    data = str(Path(data).expanduser().resolve()) if data not in (None, "default") else data
+    settings = merge_settings(folder, {"profile": profile, "data": data, "set": overrides})
+    load_profile(settings["profile"])
+    jobs = jobs or (16 if executor else 1)
+    config = {
+        "profile": settings["profile"],
+        "data": settings["data"],
+        "results": str(folder),
+        "only": list(only),
+        "overrides": settings["set"],
+        "threads": max(1, available_cores() // jobs),
+        "retrain": retrain if retrain is None else list(retrain),
+        "check": plan_only,
+        "executor": executor,
+    }
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Gz2vitError(f"cannot write {folder}: {error.strerror}") from error
+    start, message = time.time(), f"another run is working in {folder}; wait for it"
+    with sole_user(folder / ".lock", message) as lock:
+        if config["data"] is None and config["profile"] == "paper":
+            config["data"] = _fetch(config, lock)
+        if config["data"]:
+            _check_data(config)
+        _snakemake(config, lock, ["--list-rules"])  # parameters and plan, before anything runs
+        print((folder / "logs" / "plan.txt").read_text(encoding="utf-8"), end="", flush=True)
+        if plan_only or not read_json(folder / PLAN):
+            return
+        write_text(folder / SETTINGS, yaml.safe_dump(settings, sort_keys=False))
+        _snakemake(config, lock, options)
+        _summary(folder, start)
 
 
-def _stop(process: subprocess.Popen, road: Road) -> None:
-    """After Ctrl-C, of which the terminal told Snakemake and the step as well: see them end."""
-    if not road.executor:
-        process.wait(INTERRUPT_SECONDS)
+def _fetch(config: dict[str, Any], lock: int) -> str:
+    """The real Galaxy Zoo 2, as far as the chosen steps need it; its folder."""
+    from gz2vit.download import fetch_galaxy_zoo
+    from gz2vit.votes import GALAXY_ZOO_DIR
+
+    # An unknown step or parameter is reported before 3.4 GB are fetched.
+    _snakemake(config | {"check": True, "data": None}, lock, ["--list-rules"])
+    tables = set(config["only"]) and set(config["only"]) <= set(VOTES_STEPS)
+    fetch_galaxy_zoo(GALAXY_ZOO_DIR, ["labels", "mapping", "votes"] if tables else [])
+    return str(GALAXY_ZOO_DIR)
+
+
+def _check_data(config: Mapping[str, Any]) -> None:
+    """Check tables and images of the data folder; broken images are listed in the results."""
+    from gz2vit.images import check_folder
+
+    if set(config["only"]) and set(config["only"]) <= set(VOTES_STEPS):
         return
-    cancel_jobs((road.logs / "snakemake.log").read_text(encoding="utf-8", errors="replace"))
+    sections = [load_profile(config["profile"]).get("select", {}).get("LEAVE_OUT_BROKEN", False)]
+    for text in config["overrides"]:
+        step, name, value = parse_set(text)
+        if name == "LEAVE_OUT_BROKEN" and step in ("", "select"):
+            sections.append(yaml.safe_load(value))
+    folder = read_data_folder(Path(config["data"]))
+    check_folder(folder, Path(config["results"]), sections[-1] is True)
+
+
+def _snakemake(config: Mapping[str, Any], lock: int, options: Sequence[str]) -> None:
+    """Run Snakemake in the results folder, passing on what the steps write to their logs.
+
+    Its own messages go to `logs/snakemake.log`. It inherits `lock`, so that it keeps the folder
+    even where this process is killed first. Raises `Gz2vitError` where it fails.
+    """
+    results = Path(config["results"])
+    logs = results / "logs"
+    for old in [*logs.glob("*.error"), *logs.glob("*.log")]:
+        old.unlink()
+    write_json(logs / "run.json", config)
+    command = [sys.executable, "-P", "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
+    command += ["--directory", str(results), "--configfile", str(logs / "run.json")]
+    command += ["--nocolor", "--nolock", "--keep-incomplete", "--drop-metadata"]
+    command += ["--rerun-triggers", "mtime", "--workflow-profile", "none"]
+    if config["executor"]:
+        command += ["--profile", str(cluster_profile(config["executor"]))]
+    else:
+        command += ["--profile", "none", "--cores", str(config["threads"] * _jobs(config))]
+    env = isolated_environment(results)
+    with (logs / "snakemake.log").open("w") as log:
+        process = subprocess.Popen(
+            [*command, *options],
+            stdout=log, stderr=log, pass_fds=[lock], env=env, start_new_session=True,
+        )  # fmt: skip
+        previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        follower = Follower(logs)
+        try:
+            while process.poll() is None:
+                time.sleep(0.2)
+                follower.pass_on()
+        except KeyboardInterrupt:
+            _stop(process, logs)
+            raise
+        finally:
+            signal.signal(signal.SIGTERM, previous)
+        follower.pass_on()
+    if process.returncode:
+        raise Gz2vitError(_failure(logs))
+
+
+def _jobs(config: Mapping[str, Any]) -> int:
+    return max(1, available_cores() // config["threads"])
+
+
+def cluster_profile(name: str) -> Path:
+    """Snakemake's profile for a cluster; raises `Gz2vitError` where there is none of that name."""
+    folder = PROFILES_DIR / name
+    if not (folder / "config.yaml").is_file():
+        known = ", ".join(sorted(path.parent.name for path in PROFILES_DIR.glob("*/config.yaml")))
+        raise Gz2vitError(f"--executor {name}: there is no {folder}/config.yaml; there is {known}")
+    from importlib.util import find_spec
+
+    executor = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["executor"]
+    if find_spec(f"snakemake_executor_plugin_{executor.replace('-', '_')}") is None:
+        raise Gz2vitError(
+            f"--executor {name} needs a package: install it with "
+            f"`{sys.executable} -m pip install snakemake-executor-plugin-{executor}`"
+        )
+    return folder
+
+
+class Follower:
+    """Passes on at the terminal what the steps write to their logs, here or on other machines."""
+
+    def __init__(self, logs: Path) -> None:
+        self.logs, self.read = logs, {}
+
+    def pass_on(self) -> None:
+        """Print the whole lines that have been added."""
+        for path in sorted(self.logs.glob("*.log"), key=lambda path: path.stat().st_mtime):
+            if path.name == "snakemake.log":
+                continue
+            with path.open("rb") as file:
+                file.seek(self.read.get(path, 0))
+                new = file.read()
+            whole = new[: new.rfind(b"\n") + 1]
+            self.read[path] = self.read.get(path, 0) + len(whole)
+            print(whole.decode(errors="replace"), end="", flush=True)
+
+
+def _stop(process: subprocess.Popen, logs: Path) -> None:
+    """After Ctrl-C: pass it on to Snakemake and its steps, and see them end."""
+    os.killpg(process.pid, signal.SIGINT)
+    log = (logs / "snakemake.log").read_text(encoding="utf-8", errors="replace")
+    if run_id := re.search(r"^SLURM run ID: (\S+)", log, re.MULTILINE):
+        subprocess.run(["scancel", f"--name={run_id[1]}"], capture_output=True, timeout=60)
     try:
         process.wait(INTERRUPT_SECONDS)
-    except subprocess.TimeoutExpired:
-        # It sleeps between two looks at the jobs, up to 3 minutes, and has nothing left to do.
-        process.kill()
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
-def _failure(road: Road) -> str:
-    """The line that says why the road ended early."""
-    told = sorted(road.logs.glob("*.error"), key=lambda path: path.stat().st_mtime)
-    if told:
-        return told[0].read_text(encoding="utf-8").strip()
-    log = (road.logs / "snakemake.log").read_text(encoding="utf-8", errors="replace")
-    if road.executor and (line := failure(log)):
-        return line
+def _failure(logs: Path) -> str:
+    """The line that says why a run ended early."""
+    errors = sorted(logs.glob("*.error"), key=lambda path: path.stat().st_mtime)
+    if errors:
+        return errors[0].read_text(encoding="utf-8").strip()
+    log = (logs / "snakemake.log").read_text(encoding="utf-8", errors="replace")
+    if found := re.search(r"^Error in rule (\w+):\s+message: (.+)", log, re.MULTILINE):
+        return (
+            f"step '{found[1]}' ended without an error of its own: {found[2].rstrip()} "
+            f"(see {logs / 'snakemake.log'}); the same command continues"
+        )
     lines = [line.strip() for line in log.splitlines() if line.strip()]
-    return f"Snakemake stopped: {lines[-1] if lines else 'no message'} (see {road.logs})"
+    return f"Snakemake stopped: {lines[-1] if lines else 'no message'} (see {logs})"
 
 
-def _report(road: Road, seconds: float) -> None:
-    """Say what was done and where it is."""
-    # A file's time, because a file server's clock may differ from ours.
-    begun = (road.results_dir / ROAD_RECORD).stat().st_mtime
-    books = sorted((road.results_dir / "notebooks").glob("[!.]*.ipynb"))
-    fresh = [book for book in books if book.stat().st_mtime >= begun]
-    if not fresh:
-        print(f"nothing to do: {road.results_dir} is up to date ({len(books)} steps)", flush=True)
-        return
-    print(f"{len(fresh)} steps run in {seconds / 60:.1f} min, into {road.results_dir}:")
-    for name, what in (("notebooks", "ipynb"), ("figures", "png"), ("tables", "md")):
-        files = [path.name for path in sorted((road.results_dir / name).glob(f"[!.]*.{what}"))]
+def _summary(results: Path, start: float) -> None:
+    """Print what was made and where it is."""
+    steps = len(read_json(results / PLAN))
+    print(f"{steps} steps run in {(time.time() - start) / 60:.1f} min, into {results}:")
+    for name, kind in (("notebooks", "ipynb"), ("figures", "png"), ("tables", "md")):
+        files = [path.name for path in sorted((results / name).glob(f"[!.]*.{kind}"))]
         if files:
             print(f"  {name}/: {', '.join(files)}")
-    if (road.results_dir / "report.html").exists():
+    if (results / "report.html").exists():
         print("  report.html: all of it on one page, for any browser")
-
-
-def make_road(
-    profile: str,
-    data: str | None,
-    results: str | None,
-    only: Sequence[str],
-    jobs: int | None,
-    overrides: Sequence[str],
-    executor: str | None = None,
-    options: Sequence[str] = (),
-) -> Road:
-    """A `Road` from the command line's words; `options`: those after `--`, for Snakemake."""
-    data_dir = Path(data).resolve() if data else None
-    folder = Path(results).resolve() if results else ROOT / "results" / profile
-    anchored = tuple(anchor_override(text) for text in overrides)
-    if jobs is None:
-        jobs = JOBS if executor else 1
-    words = (tuple(only), jobs, anchored, executor, tuple(options))
-    return Road(profile, data_dir, folder, *words)
