@@ -115,7 +115,7 @@ for key in pipeline.models:
             seed=r"|_seed\d+",
         threads: THREADS
         shell:
-            f"{RUN} {key}{{wildcards.seed}}"
+            f"{RUN} {{rule}}{{wildcards.seed}}"
 
 
 use rule notebook as fig1 with:

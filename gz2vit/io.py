@@ -4,15 +4,19 @@ Every file is written under a temporary name and then renamed, so that a killed 
 never leaves half a file under a good name.
 """
 
+import ast
 import fcntl
+import hashlib
 import json
 import os
 import platform
+import re
 import shlex
 import subprocess
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -179,3 +183,34 @@ def git_commit() -> str:
         return git("rev-parse", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
+
+
+def run_folders(seeds: Sequence[int]) -> list[str]:
+    """The folders of a model's runs, inside its own, which is the first's: "", "seed1", ..."""
+    return ["", *(f"seed{seed}" for seed in seeds[1:])]
+
+
+@cache
+def code_hash(text: str) -> str:
+    """A hash of what Python code means: comments and docstrings may change freely."""
+    # Lines of IPython's own (%matplotlib inline, !ls) count as they are.
+    plain = re.sub(r"^(\s*)([%!].*)$", r"\1pass  # \2", text, flags=re.MULTILINE)
+    magics = "".join(re.findall(r"^\s*[%!].*$", text, flags=re.MULTILINE))
+    try:
+        tree = ast.parse(plain)
+    except SyntaxError:
+        return hashlib.sha256(text.encode()).hexdigest()
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        first = body[0] if isinstance(body, list) and body else None
+        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+            body[0] = ast.Pass()
+    return hashlib.sha256((ast.dump(tree) + magics).encode()).hexdigest()
+
+
+def files_hash(patterns: Iterable[str], root: Path = ROOT) -> str:
+    """A short hash of the code in the files that match `patterns`, such as `gz2sim/*.py`."""
+    digest = hashlib.sha256()
+    for path in sorted({path for pattern in patterns for path in root.glob(pattern)}):
+        digest.update(code_hash(path.read_text(encoding="utf-8")).encode())
+    return digest.hexdigest()[:16]

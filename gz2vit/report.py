@@ -18,7 +18,7 @@ from PIL import Image, UnidentifiedImageError
 
 from gz2vit import __version__
 from gz2vit.catalog import SPLITS, Selection, read_selection
-from gz2vit.io import Gz2vitError, command_for, read_json, run_record, write_text
+from gz2vit.io import Gz2vitError, command_for, read_json, run_folders, run_record, write_text
 from gz2vit.paper import ARXIV, CLASS_NAMES, PUBLISHED_RESULTS, TITLE
 from gz2vit.plots.extra_figures import draw_learning_curves
 from gz2vit.plots.style import NOT_DRAWN, description, png_bytes
@@ -37,7 +37,6 @@ from gz2vit.results_table import (
     summary,
     training,
 )
-from gz2vit.workflow import run_folders
 
 # The report's sections.
 PAPER, DATA, EVIDENCE, SIMULATED, INSIDE = "paper", "data", "evidence", "simulated", "inside"

@@ -12,7 +12,7 @@ import pandas as pd
 
 from gz2vit.catalog import class_weights
 from gz2vit.evaluation import confusion_matrix, metric_intervals, read_predictions, wilson_interval
-from gz2vit.io import WEIGHTED, Gz2vitError, command_for, read_json, write_text
+from gz2vit.io import WEIGHTED, Gz2vitError, command_for, read_json, run_folders, write_text
 from gz2vit.paper import (
     ARXIV,
     BATCH_SIZE,
@@ -28,7 +28,6 @@ from gz2vit.paper import (
     SPLIT_CLASS_COUNTS,
     TITLE,
 )
-from gz2vit.workflow import run_folders
 
 FILE_PARTS = 2  # of a file of weights: `linformer/best.ckpt` tells more than `best.ckpt`
 SUM_LETTERS = 12

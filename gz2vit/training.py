@@ -39,6 +39,7 @@ from gz2vit.io import (
     CHECKPOINT_SUFFIX,
     Gz2vitError,
     atomic_path,
+    files_hash,
     read_json,
     require,
     run_record,
@@ -57,7 +58,6 @@ from gz2vit.paper import (
     SEED,
 )
 from gz2vit.weights import fetch_weights, file_sha256, pretrained_state
-from gz2vit.workflow import files_signature
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -651,7 +651,7 @@ def identity(
         "start": None if start is None else file_sha256(start),
         "train": galaxies_signature(train),
         "valid": galaxies_signature(valid),
-        "code": files_signature(DECIDING),
+        "code": files_hash(DECIDING),
     }
     return json.loads(json.dumps(run))  # as it reads when it comes back: tuples are lists
 

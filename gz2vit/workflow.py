@@ -8,9 +8,9 @@ labels, pixels) or `--retrain`; every other step also for changed code and for w
 """
 
 import ast
+import contextlib
 import difflib
 import hashlib
-import json
 import os
 import re
 import signal
@@ -34,6 +34,8 @@ from gz2vit.io import (
     ROOT,
     SETTINGS,
     Gz2vitError,
+    code_hash,
+    files_hash,
     git_commit,
     read_json,
     sole_user,
@@ -86,10 +88,8 @@ class Parameter:
         except yaml.YAMLError:
             value = text
         if float in takes and isinstance(value, str):
-            try:
+            with contextlib.suppress(ValueError):
                 value = float(value)
-            except ValueError:
-                pass
         if str in takes and type(value) in (int, float, bool):
             value = text
         return self.read(value, source)
@@ -148,21 +148,21 @@ def load_profile(name: str, folder: Path = PROFILES_DIR) -> dict[str, dict[str, 
     return content
 
 
-def parse_set(text: str) -> tuple[str, str, str]:
+def parse_set(text: str, results: Path | None = None) -> tuple[str, str, str]:
     """`[STEP.]NAME=VALUE` as step ("" for every one), name and value; a named file as full path.
 
-    Raises `Gz2vitError` for another form, and for a path that does not exist.
+    Raises `Gz2vitError` for another form, and for a path that does not exist and that no run in
+    the folder `results` will make.
     """
     path, equals, value = text.partition("=")
     step, _, name = path.strip().rpartition(".")
     if not equals or not name:
         raise Gz2vitError(f"--set {text}: write [STEP.]NAME=VALUE, such as linformer.MAX_EPOCH=30")
     if name in PATHS and value not in WORDS and value:
-        file = Path(value).expanduser()
-        if file.exists() or file.is_absolute():
-            value = str(file.absolute())
-        elif value.startswith(("~", ".")) or len(file.parts) > 1:
-            raise Gz2vitError(f"--set {text}: there is no file {file.absolute()}")
+        file = Path(value).expanduser().absolute()
+        if not file.exists() and not (results and file.is_relative_to(results / "models")):
+            raise Gz2vitError(f"--set {text}: there is no file {file}")
+        value = str(file)
     return step, name, value
 
 
@@ -178,35 +178,6 @@ def is_seed_list(value: Any) -> bool:
     """Whether `value` is a list of distinct whole numbers, at least one."""
     whole = isinstance(value, list) and all(type(seed) is int and seed >= 0 for seed in value)
     return whole and 0 < len(value) == len(set(value))
-
-
-# ---- Code ------------------------------------------------------------------------------------
-
-
-@cache
-def code_hash(text: str) -> str:
-    """A hash of what Python code means: comments and docstrings may change freely."""
-    # Lines of IPython's own (%matplotlib inline, !ls) count as they are.
-    plain = re.sub(r"^(\s*)([%!].*)$", r"\1pass  # \2", text, flags=re.MULTILINE)
-    magics = "".join(re.findall(r"^\s*[%!].*$", text, flags=re.MULTILINE))
-    try:
-        tree = ast.parse(plain)
-    except SyntaxError:
-        return hashlib.sha256(text.encode()).hexdigest()
-    for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        if isinstance(body, list) and body and isinstance(body[0], ast.Expr):
-            if isinstance(body[0].value, ast.Constant):
-                body[0] = ast.Pass()
-    return hashlib.sha256((ast.dump(tree) + magics).encode()).hexdigest()
-
-
-def files_hash(patterns: Iterable[str], root: Path = ROOT) -> str:
-    """A short hash of the code in the files that match `patterns`, such as `gz2sim/*.py`."""
-    digest = hashlib.sha256()
-    for path in sorted({path for pattern in patterns for path in root.glob(pattern)}):
-        digest.update(code_hash(path.read_text(encoding="utf-8")).encode())
-    return digest.hexdigest()[:16]
 
 
 # ---- The steps, and which of them are stale ----------------------------------------------------
@@ -246,7 +217,7 @@ class Pipeline:
         self.simulated = config["data"] is None
         self.data = self.results / "data" if self.simulated else Path(config["data"])
         self.profile = load_profile(config["profile"])
-        self.overrides = [parse_set(text) for text in config["overrides"]]
+        self.overrides = [parse_set(text, self.results) for text in config["overrides"]]
         self.steps: dict[str, Step] = {}
         self.backbones = self._backbones()
         self.models = [
@@ -305,7 +276,7 @@ class Pipeline:
         return [self.done(need) for need in plan[name]["needs"] if need in plan]
 
     def votes(self) -> dict[str, list[Path]]:
-        """For each step that reads votes the catalogue and the file map, as far as there are any."""
+        """For each step that reads votes, the catalogue and the file map where there are any."""
         from gz2vit.votes import MAPPING_FILE, VOTES_FILE
 
         notebook = ROOT / "data_preprocess" / "18_derive_labels.ipynb"
@@ -691,7 +662,6 @@ def _record(name: str, one: Mapping[str, Any], results: Path, seconds: float) ->
         record["made_after"][need] = read_json(steps / f"{need}.json")["finished"]
     record |= {"seconds": seconds, "finished": time.time(), "commit": git_commit()}
     write_json(steps / f"{name}.json", record)
-    write_text(results / "logs" / "done" / name, "")
 
 
 def _run_notebook(
@@ -802,7 +772,7 @@ def merge_settings(results: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     data = given["data"] or kept.get("data")
     texts = dict(text.split("=", 1) for text in kept.get("set", []))
     for text in given["set"]:
-        step, name, value = parse_set(text)
+        step, name, value = parse_set(text, results)
         key = f"{step}.{name}" if step else name
         for old in [old for old in texts if old == key or (not step and old.endswith(f".{name}"))]:
             del texts[old]
@@ -838,7 +808,8 @@ def run(
     data = str(Path(data).expanduser().resolve()) if data not in (None, "default") else data
     settings = merge_settings(folder, {"profile": profile, "data": data, "set": overrides})
     load_profile(settings["profile"])
-    jobs = jobs or (16 if executor else 1)
+    at_once = [] if jobs is None or not executor else ["--jobs", str(jobs)]
+    jobs = jobs or 1
     config = {
         "profile": settings["profile"],
         "data": settings["data"],
@@ -865,7 +836,7 @@ def run(
         if plan_only or not read_json(folder / PLAN):
             return
         write_text(folder / SETTINGS, yaml.safe_dump(settings, sort_keys=False))
-        _snakemake(config, lock, options)
+        _snakemake(config, lock, [*at_once, *options])
         _summary(folder, start)
 
 
@@ -889,7 +860,7 @@ def _check_data(config: Mapping[str, Any]) -> None:
         return
     sections = [load_profile(config["profile"]).get("select", {}).get("LEAVE_OUT_BROKEN", False)]
     for text in config["overrides"]:
-        step, name, value = parse_set(text)
+        step, name, value = parse_set(text, Path(config["results"]))
         if name == "LEAVE_OUT_BROKEN" and step in ("", "select"):
             sections.append(yaml.safe_load(value))
     folder = read_data_folder(Path(config["data"]))
