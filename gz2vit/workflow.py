@@ -452,7 +452,9 @@ class Pipeline:
         for name in self.ordered(wanted):
             step = self.steps[name]
             if name == "select" and not (self.simulated and "simulate" in self.plan):
-                self.signature = data_signature(self.data, self.results / "logs" / "images.json")
+                self.signature = data_signature(
+                    read_data_folder(self.data), self.results / "logs" / "images.json"
+                )
             record_path = self.results / "logs" / "steps" / f"{name}.json"
             record = read_json(record_path) if record_path.exists() else None
             state = self.state(step, records)
@@ -649,7 +651,9 @@ def _record(name: str, one: Mapping[str, Any], results: Path, seconds: float) ->
     record = {key: one[key] for key in kept}
     steps = results / "logs" / "steps"
     if record["galaxies"] is None and name != "simulate":  # simulated in this run
-        record["galaxies"] = data_signature(Path(one["data"]), results / "logs" / "images.json")
+        record["galaxies"] = data_signature(
+            read_data_folder(Path(one["data"])), results / "logs" / "images.json"
+        )
         if one["model"]:
             chosen = {key: read_json(steps / f"{key}.json")["parameters"]
                       for key in ("select", "pack")}  # fmt: skip
