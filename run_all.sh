@@ -5,22 +5,22 @@
 #                [--set KEY=VALUE...] [--executor NAME] [-- OPTIONS OF SNAKEMAKE...]
 #
 # `./run_all.sh --help` explains the options. PROFILE is smoke, demo (the default) or paper.
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh run_all.sh`
 set -euo pipefail
 
-root="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)"
-# This folder's package, whatever folder the command is given in; no packages of the user's home.
-export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" PYTHONNOUSERSITE=1
+root="$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")"
+source "$root/gz2vit/environment.sh"
 
 # Help needs no packages, so it does not wait for them.
 for argument in "$@"; do
     case "$argument" in
         --) break ;; # what follows is Snakemake's
         -h | --help)
-            python="$(bash "$root/gz2vit/environment.sh" --any)"
+            python="$(find_python os)"
             exec "$python" -P -m gz2vit run --help
             ;;
     esac
 done
 
-python="$(bash "$root/gz2vit/environment.sh")"
+use_environment
 exec "$python" -P -m gz2vit run "$@"

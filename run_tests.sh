@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Run every test: makes the Python environment if there is none, then runs pytest.
 #
-#   ./run_tests.sh [any arguments of pytest]     for example: ./run_tests.sh tests/unit -k catalog
+#   ./run_tests.sh [any arguments of pytest]     for example: ./run_tests.sh tests/test_catalog.py
+[ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh run_tests.sh`
 set -euo pipefail
 
-root="$(cd -- "$(dirname -- "${BASH_SOURCE[0]}")" && pwd -P)"
-export PYTHONPATH="$root${PYTHONPATH:+:$PYTHONPATH}" PYTHONNOUSERSITE=1
+root="$(dirname -- "$(readlink -f -- "${BASH_SOURCE[0]}")")"
+source "$root/gz2vit/environment.sh"
 
-python="$(bash "$root/gz2vit/environment.sh")"
+use_environment
 cd -- "$root"
 # Files of tests side by side, up to four; each with one thread, because threads of several
 # processes on the same cores wait for each other. `./run_tests.sh -n 0 ...` runs one by one.

@@ -7,8 +7,7 @@ The package holds everything that the notebooks share; imports point downwards o
 2. `data`, `evaluation`, `simulation`
 3. `models`
 4. `selection`, `catalog`, `class_weights`, `galaxy_zoo`, `downloads`, `results`, `profiles`,
-   `sources`, `paper`, `errors`, and what makes the environment: `environment`,
-   `virtual_environment`, `requirements`
+   `sources`, `paper`, `errors`
 
 `python -m gz2vit --help` is its command line.
 """

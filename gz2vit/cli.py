@@ -9,6 +9,7 @@ from pathlib import Path
 
 from gz2vit import __version__
 from gz2vit.io import Gz2vitError
+from gz2vit.surroundings import isolate
 
 PREDICT_NUMBERS = {
     "--crop-px": "central square (the model's own)",
@@ -29,6 +30,7 @@ def main(words: Sequence[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a terminal may lack a letter; the work goes on
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
+    isolate()
     words = list(sys.argv[1:] if words is None else words)
     snakemake: list[str] = []
     if words[:1] == ["run"] and "--" in words:
