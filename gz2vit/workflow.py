@@ -496,21 +496,16 @@ class Pipeline:
 
     def state(self, step: Step, records: Mapping[str, dict]) -> dict[str, Any]:
         """What decides a step's results now, as its record will keep it."""
-        free = ("RESULTS_DIR", "DATA_DIR", "DEVICES") if step.model else ("RESULTS_DIR", "DATA_DIR")
-        decide = {key: value for key, value in step.parameters.items() if key not in free}
-        galaxies = None if step.name == "simulate" else self.signature
-        if step.model and galaxies:
-            chosen = {key: self.steps[key].parameters for key in ("select", "pack")}
-            galaxies = galaxies | {
-                "LEAVE_OUT_BROKEN": chosen["select"].get("LEAVE_OUT_BROKEN"),
-                "MAX_GALAXIES": chosen["select"].get("MAX_GALAXIES"),
-                "CROP_PX": chosen["pack"].get("CROP_PX"),
+        galaxies: dict[str, Any] = {"signature": self.signature}
+        if step.model:  # how they are selected and cropped
+            galaxies |= {
+                one: self._deciding(one) for one in ("select", "pack") if one in self.steps
             }
         needs = {} if step.model else {
             need: records[need]["finished"] for need in step.needs if need in records
         }  # fmt: skip
         return {
-            "parameters": decide,
+            "parameters": self._deciding(step.name),
             "all_parameters": step.parameters,
             "galaxies": galaxies,
             "code": step.code_hash(),
@@ -518,6 +513,11 @@ class Pipeline:
             "reads": {str(path.name): _digest(path) for path in step.reads},
             "model": step.model,
         }
+
+    def _deciding(self, name: str) -> dict[str, Any]:
+        """The parameters of a step that decide its results: not places, nor how many GPUs."""
+        places = ("RESULTS_DIR", "DATA_DIR", "DEVICES", "PROFILE")
+        return {k: v for k, v in self.steps[name].parameters.items() if k not in places}
 
     def why(self, step: Step, state: Mapping[str, Any], record: Mapping | None) -> list[str]:
         """The reasons why a step must run; none where its results are what they would be."""
@@ -650,18 +650,9 @@ def _record(name: str, one: Mapping[str, Any], results: Path, seconds: float) ->
     kept = ("parameters", "galaxies", "code", "made_after", "reads")
     record = {key: one[key] for key in kept}
     steps = results / "logs" / "steps"
-    if record["galaxies"] is None and name != "simulate":  # simulated in this run
-        record["galaxies"] = data_signature(
-            read_data_folder(Path(one["data"])), results / "logs" / "images.json"
-        )
-        if one["model"]:
-            chosen = {key: read_json(steps / f"{key}.json")["parameters"]
-                      for key in ("select", "pack")}  # fmt: skip
-            record["galaxies"] |= {
-                "LEAVE_OUT_BROKEN": chosen["select"].get("LEAVE_OUT_BROKEN"),
-                "MAX_GALAXIES": chosen["select"].get("MAX_GALAXIES"),
-                "CROP_PX": chosen["pack"].get("CROP_PX"),
-            }
+    if name != "simulate" and record["galaxies"]["signature"] is None:  # simulated in this run
+        folder = read_data_folder(Path(one["data"]))
+        record["galaxies"]["signature"] = data_signature(folder, results / "logs" / "images.json")
     for need in one["needs"] if not one["model"] else ():
         record["made_after"][need] = read_json(steps / f"{need}.json")["finished"]
     record |= {"seconds": seconds, "finished": time.time(), "commit": git_commit()}

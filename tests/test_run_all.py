@@ -1,0 +1,264 @@
+"""`./run_all.sh smoke`, whole, and what users do to a finished results folder afterwards."""
+
+import json
+import os
+import shutil
+import signal
+import statistics
+import subprocess
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from PIL import Image
+
+from gz2sim.folder import simulate
+from gz2vit.catalog import SIMULATION_RECORD
+from gz2vit.io import MODEL_FILES
+from tests.folders import make_folder
+from tests.run_all import ROOT, error_line, run_all, steps_started
+
+MODELS = (
+    *("linformer", "linformer_weighted", "vit", "resnet50", "vgg16_bn", "hf_vit"),
+    *("hf_vit_weighted", "convnext"),
+)
+OTHERS = (
+    *("simulate", "select", "pack", "labels", "recover", "attention", "features"),
+    *("fig1", "fig2", "fig3", "fig4", "fig5", "evidence", "table", "report", "realism"),
+)
+LATIN = {"PYTHONIOENCODING": "latin-1", "SNAKEMAKE_PROFILE": "/nowhere", "PYTHONPATH": "/nowhere"}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder after every step, run on a terminal and with settings that get in the way."""
+    results = tmp_path_factory.mktemp("run") / "results" / "smoke"
+    outcome = run_all("smoke", "--results", results, "--jobs", 2, **LATIN)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert steps_started(outcome) == sorted((*MODELS, *OTHERS))
+    assert "[linformer] epoch   2/2  train loss " in outcome.stdout
+    return results
+
+
+def test_every_file_of_the_contract_is_there(finished: Path):
+    for key in MODELS:
+        assert {path.name for path in (finished / "models" / key).iterdir()} == set(MODEL_FILES)
+    figures = {path.stem for path in (finished / "figures").glob("*.png")}
+    assert figures >= {
+        *("fig1", "fig2", "fig3", "fig3_paper", "fig4_paper", "fig5_A", "fig5_B"),
+        *("class_composition", "decision_path", "attention_checks", "features_umap"),
+        *("realism_gallery", "realism_distributions", "realism_distances"),
+    }
+    for name in figures:
+        assert (finished / "figures" / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        with Image.open(finished / "figures" / f"{name}.png") as image:
+            assert image.width > 1000
+    for name in ("fig4", "fig4_verdicts", "evidence", "verdicts", "realism", "realism_galaxies"):
+        assert len(pd.read_csv(finished / "tables" / f"{name}.csv"))
+    assert (finished / "tables" / "results.md").exists()
+    assert (finished / "report.html").stat().st_size > 100_000
+    assert (finished / "notebooks" / "03_linformer_weighted.ipynb").exists()
+    assert not [path for path in finished.rglob(".*tmp*")]
+
+
+def test_the_two_linformers_differ_in_their_class_weights_only(finished: Path):
+    uniform, tuned = (
+        json.loads((finished / "models" / key / "params.json").read_text())
+        for key in ("linformer", "linformer_weighted")
+    )
+    assert uniform["class_weights"] == [1.0] * 8
+    assert tuned["class_weights"][7] == pytest.approx(3.23, abs=0.01)
+    parameters = uniform["parameters"].items()
+    changed = {name for name, value in parameters if tuned["parameters"][name] != value}
+    assert changed == {"model_key", "class_weights"}
+
+
+def model_state(results: Path) -> dict[Path, int]:
+    return {path: path.stat().st_mtime_ns for path in results.glob("models/*/*")}
+
+
+def test_a_second_run_a_moved_folder_and_stray_files_change_nothing(finished: Path, tmp_path: Path):
+    before = model_state(finished)
+    (finished / "data" / ".DS_Store").write_text("x")
+    outcome = run_all("smoke", "--results", finished)
+    assert "nothing to do" in outcome.stdout, outcome.stdout + outcome.stderr
+    assert before == model_state(finished)
+    moved = tmp_path / "X"
+    shutil.copytree(finished, moved)  # as `cp -r`: new times
+    assert "nothing to do" in run_all("--results", moved).stdout
+
+
+def test_a_further_seed_is_a_step_and_the_table_has_mean_and_spread(finished: Path):
+    """What is trained already is not trained again, and the setting is remembered."""
+    outcome = run_all("smoke", "--results", finished, "--jobs", 2, "--set", "resnet50.SEEDS=[0,1]")
+    assert steps_started(outcome) == ["report", "resnet50_seed1", "table"], outcome.stdout
+    first = finished / "models" / "resnet50"
+    metrics = [
+        json.loads((folder / "metrics.json").read_text()) for folder in (first, first / "seed1")
+    ]
+    losses = [pd.read_csv(one / "history.csv").train_loss[0] for one in (first, first / "seed1")]
+    assert losses[0] != losses[1]
+    table = pd.read_csv(finished / "tables" / "results.csv")
+    row = table[(table.model == "resnet50") & (table.quantity == "accuracy")].iloc[0]
+    values = [metric["accuracy"] for metric in metrics]
+    assert row.ours == pytest.approx(statistics.mean(values))
+    assert (row.spread, row.seeds) == (pytest.approx(statistics.stdev(values)), 2)
+    assert "nothing to do" in run_all("smoke", "--results", finished).stdout
+
+
+def test_one_parameter_trains_that_model_and_keeps_the_old_one(finished: Path):
+    folder = finished / "models" / "linformer_weighted"
+    old = (folder / "best.ckpt").read_bytes()
+    words = ("smoke", "--results", finished, "--only", "fig3")
+    outcome = run_all(*words, "--set", "linformer_weighted.GAMMA=0.8")
+    assert steps_started(outcome) == ["fig3", "linformer_weighted"], outcome.stderr
+    (kept,) = (folder / "replaced").iterdir()
+    assert (kept / "best.ckpt").read_bytes() == old
+    # Forgotten, the option stays; a failing successor costs nothing; taken back, it trains again.
+    assert "nothing to do" in run_all(*words).stdout
+    new = (folder / "best.ckpt").read_bytes()
+    error_line(run_all(*words, "--set", "linformer_weighted.LR=1e30"))
+    assert (folder / "best.ckpt").read_bytes() == new
+    outcome = run_all(*words, "--set", "linformer_weighted.LR=default")
+    assert "linformer_weighted" not in steps_started(outcome)
+    assert (folder / "best.ckpt").read_bytes() == new
+
+
+def test_another_seed_trains_on_the_same_galaxies(finished: Path):
+    outcome = run_all("smoke", "--results", finished, "--plan", "--set", "SEED=1", "--only", "vit")
+    assert [line.split()[0] for line in outcome.stdout.splitlines()[1:-1]] == ["vit"]
+    assert steps_started(outcome) == []
+
+
+def test_transfer_needs_real_galaxies_and_is_measured_with_them(finished: Path, tmp_path: Path):
+    assert "--data" in error_line(run_all("smoke", "--results", finished, "--only", "transfer"))
+    data = tmp_path / "mine"
+    simulate(data, 96, seed=5)
+    (data / SIMULATION_RECORD).unlink()  # so that they stand for real ones
+    words = ("smoke", "--data", data, "--results", tmp_path / "out", "--only")
+    outcome = run_all(*words, "transfer", "realism", "--set", "transfer.SIMULATED_GALAXIES=24")
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    table = pd.read_csv(tmp_path / "out" / "tables" / "transfer.csv", keep_default_na=False)
+    assert set(table.arm) == {"largest_class", "simulated", "real", "fine_tuned"}
+    assert pd.read_csv(tmp_path / "out" / "tables" / "realism.csv").real.min() > 0
+    # The second call remembers the data.
+    assert "nothing to do" in run_all("smoke", "--results", words[4], "--only", "realism").stdout
+
+
+# ---- What goes wrong ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "word"),
+    [
+        (("smok",), "smok"),
+        (("smoke", "--only", "fig9"), "fig9"),
+        (("smoke", "--set", "MAX_EPOCHS=3"), "MAX_EPOCH'"),
+        (("smoke", "--set", "MAX_EPOCH=3.5"), "3.5"),
+        (("smoke", "--jobs", "0"), "--jobs 0"),
+        (("smoke", "--data", "/nowhere"), "/nowhere"),
+        (("smoke", "--executor", "lsf"), "lsf"),
+    ],
+)
+def test_a_slip_on_the_command_line_is_one_line(tmp_path: Path, words: tuple, word: str):
+    outcome = run_all(*words, "--results", tmp_path / "out")
+    assert word in error_line(outcome)
+    assert steps_started(outcome) == []
+
+
+def test_paper_without_a_source_of_the_data_says_where_to_put_a_copy(tmp_path: Path):
+    (tmp_path / "mirror").mkdir()
+    places = {"GZ2VIT_DATA": str(tmp_path / "gz2"), "GZ2VIT_MIRROR": str(tmp_path / "mirror")}
+    outcome = run_all("paper", "--results", tmp_path / "out", **places)
+    assert str(tmp_path / "gz2" / "gz2_train.csv") in error_line(outcome)
+
+
+def lose(folder: Path) -> None:
+    (folder / "images" / "test-001.jpg").unlink()
+
+
+def truncate(folder: Path) -> None:
+    path = folder / "images" / "test-001.jpg"
+    path.write_bytes(path.read_bytes()[:3000])
+
+
+def mislabel(folder: Path) -> None:
+    path = folder / "gz2_test.csv"
+    path.write_text(path.read_text().replace("test-001,1", "test-001,9"))
+
+
+def repeat(folder: Path) -> None:
+    with (folder / "gz2_valid.csv").open("a") as stream:
+        stream.write("test-001,1\n")
+
+
+@pytest.mark.parametrize("damage", [lose, truncate, mislabel, repeat])
+def test_a_bad_data_folder_stops_at_the_start_with_one_line(tmp_path: Path, damage):
+    folder = make_folder(tmp_path / "mine")
+    damage(folder)
+    outcome = run_all("smoke", "--data", folder, "--results", tmp_path / "out")
+    assert "test-001" in error_line(outcome)
+    assert steps_started(outcome) == []
+
+
+def test_two_runs_in_one_folder_do_not_meet(tmp_path: Path):
+    import fcntl
+
+    results = tmp_path / "out"
+    results.mkdir()
+    with (results / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert str(results) in error_line(run_all("smoke", "--results", results))
+
+
+EPOCHS = 8
+
+
+def killed(words: list[str], line_to_wait_for: str) -> None:
+    """Start, and `kill -9` everything that was started once a line appears."""
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+    assert process.stdout
+    for line in process.stdout:
+        if line_to_wait_for in line:
+            break
+    else:
+        raise AssertionError(f"no line with {line_to_wait_for}")
+    subprocess.run(["pkill", "-9", "-f", words[words.index("--results") + 1]], check=False)
+    process.kill()
+    process.wait()
+
+
+def test_a_killed_training_continues_and_ends_as_if_nothing_had_happened(tmp_path: Path):
+    """Killed in the middle, and after the last epoch, before its step has ended."""
+    data, results = make_folder(tmp_path / "mine", per_class=3), tmp_path / "out"
+    words = [str(ROOT / "run_all.sh"), "smoke", "--data", str(data), "--results", str(results)]
+    words += ["--only", "hf_vit", "--set", f"hf_vit.MAX_EPOCH={EPOCHS}"]
+    killed(words, f"epoch   4/{EPOCHS}")
+    assert not (results / "models" / "hf_vit" / "predictions.csv").exists()
+    killed(words, f"epoch   {EPOCHS}/{EPOCHS}")
+    again = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert "epoch   1/" not in again.stdout
+    folder = results / "models" / "hf_vit"
+    assert {path.name for path in folder.iterdir()} == set(MODEL_FILES)
+    resumed = [(folder / name).read_bytes() for name in ("predictions.csv", "metrics.json")]
+    history = pd.read_csv(folder / "history.csv").drop(columns="seconds")
+    shutil.rmtree(results)
+    subprocess.run(words, check=True, capture_output=True)
+    assert resumed[0] == (folder / "predictions.csv").read_bytes()
+    whole = pd.read_csv(folder / "history.csv").drop(columns="seconds")
+    pd.testing.assert_frame_equal(history, whole, check_exact=True)
+
+
+def test_control_c_ends_with_one_line(tmp_path: Path):
+    results = tmp_path / "out"
+    words = [str(ROOT / "run_all.sh"), "smoke", "--results", str(results), "--only", "vit"]
+    process = subprocess.Popen(
+        [*words, "--set", "vit.MAX_EPOCH=100000", "vit.EARLY_STOPPING_EPOCHS=100000"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+    )  # fmt: skip
+    assert any("[vit] epoch   2/" in line for line in process.stdout)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=100)
+    assert process.returncode == 130
+    assert errors == "error: stopped from the keyboard; the same command continues\n"
