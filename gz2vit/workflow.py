@@ -13,6 +13,7 @@ import difflib
 import hashlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -879,6 +880,9 @@ def _snakemake(config: Mapping[str, Any], lock: int, options: Sequence[str]) -> 
     command += ["--rerun-triggers", "mtime", "--workflow-profile", "none"]
     if config["executor"]:
         command += ["--profile", str(cluster_profile(config["executor"]))]
+        accounts = ["sacct", "--noheader", "--allocations"]  # without them Snakemake waits for ever
+        if shutil.which("squeue") and subprocess.run(accounts, capture_output=True).returncode:
+            command += ["--slurm-status-command", "squeue"]
     else:
         command += ["--profile", "none", "--cores", str(config["threads"] * _jobs(config))]
     env = isolated_environment(results)

@@ -27,7 +27,7 @@ NOTEBOOKS = sorted(
 )
 NEEDS_REAL = "22"  # its own parameters' galaxies are simulated; test_run_all.py runs it
 # The step that makes what a notebook misses when it is opened first of all.
-FIRST_MISSING = {"01": "simulate", "19": "simulate", "02": "select", "03": "select", "13": "linformer"}
+FIRST_MISSING = {"01": "simulate", "02": "select", "03": "select", "13": "linformer"}
 
 
 def copy_notebooks(target: Path) -> list[Path]:
@@ -50,7 +50,7 @@ def test_all_run_in_order_with_their_own_parameters(tmp_path: Path):
     books = [book for book in books if not book.name.startswith(NEEDS_REAL)]
     before = [book for book in books if book.parent.name != "figures"]
     run("pytest", "--nbmake", *options, *before)
-    # Fig. 3 compares two runs of one notebook: the second takes other parameters, as in the pipeline.
+    # Fig. 3 compares two runs of one notebook, the second with other parameters.
     linformer = tmp_path / "notebooks" / "03_train_linformer.ipynb"
     weighted = "{MODEL_KEY: linformer_weighted, CLASS_WEIGHTS: tuned}"
     output = tmp_path / "results" / "smoke" / "notebooks" / "03_linformer_weighted.ipynb"
