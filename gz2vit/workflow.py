@@ -880,8 +880,10 @@ def _snakemake(config: Mapping[str, Any], lock: int, options: Sequence[str]) -> 
     command += ["--rerun-triggers", "mtime", "--workflow-profile", "none"]
     if config["executor"]:
         command += ["--profile", str(cluster_profile(config["executor"]))]
-        accounts = ["sacct", "--noheader", "--allocations"]  # without them Snakemake waits for ever
-        if shutil.which("squeue") and subprocess.run(accounts, capture_output=True).returncode:
+        # Without SLURM's accounts Snakemake would ask sacct, hear of no job, and wait for ever.
+        sacct = ["sacct", "--noheader", "--allocations"]
+        known = shutil.which("sacct") and not subprocess.run(sacct, capture_output=True).returncode
+        if shutil.which("squeue") and not known:
             command += ["--slurm-status-command", "squeue"]
     else:
         command += ["--profile", "none", "--cores", str(config["threads"] * _jobs(config))]
