@@ -23,6 +23,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import cache
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -432,25 +433,24 @@ class Pipeline:
         for name, step in self.steps.items():
             if step.model:
                 step.needs = [*step.needs, *self.start(name)]
-        report = self.steps.get("report")
-        chosen, wanted = self.chosen(), set()
-        if report:
-            able = [one for one in self.steps if self.is_able(one) and one not in NAMED_STEPS]
-            report.needs = [name for name in able if name != "report"]
-
-        def want(name: str) -> None:
-            if name not in wanted:
-                wanted.add(name)
-                for need in self.steps[name].needs:
-                    want(need)
-                    for other, step in self.steps.items():  # a model's further seeds with it
-                        if step.model == need and other != need:
-                            want(other)
-
-        for name in chosen:
-            want(name)
+        able = [one for one in self.steps if self.is_able(one) and one not in NAMED_STEPS]
+        seeds = [name for name, step in self.steps.items() if step.model not in (None, name)]
+        if "table" in self.steps:
+            self.steps["table"].needs += seeds
+            self.steps["report"].needs = [name for name in able if name != "report"]
+        try:
+            order = list(
+                TopologicalSorter({n: s.needs for n, s in self.steps.items()}).static_order()
+            )
+        except CycleError as error:
+            raise Gz2vitError(
+                f"WEIGHTS of {' and '.join(error.args[1])} wait for each other"
+            ) from None
+        wanted = set(self.chosen())
+        for name in reversed(order):
+            wanted |= set(self.steps[name].needs) if name in wanted else set()
         self.signature, records, older = None, {}, []
-        for name in self.ordered(wanted):
+        for name in (name for name in order if name in wanted):
             step = self.steps[name]
             if name == "select" and not (self.simulated and "simulate" in self.plan):
                 self.signature = data_signature(
@@ -476,24 +476,6 @@ class Pipeline:
             (self.results / self.done(name)).unlink(missing_ok=True)
         write_json(self.results / PLAN, self.plan)
         write_text(self.results / "logs" / "plan.txt", self.describe(len(wanted), older))
-
-    def ordered(self, wanted: Iterable[str]) -> list[str]:
-        """Steps such that each comes after all that it needs."""
-        done: list[str] = []
-
-        def visit(name: str, path: tuple[str, ...] = ()) -> None:
-            if name in path:
-                raise Gz2vitError(f"WEIGHTS of {' and '.join(path)} wait for each other")
-            if name not in done:
-                for need in self.steps[name].needs:
-                    if need in wanted:
-                        visit(need, (*path, name))
-                done.append(name)
-
-        for name in self.steps:
-            if name in wanted:
-                visit(name)
-        return done
 
     def state(self, step: Step, records: Mapping[str, dict]) -> dict[str, Any]:
         """What decides a step's results now, as its record will keep it."""
