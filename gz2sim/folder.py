@@ -1,19 +1,22 @@
 """The simulated data folder: many processes, resuming, and tables that are written last.
 
-`simulation.json` is written first and says whose folder this is; every image is renamed into place
-when it is whole and carries its own properties in its JPEG comment; the tables come last, so that
-their presence says that the folder is complete.
+`simulation.json` is written first and says whose folder this is, and by which code; every image is
+renamed into place when it is whole and carries its own properties in its JPEG comment; the tables
+come last, so that their presence says that the folder is complete.
 """
 
+import ast
+import hashlib
+import io
 import json
 import os
+import re
 import shutil
 import signal
 import threading
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from functools import cache, partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 
@@ -22,19 +25,17 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from gz2sim.population import assign_classes
-from gz2sim.survey import COLUMNS, Change, Measured, expose
-from gz2vit import __version__, paper
-from gz2vit.catalog import SIMULATION_RECORD
-from gz2vit.images import JPEG_END
-from gz2vit.io import Gz2vitError, atomic_path, read_json, write_json, write_text
+from gz2sim import SimulationError
+from gz2sim.exposure import COLUMNS, Change, expose
+from gz2sim.population import LABELS, SPLIT_FRACTIONS, assign_classes
 
-PROPERTIES_NAME = "galaxy_properties.csv"
-# Raise this whenever the pictures of a given seed change: folders of two recipes must not mix.
-RECIPE = 2
+RECORD_NAME = "simulation.json"
+TABLE_NAMES = (*(f"gz2_{split}.csv" for split in SPLIT_FRACTIONS), "galaxy_properties.csv")
 # The real Galaxy Zoo 2 images have the quantisation tables of quality 75, colours at half
 # resolution.
 JPEG_QUALITY = 75
+JPEG_END = b"\xff\xd9"
+UNFINISHED = re.compile(r"\.\d+\.\d+\.tmp\.jpg")
 # Mean 13 kB, with room for file system blocks and the larger ones.
 BYTES_PER_GALAXY = 24_000
 # About a second of work, so that the bar moves and an interruption loses little.
@@ -42,7 +43,7 @@ CHUNK_GALAXIES = 32
 
 
 def simulate(
-    directory: Path,
+    directory: Path | str,
     galaxies: int,
     seed: int,
     processes: int | None = None,
@@ -50,25 +51,51 @@ def simulate(
 ) -> None:
     """Fill `directory` with `galaxies` simulated galaxies: images, label tables, properties.
 
-    The files depend on (galaxies, seed) only, whatever `processes` (default: all cores). A run
-    that was interrupted is continued; a complete folder is left as it is; with `replace`, another
-    simulation in its place is deleted. Raises `Gz2vitError` for arguments out of range, a folder
-    that holds something else, and a disk that is or gets full.
+    The files depend on (galaxies, seed) and the code only, whatever `processes` (default: all
+    cores). An interrupted run is continued; a complete folder is left as it is; with `replace`, the
+    files of another simulation, or of one by other code, are removed first. Raises
+    `SimulationError` for arguments out of range, a folder that holds something else, and a disk
+    that is or gets full.
     """
     directory = Path(directory)
     if seed < 0:
-        raise Gz2vitError(f"--seed {seed} is negative: give 0 or more")
+        raise SimulationError(f"--seed {seed} is negative: give 0 or more")
     if processes is not None and processes < 1:
-        raise Gz2vitError(f"--processes {processes} is too few: give 1 or more")
+        raise SimulationError(f"--processes {processes} is too few: give 1 or more")
     classes, splits = assign_classes(galaxies, seed)
-    if replace:
-        _clear_other(directory, galaxies, seed)
-    _claim(directory, galaxies, seed)
-    if all((directory / name).exists() for name in _table_names()):
+    _claim(directory, galaxies, seed, replace)
+    if all((directory / name).exists() for name in TABLE_NAMES):
         return
-    measured = _make_images(directory, classes, seed, processes or _cores())
-    _remove_leftovers(directory)
-    _write_tables(directory, classes, splits, measured)
+    measured = _make_images(directory / "images", classes, seed, processes or _cores())
+    for path in (directory / "images").iterdir():
+        if UNFINISHED.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+    rows = [f"galaxyID,{','.join(COLUMNS)}"]
+    for galaxy_id in sorted(measured):
+        values = (f"{measured[galaxy_id][name]:.4f}" for name in COLUMNS)
+        rows.append(f"{galaxy_id},{','.join(values)}")
+    tables = {"galaxy_properties.csv": rows}
+    for split in SPLIT_FRACTIONS:
+        rows = [(index + 1, *LABELS[classes[index]]) for index in np.flatnonzero(splits == split)]
+        lines = [",".join(map(str, row)) for row in rows]
+        tables[f"gz2_{split}.csv"] = ["galaxyID,label1,label2,label3,label4", *lines]
+    for name, lines in tables.items():
+        _write(directory / name, ("\n".join(lines) + "\n").encode())
+
+
+@cache
+def code_signature() -> str:
+    """A hash of the code that decides what is drawn; comments and docstrings do not count."""
+    digest = hashlib.sha256()
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for node in ast.walk(tree):
+            documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            if documented and ast.get_docstring(node, clean=False) is not None:
+                node.body[0] = ast.Pass()
+        if path.stem != "volunteers":  # they vote on galaxies, and draw none
+            digest.update(ast.unparse(tree).encode())
+    return digest.hexdigest()[:16]
 
 
 def _cores() -> int:
@@ -78,212 +105,150 @@ def _cores() -> int:
     return os.cpu_count() or 1
 
 
-def _table_names() -> list[str]:
-    """The files whose presence says that a folder is complete."""
-    return [f"gz2_{split}.csv" for split in paper.SPLIT_FRACTIONS] + [PROPERTIES_NAME]
-
-
-def _mark(galaxies: int, seed: int) -> dict[str, object]:
-    """What a folder of simulated galaxies says of itself."""
-    return {
+def _claim(directory: Path, galaxies: int, seed: int, replace: bool) -> None:
+    """Mark `directory` as this simulation's; raise `SimulationError` if it holds something else."""
+    record = {
         "simulated": True,
         "what": "Simulated galaxies, not observations, in the form of Galaxy Zoo 2.",
         "galaxies": galaxies,
         "seed": seed,
-        "recipe": RECIPE,
-        "version": __version__,
+        "code": code_signature(),
     }
-
-
-def _clear_other(directory: Path, galaxies: int, seed: int) -> None:
-    """Delete `directory` if it is marked as another simulation; anything else stays."""
-    path = directory / SIMULATION_RECORD
-    if path.exists():
-        try:
-            _check_same(path, _mark(galaxies, seed))
-        except Gz2vitError:
-            shutil.rmtree(directory)
-
-
-def _claim(directory: Path, galaxies: int, seed: int) -> None:
-    """Mark `directory` as this simulation's, or raise `Gz2vitError` if it holds something else."""
-    mark = _mark(galaxies, seed)
-    path = directory / SIMULATION_RECORD
-    if path.exists():
-        _check_same(path, mark)
-        return
+    path = directory / RECORD_NAME
     try:
         directory.mkdir(parents=True, exist_ok=True)
         occupied = any(directory.iterdir())
+        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
     except OSError as error:
-        raise Gz2vitError(
-            f"cannot use the folder {directory}: {error.strerror}; give a folder that you may write"
-        ) from error
-    if occupied:
-        raise Gz2vitError(
-            f"{directory} already holds something else than simulated galaxies: give a folder that "
-            "is empty or not there yet"
+        reason = f"{error.strerror}; give a folder that you may write"
+        raise SimulationError(f"cannot use the folder {directory}: {reason}") from error
+    except ValueError:
+        found = {}
+    if found == record:
+        return
+    if found is None and occupied:
+        raise SimulationError(
+            f"{directory} already holds something other than simulated galaxies: give a folder "
+            "that is empty or does not exist yet"
         )
-    _check_space(directory, galaxies)
-    write_json(path, mark)
-
-
-def _check_same(path: Path, mark: dict[str, object]) -> None:
-    """Raise `Gz2vitError` unless the folder's mark has the same galaxies, seed and recipe."""
-    found = read_json(path)
-    for key in ("galaxies", "seed", "recipe"):
-        there = found.get(key) if isinstance(found, dict) else None
-        if there != mark[key]:
-            raise Gz2vitError(
-                f"{path.parent} holds another simulation ({key} {there}, not {mark[key]}): give "
-                "another folder, or delete this one"
-            )
-
-
-def _check_space(directory: Path, galaxies: int) -> None:
-    """Raise `Gz2vitError` if the disk of `directory` has no room for `galaxies` images."""
+    if found is not None and not replace:
+        found = found if isinstance(found, dict) else {}
+        other = [
+            f"{key} {found.get(key)}, not {record[key]}"
+            for key in ("galaxies", "seed", "code")
+            if found.get(key) != record[key]
+        ]
+        raise SimulationError(
+            f"{directory} holds another simulation ({'; '.join(other)}): give another folder, or "
+            "pass --replace"
+        )
+    if found is not None:
+        _remove_simulation(directory)
     needed, free = galaxies * BYTES_PER_GALAXY, shutil.disk_usage(directory).free
     if free < needed:
-        raise Gz2vitError(
+        raise SimulationError(
             f"{directory}: {galaxies} galaxies need about {needed / 1e9:.2f} GB, but the disk has "
             f"{free / 1e9:.2f} GB free: make room or ask for fewer --galaxies"
         )
+    _write(path, (json.dumps(record, indent=2) + "\n").encode())
+
+
+def _remove_simulation(directory: Path) -> None:
+    """Remove the tables and images of another simulation, and nothing that is not its own.
+
+    The tables go first, so that nobody takes what remains for complete; its record stays until the
+    new one replaces it, so that a kill in between is no harm.
+    """
+    for name in TABLE_NAMES:
+        (directory / name).unlink(missing_ok=True)
+    images = directory / "images"
+    for path in list(images.iterdir()) if images.is_dir() else []:
+        if UNFINISHED.fullmatch(path.name) or _read_properties(path) is not None:
+            path.unlink()
 
 
 def _make_images(
-    directory: Path, classes: np.ndarray, seed: int, processes: int
-) -> dict[int, Measured]:
-    """Make every image that is not there yet; the properties of all, by galaxy id."""
-    images = directory / "images"
-    measured: dict[int, Measured] = {}
-    numbered = [(index + 1, int(class_index)) for index, class_index in enumerate(classes)]
+    images: Path, classes: np.ndarray, seed: int, processes: int
+) -> dict[int, dict[str, float]]:
+    """Make every image that does not exist yet; the properties of all, by galaxy id."""
+    numbered = list(enumerate(classes.tolist(), start=1))
     chunks = [
         numbered[start : start + CHUNK_GALAXIES]
         for start in range(0, len(numbered), CHUNK_GALAXIES)
     ]
-    with tqdm(total=len(classes), desc="simulating galaxies", unit="galaxy") as progress:
-        for done in _run_chunks(images, chunks, seed, min(processes, len(chunks))):
-            measured |= done
-            progress.update(len(done))
-    return measured
-
-
-def _run_chunks(
-    images: Path, chunks: list[list[tuple[int, int]]], seed: int, processes: int
-) -> Iterator[dict[int, Measured]]:
-    """Yield the properties of each chunk as it is done, here or in `processes` workers."""
-    if processes == 1:
-        for chunk in chunks:
-            yield make_chunk(images, chunk, seed)
-        return
-    with _workers(processes) as pool:
-        waiting: set[Future[dict[int, Measured]]] = set()
-        for chunk in chunks:
-            waiting.add(pool.submit(make_chunk, images, chunk, seed))
-            # Two chunks in hand for each worker; more would only fill memory.
-            if len(waiting) >= 3 * processes:
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                yield from (future.result() for future in done)
-        yield from (future.result() for future in waiting)
-
-
-@contextmanager
-def _workers(processes: int) -> Iterator[Executor]:
-    """A pool of fresh processes; on an error or Ctrl-C what has not begun is dropped."""
+    make = partial(make_chunk, images, seed=seed)
     # spawn: a fork of a process that runs threads (PyTorch, OpenCV) may hang.
-    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_start_worker)
+    pool = ProcessPoolExecutor(
+        min(processes, len(chunks)), get_context("spawn"), initializer=_start_worker
+    )
+    measured: dict[int, dict[str, float]] = {}
     try:
-        yield pool
+        with tqdm(total=len(classes), desc="simulating galaxies", unit="galaxy") as progress:
+            for done in map(make, chunks) if processes == 1 else pool.map(make, chunks):
+                measured |= done
+                progress.update(len(done))
     except BrokenProcessPool as error:
-        raise Gz2vitError(
+        raise SimulationError(
             "a simulating process was killed (out of memory?): run the same command again to "
             f"continue, with fewer --processes than {processes}"
         ) from error
     finally:
         pool.shutdown(cancel_futures=True)
+    return measured
 
 
 def _start_worker() -> None:
     """One thread of work; Ctrl-C is the parent's business, and the parent's death ends a worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
-
-def _exit_with_parent() -> None:
-    """Wait for the parent to die, then end: a worker of a killed parent would wait for ever."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
+    def end_with_parent() -> None:
+        parent_process().join()
         os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def make_chunk(
     images: Path, chunk: list[tuple[int, int]], seed: int, change: Change | None = None
-) -> dict[int, Measured]:
-    """Make the images of (galaxy id, class index) pairs that are not there; properties of all.
+) -> dict[int, dict[str, float]]:
+    """Make the images of (galaxy id, class index) pairs that do not exist; properties of all.
 
     `change`: as of `expose`.
     """
     measured = {}
     for galaxy_id, class_index in chunk:
         path = images / f"{galaxy_id}.jpg"
-        known = _read_measured(path)
-        if known is None:
-            pixels, known = expose(galaxy_id, class_index, seed, change)
-            _write_image(path, pixels, known)
-        measured[galaxy_id] = known
+        properties = _read_properties(path)
+        # A file that lost its end in a power failure still has its comment.
+        if properties is None or not path.read_bytes().endswith(JPEG_END):
+            pixels, properties = expose(galaxy_id, class_index, seed, change)
+            comment = json.dumps({"simulated": True, **properties}).encode()
+            encoded = io.BytesIO()
+            Image.fromarray(pixels).save(encoded, "jpeg", quality=JPEG_QUALITY, comment=comment)
+            _write(path, encoded.getvalue())
+        measured[galaxy_id] = properties
     return measured
 
 
-def _remove_leftovers(directory: Path) -> None:
-    """Remove the unfinished images that a killed run has left."""
-    for path in (directory / "images").glob(".*.tmp.jpg"):
-        path.unlink(missing_ok=True)
-
-
-def _write_image(path: Path, pixels: np.ndarray, measured: Measured) -> None:
-    """Write (424, 424, 3) uint8 as a JPEG whose comment holds the galaxy's properties."""
-    comment = {"simulated": True, "recipe": RECIPE, **measured.as_row()}
-    with atomic_path(path) as temporary:
-        Image.fromarray(pixels).save(
-            temporary, quality=JPEG_QUALITY, comment=json.dumps(comment).encode()
-        )
-
-
-def _read_measured(path: Path) -> Measured | None:
-    """The properties in an image's comment; None where there is no whole image that has them."""
+def _read_properties(path: Path) -> dict[str, float] | None:
+    """The properties in the comment of an image; None where it is not one of ours."""
     try:
-        # A file that lost its end in a power failure still has its comment.
-        if not path.read_bytes().endswith(JPEG_END):
-            return None
         with Image.open(path) as image:
-            return Measured.from_row(json.loads(image.info["comment"]))
-    except (OSError, KeyError, ValueError):
+            comment = json.loads(image.info["comment"])
+            return {name: float(comment[name]) for name in COLUMNS}
+    except (OSError, KeyError, ValueError, TypeError):
         return None
 
 
-def _write_tables(
-    directory: Path, classes: np.ndarray, splits: np.ndarray, measured: dict[int, Measured]
-) -> None:
-    """Write the properties, then the three label tables, each row in the order of galaxy ids."""
-    lines = [",".join(("galaxyID", *COLUMNS))]
-    for galaxy_id in sorted(measured):
-        values = measured[galaxy_id].as_row().values()
-        lines.append(",".join([str(galaxy_id), *(f"{value:.4f}" for value in values)]))
-    write_text(directory / PROPERTIES_NAME, "\n".join(lines) + "\n")
-    for split in paper.SPLIT_FRACTIONS:
-        lines = ["galaxyID,label1,label2,label3,label4"]
-        for index in np.flatnonzero(splits == split):
-            lines.append(",".join(str(value) for value in (index + 1, *_labels(classes[index]))))
-        write_text(directory / f"gz2_{split}.csv", "\n".join(lines) + "\n")
-
-
-def _labels(class_index: int) -> tuple[int, int, int, int]:
-    """label1 to label4 of a class."""
-    return (
-        int(class_index),
-        paper.LABEL1_TO_LABEL2[class_index],
-        paper.LABEL1_TO_LABEL3[class_index],
-        paper.LABEL1_TO_LABEL4[class_index],
-    )
+def _write(path: Path, content: bytes) -> None:
+    """Write a file under a temporary name and rename it; `SimulationError` where that fails."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    try:
+        path.parent.mkdir(exist_ok=True)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise SimulationError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

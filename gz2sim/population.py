@@ -2,7 +2,7 @@
 
 Sources. SDSS: the radii that Galaxy Zoo 2 publishes for ellipticals, edge-on galaxies and spirals
 (percentiles of petroR50_r) and its selection r < 17, petroR90_r > 3 arcsec (Willett et al. 2013).
-PAPER: the class mix of `paper.CLASS_COUNTS` and the magnitude histogram of Fig. 4.
+PAPER (arXiv:2110.01024): the class mix and the magnitude histogram of Fig. 4.
 """
 
 import math
@@ -10,12 +10,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.random import Generator
 
-from gz2vit import paper
-from gz2vit.io import Gz2vitError
+from gz2sim import SimulationError
 
+# PAPER: galaxies of the classes 0 to 7, and the parts of each that go into a split.
+CLASS_COUNTS = (33898, 39200, 7414, 16349, 20407, 30657, 5925, 2101)
+SPLIT_FRACTIONS = {"train": 0.64, "valid": 0.16, "test": 0.20}
+# label1 to label4 of each class: the last three merge classes of the first.
+LABELS = (
+    *((0, 0, 0, 0), (1, 0, 0, 0), (2, 0, 0, 0), (3, 1, 1, 1)),
+    *((4, 2, 1, 1), (5, 2, 1, 1), (6, 3, 2, 2), (7, 4, 3, 2)),
+)
 # One galaxy of each class in each split.
-MIN_GALAXIES = paper.CLASS_COUNT * len(paper.SPLIT_FRACTIONS)
+MIN_GALAXIES = len(CLASS_COUNTS) * len(SPLIT_FRACTIONS)
 
 # Willett et al. 2013: selection of the Galaxy Zoo 2 main sample.
 FAINTEST_R_MAG = 17.0
@@ -29,7 +37,7 @@ SIZE_SLOPE_DEX_PER_MAG = 0.14
 MEDIAN_R_MAG = 16.43  # FAINTEST_R_MAG - log10(2) / MAG_SLOPE_DEX
 LARGEST_R90_ARCSEC = 40.0
 # Half of the irregulars are ordinary round or in-between galaxies in spoilt images: not published,
-# a guess between what the paper's Fig. 2 shows (1 of 2) and the real ones at hand (nearly all).
+# a guess between what the paper's Fig. 2 shows (1 of 2) and those that we have seen (nearly all).
 IRREGULAR, SPOILT_SHARE, SPOILT_CLASSES = 6, 0.5, (0, 1)
 
 
@@ -106,47 +114,41 @@ def largest_remainder(total: int, shares: Sequence[float], minimum: int) -> list
     return counts
 
 
-def class_counts(galaxies: int) -> list[int]:
-    """Galaxies per class for a total of `galaxies`: the paper's mix, at least 3 of each class.
-
-    Raises `Gz2vitError` below `MIN_GALAXIES`, where a class would be missing from a split.
-    """
-    if galaxies < MIN_GALAXIES:
-        raise Gz2vitError(
-            f"--galaxies {galaxies} is too few: give at least {MIN_GALAXIES}, so that each of the "
-            f"{paper.CLASS_COUNT} classes has a galaxy in each split"
-        )
-    total = sum(paper.CLASS_COUNTS)
-    shares = [count / total for count in paper.CLASS_COUNTS]
-    return largest_remainder(galaxies, shares, minimum=len(paper.SPLIT_FRACTIONS))
-
-
 def assign_classes(galaxies: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Class index and split name of galaxy 1, 2, ..., `galaxies`, in a seeded shuffled order.
 
-    Returns (class indices (galaxies,) int64, split names (galaxies,) str). Each class is divided
-    64/16/20 by itself, with at least one galaxy in each split.
+    Returns (class indices (galaxies,) int64, split names (galaxies,) str): the paper's mix of
+    classes, each divided 64/16/20 by itself, with at least one galaxy in each split. Raises
+    `SimulationError` below `MIN_GALAXIES`, where a class would be missing from a split.
     """
-    shares = list(paper.SPLIT_FRACTIONS.values())
-    names = list(paper.SPLIT_FRACTIONS)
+    if galaxies < MIN_GALAXIES:
+        raise SimulationError(
+            f"--galaxies {galaxies} is too few: give at least {MIN_GALAXIES}, so that each of the "
+            f"{len(CLASS_COUNTS)} classes has a galaxy in each split"
+        )
+    mix = [count / sum(CLASS_COUNTS) for count in CLASS_COUNTS]
+    fractions = list(SPLIT_FRACTIONS.values())
     classes: list[int] = []
     splits: list[str] = []
-    for class_index, count in enumerate(class_counts(galaxies)):
+    counts = largest_remainder(galaxies, mix, minimum=len(SPLIT_FRACTIONS))
+    for class_index, count in enumerate(counts):
         classes += [class_index] * count
-        for name, part in zip(names, largest_remainder(count, shares, minimum=1), strict=True):
-            splits += [name] * part
+        parts = largest_remainder(count, fractions, minimum=1)
+        splits += np.repeat(list(SPLIT_FRACTIONS), parts).tolist()
     # Galaxies are numbered from 1, so [seed, 0] is a stream that none of them uses.
     order = np.random.default_rng([seed, 0]).permutation(galaxies)
     return np.array(classes)[order], np.array(splits)[order]
 
 
-def draw_galaxy(galaxy_id: int, class_index: int, rng: np.random.Generator) -> Galaxy:
+def draw_galaxy(galaxy_id: int, class_index: int, rng: Generator) -> Galaxy:
     """Draw magnitude, then size given magnitude, then colours of one galaxy of a class."""
     drawn_as = class_index
     if class_index == IRREGULAR and rng.random() < SPOILT_SHARE:
         drawn_as = int(rng.choice(SPOILT_CLASSES))
     population = CLASS_POPULATIONS[drawn_as]
-    r_mag = _draw_magnitude(rng)
+    # Counts rise as 10^(slope x mag) up to the limit of the sample.
+    brightest = 10 ** (MAG_SLOPE_DEX * (BRIGHTEST_R_MAG - FAINTEST_R_MAG))
+    r_mag = FAINTEST_R_MAG + math.log10(rng.uniform(brightest, 1.0)) / MAG_SLOPE_DEX
     brighter_mag = MEDIAN_R_MAG - r_mag
     ln_size = math.log(population.r90_arcsec)
     ln_size += math.log(10) * SIZE_SLOPE_DEX_PER_MAG * brighter_mag
@@ -158,9 +160,3 @@ def draw_galaxy(galaxy_id: int, class_index: int, rng: np.random.Generator) -> G
     r_i = 0.45 * g_r + 0.03 + 0.03 * rng.standard_normal()
     r90 = min(max(r90, SMALLEST_R90_ARCSEC), LARGEST_R90_ARCSEC)
     return Galaxy(galaxy_id, class_index, r_mag, r90, g_r, r_i, drawn_as)
-
-
-def _draw_magnitude(rng: np.random.Generator) -> float:
-    """An r magnitude from counts that rise as 10^(slope x mag) up to the limit of the sample."""
-    brightest = 10 ** (MAG_SLOPE_DEX * (BRIGHTEST_R_MAG - FAINTEST_R_MAG))
-    return FAINTEST_R_MAG + math.log10(rng.uniform(brightest, 1.0)) / MAG_SLOPE_DEX

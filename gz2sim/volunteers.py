@@ -1,10 +1,9 @@
 """Simulated volunteers: votes for galaxies whose class is known, in Galaxy Zoo 2's form.
 
 They walk the decision tree (Willett et al. 2013, Fig. 1): the first question is put to all, and
-each later one to those who gave the answer that leads to it. Real votes are not needed then to see
-how labels come out of votes. How often each class is called what is this suite's assumption
-(`_ANSWERS`); how much galaxies of one class differ is `AGREEMENT`. Distance does not enter, so
-that the debiased fractions equal the raw ones.
+each later one to those who gave the answer that leads to it. How often each class is called what
+(`PERCENT`) and how much galaxies of one class differ (`AGREEMENT`) are assumptions. Distance does
+not enter, so that the debiased fractions equal the raw ones.
 """
 
 from collections.abc import Sequence
@@ -12,14 +11,33 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from gz2vit.votes import ANSWERS, KINDS
-
 VOLUNTEERS = (44, 8)  # mean and scatter for each galaxy: about those of the main catalogue
 AGREEMENT = 5.0  # concentration of the Dirichlet distribution around a class's probabilities
-
-# For each class: smooth, features or disk, star or artifact; edge-on; bar; spiral; odd; completely
-# round, in-between, cigar-shaped; ring, lens, disturbed, irregular, other, merger, dust lane.
-_ANSWERS = (
+# The catalogues' columns: <question>_<answer>_<kind>.
+KINDS = ("count", "debiased", "weighted_fraction", "fraction")
+QUESTIONS = {
+    "t01_smooth_or_features": ("a01_smooth", "a02_features_or_disk", "a03_star_or_artifact"),
+    "t02_edgeon": ("a04_yes", "a05_no"),
+    "t03_bar": ("a06_bar", "a07_no_bar"),
+    "t04_spiral": ("a08_spiral", "a09_no_spiral"),
+    "t06_odd": ("a14_yes", "a15_no"),
+    "t07_rounded": ("a16_completely_round", "a17_in_between", "a18_cigar_shaped"),
+    "t08_odd_feature": (
+        *("a19_ring", "a20_lens_or_arc", "a21_disturbed", "a22_irregular", "a23_other"),
+        *("a24_merger", "a38_dust_lane"),
+    ),
+}
+# Who is asked: those who gave one of these answers, or all.
+LEADING = {
+    "t02_edgeon": ("a02_features_or_disk",),
+    "t03_bar": ("a05_no",),
+    "t04_spiral": ("a05_no",),
+    "t06_odd": ("a01_smooth", "a02_features_or_disk"),
+    "t07_rounded": ("a01_smooth",),
+    "t08_odd_feature": ("a14_yes",),
+}
+# For each class the answers to each question, in percent; the last of two answers is the rest.
+PERCENT = (
     ((80, 15, 5), 2, 15, 30, 8, (80, 19, 1), (30, 10, 10, 5, 35, 5, 5)),
     ((78, 17, 5), 5, 15, 30, 8, (12, 82, 6), (30, 10, 10, 5, 35, 5, 5)),
     ((70, 25, 5), 75, 10, 20, 8, (1, 19, 80), (10, 10, 15, 10, 40, 5, 10)),
@@ -29,31 +47,12 @@ _ANSWERS = (
     ((30, 63, 7), 12, 20, 35, 80, (20, 60, 20), (2, 3, 20, 62, 6, 5, 2)),
     ((45, 48, 7), 12, 15, 40, 90, (35, 50, 15), (2, 3, 8, 3, 2, 80, 2)),
 )
-_QUESTIONS = (
-    ("smooth", "features_or_disk", "star_or_artifact"),
-    ("edgeon", "not_edgeon"),
-    ("bar", "no_bar"),
-    ("spiral", "no_spiral"),
-    ("odd", "not_odd"),
-    ("completely_round", "in_between", "cigar_shaped"),
-    ("ring", "lens_or_arc", "disturbed", "irregular", "other", "merger", "dust_lane"),
-)
-# Who is asked each question: all, or those who gave these answers before.
-_ASKED = (
-    None,
-    ("features_or_disk",),
-    ("not_edgeon",),
-    ("not_edgeon",),
-    ("smooth", "features_or_disk"),
-    ("smooth",),
-    ("odd",),
-)
 
 
 def simulate_votes(
     galaxy_ids: Sequence[str], class_index: Sequence[int], seed: int
 ) -> pd.DataFrame:
-    """Votes on galaxies of known class (0 to 7), as `galaxy_zoo.read_votes` returns them.
+    """Votes on galaxies of known class (0 to 7): the catalogues' columns, indexed by galaxy id.
 
     Counts are whole numbers; fractions, 0 to 1, are 0 where nobody was asked.
     """
@@ -61,28 +60,18 @@ def simulate_votes(
     classes = np.asarray(class_index)
     mean, scatter = VOLUNTEERS
     volunteers = np.maximum(1, rng.normal(mean, scatter, len(classes)).round()).astype(np.int64)
-    counts: dict[str, np.ndarray] = {}
-    for place, (answers, leading) in enumerate(zip(_QUESTIONS, _ASKED, strict=True)):
-        asked = volunteers if leading is None else sum(counts[answer] for answer in leading)
-        shares = _shares(place, classes, rng)
-        drawn = rng.multinomial(asked, shares)
-        counts |= {answer: drawn[:, number] for number, answer in enumerate(answers)}
     columns = {"total_classifications": volunteers.astype(float)}
-    for answers in _QUESTIONS:
-        total = np.maximum(1, sum(counts[answer] for answer in answers))
-        for answer in answers:
-            fraction = (counts[answer] / total).round(3)  # the catalogues' precision
-            values = dict.fromkeys(KINDS, fraction) | {"count": counts[answer].astype(float)}
-            columns |= {f"{ANSWERS[answer]}_{kind}": values[kind] for kind in KINDS}
+    counts: dict[str, np.ndarray] = {}
+    for place, (question, answers) in enumerate(QUESTIONS.items()):
+        leading = LEADING.get(question)
+        asked = volunteers if leading is None else sum(counts[answer] for answer in leading)
+        percent = [percent[place] for percent in PERCENT]
+        both = [one if isinstance(one, tuple) else (one, 100 - one) for one in percent]
+        gammas = rng.gamma(AGREEMENT * (np.array(both) / 100.0)[classes])
+        drawn = rng.multinomial(asked, gammas / gammas.sum(axis=1, keepdims=True))
+        counts |= dict(zip(answers, drawn.T, strict=True))
+        for answer, count in zip(answers, drawn.T, strict=True):
+            fraction = (count / np.maximum(1, drawn.sum(axis=1))).round(3)  # as in the catalogues
+            values = dict.fromkeys(KINDS, fraction) | {"count": count.astype(float)}
+            columns |= {f"{question}_{answer}_{kind}": values[kind] for kind in KINDS}
     return pd.DataFrame(columns, pd.Index(galaxy_ids, name="galaxy_id"))
-
-
-def _shares(question: int, classes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """For each galaxy the probability of each answer to a question, float64 (galaxies, answers)."""
-    table = []
-    for answers in _ANSWERS:
-        percent = answers[question]
-        both = percent if isinstance(percent, tuple) else (percent, 100 - percent)
-        table.append(np.array(both) / 100.0)
-    gammas = rng.gamma(AGREEMENT * np.array(table)[classes])
-    return gammas / gammas.sum(axis=1, keepdims=True)

@@ -96,7 +96,8 @@ def _parser() -> argparse.ArgumentParser:
     simulate.add_argument("directory", type=Path, help="the data folder to make")
     simulate.add_argument("--galaxies", type=int, default=2400, metavar="N", help="how many")
     simulate.add_argument("--seed", type=int, default=0, metavar="S", help="which ones")
-    simulate.add_argument("--processes", type=int, default=0, metavar="P", help="side by side")
+    simulate.add_argument("--processes", type=int, metavar="P", help="side by side (all cores)")
+    simulate.add_argument("--replace", action="store_true", help="instead of another simulation")
 
     download = command("download", _download, "fetch Galaxy Zoo 2 and the paper's labels")
     download.add_argument(
@@ -160,10 +161,14 @@ def _check(options: argparse.Namespace) -> None:
 
 
 def _simulate(options: argparse.Namespace) -> None:
+    from gz2sim import SimulationError
     from gz2sim.folder import simulate
 
-    processes = options.processes or os.cpu_count() or 1
-    simulate(options.directory, options.galaxies, options.seed, processes)
+    words = (options.directory, options.galaxies, options.seed, options.processes)
+    try:
+        simulate(*words, replace=options.replace)
+    except SimulationError as error:
+        raise Gz2vitError(str(error)) from error
 
 
 def _download(options: argparse.Namespace) -> None:

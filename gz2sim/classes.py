@@ -1,0 +1,415 @@
+"""What galaxies of the eight classes are made of.
+
+A builder takes a random generator, a canvas and the radius that should hold 90 % of the light
+(arcsec); it returns components whose shares of the r-band flux sum to 1.
+
+Smooth classes differ by axis ratio, in the ranges at which volunteers answer "completely round",
+"in between" and "cigar shaped" (Willett et al. 2013, question T07), with gaps where they disagree.
+"Smooth" is what volunteers say, not what a galaxy is: besides ellipticals these classes hold
+lenticulars, smooth disks, and spirals whose arms cannot be made out (ibid., section 5).
+
+Spirals: an exponential disk of old stars (Freeman 1970), a redder Sersic bulge and bluer arms,
+logarithmic, flocculent (Elmegreen & Elmegreen 1982, MNRAS 201, 1021) or between the two; a bar as
+red as the bulge, often in a lens or ring, from whose ends the arms start. Arms are set to be as
+often hardly visible as in real images. Edge-on: sech^2 in height, truncated (van der Kruit & Searle
+1981, A&A 95, 105), heights of 0.1 to 0.2 scale lengths (Kregel et al. 2002, MNRAS 334, 646).
+
+Irregulars are clumpy, lopsided and blue; the other half of that class, ordinary galaxies in spoilt
+images, is drawn as smooth galaxies (`field.spoil`). Mergers: tails and bridges after Toomre and
+Toomre 1972 (ApJ 178, 623), pairs as in visually selected mergers (Darg et al. 2010, MNRAS 401,
+1043: mass ratios mostly 1:3 to 1:1, spirals twice as many as ellipticals, a few superpositions).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.random import Generator
+
+from gz2sim import structures
+from gz2sim.canvas import NATIVE_PIXEL_ARCSEC, Canvas, Component, random_angle, sersic
+
+# Measured on the drawings (Petrosian, in circles, with seeing): R90 is 3.0 half-light radii of the
+# body and, since circles cut an elongated body short, falls as its axis ratio to the power 0.42.
+R90_PER_HALF_LIGHT = 3.0
+R90_AXIS_POWER = 0.42
+# How many of the round and in-between ones are spirals whose arms nobody noticed.
+HIDDEN_SPIRALS = 0.06
+# An exponential disk has half of its light within 1.68 scale lengths.
+HALF_LIGHT_PER_SCALE = 1.678
+# R90 in scale lengths: 3.9 for a bare face-on disk; measured on the drawings (Petrosian, in
+# circles, with seeing) for the others, whose bulge, bar or inclination gathers the light.
+R90_PER_SCALE = 3.7
+R90_PER_SCALE_BARRED = 3.5
+R90_PER_SCALE_EDGE_ON = 2.5
+R90_PER_SCALE_IRREGULAR = 2.9
+# Half the length of the shortest bar that shows, in FWHM of the seeing.
+SHORTEST_BAR_FWHM = 1.5
+# Projected distance of the two bodies in units of the R90 of the larger: with the R90 of the whole
+# at 50 px most end up 12 to 60 px apart.
+SEPARATION = (0.35, 2.2)
+
+Builder = Callable[[Generator, Canvas, float], list[Component]]
+
+
+def spheroid(
+    rng: Generator, canvas: Canvas, r90: float, axis_ratio: float, index: float
+) -> list[Component]:
+    """A Sersic body and a core, rounder or an embedded disk, redder or, now and then, bluer."""
+    angle = random_angle(rng)
+    radius = r90 / (R90_PER_HALF_LIGHT * axis_ratio**R90_AXIS_POWER)
+    body = sersic(index, radius, axis_ratio, angle)
+    core_ratio = min(1.0, axis_ratio * rng.uniform(0.75, 1.25))
+    core = sersic(rng.choice([1.0, 2.0]), rng.uniform(0.1, 0.35) * radius, core_ratio, angle)
+    core_share = rng.uniform(0.02, 0.35)
+    # Cores that form stars, or are active, are blue: one in twenty real images.
+    redder = 0.12 if rng.random() < 0.94 else -0.5
+    return [
+        Component(canvas.smooth(body), 1 - core_share, -0.04),
+        Component(canvas.smooth(core), core_share, redder),
+    ]
+
+
+def lenticular(
+    rng: Generator,
+    canvas: Canvas,
+    r90: float,
+    axis_ratio: float,
+    indices: Sequence[float] = (0.5, 1.0),
+) -> list[Component]:
+    """A smooth disk of one of the Sersic `indices` around a bulge of up to half of the light."""
+    angle = random_angle(rng)
+    radius = r90 / (2.4 * axis_ratio**R90_AXIS_POWER)
+    disk = sersic(rng.choice(indices), radius, axis_ratio, angle)
+    round_part = (1 + 2 * axis_ratio) / 3
+    bulge = sersic(rng.uniform(1.5, 4.0), rng.uniform(0.1, 0.35) * radius, round_part, angle)
+    bulge_share = rng.uniform(0.02, 0.45)
+    return [
+        Component(canvas.smooth(disk), 1 - bulge_share, -0.06),
+        Component(canvas.smooth(bulge), bulge_share, 0.12),
+    ]
+
+
+def round_elliptical(rng: Generator, canvas: Canvas, r90: float) -> list[Component]:
+    """A smooth body that volunteers call completely round."""
+    axis_ratio = rng.uniform(0.8, 1.0)
+    if rng.random() < HIDDEN_SPIRALS:
+        return unbarred_spiral(rng, canvas, r90, 0.15, axis_ratio)
+    if rng.random() < 0.25:
+        return lenticular(rng, canvas, r90, axis_ratio, indices=(1.0,))
+    return spheroid(rng, canvas, r90, axis_ratio, rng.uniform(1.5, 6.0))
+
+
+def in_between(rng: Generator, canvas: Canvas, r90: float) -> list[Component]:
+    """A smooth body between round and cigar-shaped: an elliptical, lenticular or smooth disk."""
+    axis_ratio = rng.uniform(0.42, 0.8)
+    if rng.random() < HIDDEN_SPIRALS:
+        return unbarred_spiral(rng, canvas, r90, 0.15, axis_ratio)
+    if rng.random() < 0.45:
+        return lenticular(rng, canvas, r90, axis_ratio)
+    return spheroid(rng, canvas, r90, axis_ratio, rng.uniform(0.8, 5.5))
+
+
+def cigar_shaped(rng: Generator, canvas: Canvas, r90: float) -> list[Component]:
+    """A smooth, very elongated body: thicker than an edge-on disk, and without a clear bulge."""
+    axis_ratio = rng.uniform(0.2, 0.4)
+    if rng.random() < 0.4:
+        return spheroid(rng, canvas, r90, axis_ratio, rng.uniform(0.6, 2.4))
+    # Else a truncated disk, thick or not quite edge-on, with a faint bulge as flat as itself.
+    angle = random_angle(rng)
+    scale = r90 / 2.4
+    x, z = canvas.plane(1.0, angle)
+    end = rng.uniform(1.6, 3.2)
+    # Measured: the disk's deviation along x is 0.35 + 0.25 ends; that of sech^2 is 0.91 heights.
+    height = axis_ratio * (0.35 + 0.25 * end) / 0.91
+    light = structures.edge_on_disk(x, z, scale, height * scale, end * scale)
+    core_share = rng.uniform(0.0, 0.18)
+    core = sersic(1.5, 0.3 * scale, min(1.0, 1.5 * axis_ratio), angle)
+    return [
+        Component(canvas.structured(light), 1 - core_share, -0.02),
+        Component(canvas.smooth(core), core_share, 0.12),
+    ]
+
+
+@dataclass(frozen=True)
+class Disk:
+    """The plane of a spiral: scale length, apparent axis ratio and position angle."""
+
+    scale_arcsec: float
+    axis_ratio: float
+    angle_rad: float
+
+    def old_stars(self, rng: Generator, canvas: Canvas) -> np.ndarray:
+        """Light of the smooth disk (H, W): exponential, or bent down outside as most disks are.
+
+        Pohlen & Trujillo 2006 (A&A 454, 759): 60 % bend down; a Gaussian of the same half-light
+        radius does as much.
+        """
+        half_lights = self._radius(canvas) / (HALF_LIGHT_PER_SCALE * self.scale_arcsec)
+        if rng.random() < 0.4:
+            return canvas.structured(np.exp(-HALF_LIGHT_PER_SCALE * half_lights))
+        return canvas.structured(np.exp(-math.log(2) * half_lights**2))
+
+    def lens(self, canvas: Canvas, radius: float) -> np.ndarray:
+        """Light of a lens (H, W), evenly bright out to about its half-light radius in arcsec."""
+        return canvas.structured(np.exp(-math.log(2) * (self._radius(canvas) / radius) ** 2))
+
+    def _radius(self, canvas: Canvas) -> np.ndarray:
+        """Distance from the centre in the plane of the disk (H, W) in arcsec."""
+        return np.hypot(*canvas.plane(self.axis_ratio, self.angle_rad))
+
+    def bulge(self, canvas: Canvas, radius_in_scales: float, index: float) -> np.ndarray:
+        """Light of a Sersic bulge (H, W), half as flattened as the disk."""
+        radius = radius_in_scales * self.scale_arcsec
+        axis_ratio = (1 + self.axis_ratio) / 2
+        return canvas.smooth(sersic(index, radius, axis_ratio, self.angle_rad))
+
+    def arms(
+        self, rng: Generator, canvas: Canvas, arms: structures.Arms, flocculence: float
+    ) -> np.ndarray:
+        """Light of young stars (H, W): ordered arms and, for a part 0 to 1, flocculent ones."""
+        x, y = canvas.plane(self.axis_ratio, self.angle_rad)
+        scale_px = self.scale_arcsec / NATIVE_PIXEL_ARCSEC
+        patches = structures.texture(rng, canvas.side_px, 0.125 * scale_px, rng.uniform(0.2, 0.8))
+        bent = rng.uniform(0.1, 0.5) * structures.noise(rng, canvas.side_px, scale_px)
+        # Young stars reach further out than old ones.
+        reach = rng.uniform(1.1, 1.6) * self.scale_arcsec
+        light = (1 - flocculence) * structures.spiral_arms(x, y, reach, arms, bent)
+        if flocculence > 0:
+            light = light + flocculence * structures.flocculent_arms(rng, x, y, reach, arms)
+        # One side of most disks is brighter (lopsidedness: Zaritsky & Rix 1997, ApJ 477, 118).
+        lopsided = 1 + rng.uniform(0.0, 0.5) * np.tanh(x / (2 * self.scale_arcsec))
+        return canvas.structured(light * patches * lopsided)
+
+    def bar(self, canvas: Canvas, length: float, width: float, angle_rad: float) -> np.ndarray:
+        """Light of a bar at `angle_rad` from the line of nodes (H, W); lengths in arcsec."""
+        x, y = canvas.plane(self.axis_ratio, self.angle_rad)
+        cosine, sine = math.cos(angle_rad), math.sin(angle_rad)
+        light = structures.bar(x * cosine + y * sine, y * cosine - x * sine, length, width)
+        return canvas.structured(light)
+
+    def ring(self, canvas: Canvas, radius: float, width: float) -> np.ndarray:
+        """Light of a ring in the plane (H, W); lengths in arcsec."""
+        x, y = canvas.plane(self.axis_ratio, self.angle_rad)
+        return canvas.structured(structures.ring(x, y, radius, width))
+
+
+def unbarred_spiral(
+    rng: Generator,
+    canvas: Canvas,
+    r90: float,
+    strongest_arms: float = 0.65,
+    axis_ratio: float | None = None,
+) -> list[Component]:
+    """Arms of any number and order that start near the bulge, from faint to striking.
+
+    Inclined to `axis_ratio`, or at random; arms have at most `strongest_arms` of the disk's light.
+    """
+    axis_ratio = axis_ratio or rng.uniform(0.28, 1.0)
+    disk = Disk(r90 / R90_PER_SCALE, axis_ratio, random_angle(rng))
+    arms = structures.Arms(
+        count=int(rng.choice([1, 2, 2, 2, 3, 4])),
+        pitch_rad=math.radians(rng.uniform(8.0, 30.0)),
+        start_arcsec=rng.uniform(0.3, 0.9) * disk.scale_arcsec,
+        phase_rad=random_angle(rng),
+        sharpness=rng.uniform(0.8, 3.5),
+        sense=int(rng.choice([-1, 1])),
+    )
+    # Bulges of late types are faint and exponential, those of early types bright and peaked.
+    bulge_share = rng.uniform(0.02, 0.3)
+    index = 1.0 + 6.0 * bulge_share
+    arm_share = (1 - bulge_share) * rng.uniform(0.35 * strongest_arms, strongest_arms)
+    young = -rng.uniform(0.08, 0.3)
+    old = disk.old_stars(rng, canvas)
+    bulge = disk.bulge(canvas, rng.uniform(0.1, 0.4), index)
+    # The part of the young stars outside ordered arms: ordered, between, or flocculent.
+    flocculence = rng.choice([0.0, rng.uniform(0.2, 0.8), 1.0], p=[0.3, 0.35, 0.35])
+    return [
+        Component(old, 1 - bulge_share - arm_share, 0.0),
+        Component(bulge, bulge_share, 0.32),
+        Component(disk.arms(rng, canvas, arms, float(flocculence)), arm_share, young),
+    ]
+
+
+def barred_spiral(rng: Generator, canvas: Canvas, r90: float) -> list[Component]:
+    """A red bar across the bulge, in a lens or ring more often than not, and arms from its ends."""
+    disk = Disk(r90 / R90_PER_SCALE_BARRED, rng.uniform(0.4, 1.0), random_angle(rng))
+    # Bars that the seeing hides are not called bars.
+    length = max(rng.uniform(0.6, 1.7) * disk.scale_arcsec, SHORTEST_BAR_FWHM * canvas.psf.fwhm)
+    bar_angle = random_angle(rng)
+    arms = structures.Arms(
+        count=2,
+        pitch_rad=math.radians(rng.uniform(6.0, 26.0)),
+        start_arcsec=length,
+        phase_rad=bar_angle,
+        sharpness=rng.uniform(0.8, 3.5),
+        sense=int(rng.choice([-1, 1])),
+    )
+    bulge_share, bar_share = rng.uniform(0.04, 0.16), rng.uniform(0.15, 0.32)
+    arm_share = rng.uniform(0.08, 0.35)
+    width = rng.uniform(0.16, 0.28) * length
+    flocculence = rng.choice([0.0, rng.uniform(0.0, 0.7)])
+    return [
+        *_lens_and_ring(rng, canvas, disk, length, 1 - bulge_share - bar_share - arm_share),
+        Component(disk.bulge(canvas, rng.uniform(0.08, 0.25), 2.0), bulge_share, 0.18),
+        Component(disk.bar(canvas, length, width, bar_angle), bar_share, 0.14),
+        Component(disk.arms(rng, canvas, arms, flocculence), arm_share, -rng.uniform(0.08, 0.28)),
+    ]
+
+
+def _lens_and_ring(
+    rng: Generator, canvas: Canvas, disk: Disk, length: float, share: float
+) -> list[Component]:
+    """The disk of a barred galaxy: a part of its `share` in a lens or a ring around the bar.
+
+    Lenses fill the bar's circle evenly, inner rings touch its ends (Kormendy 1979, ApJ 227, 714).
+    """
+    kind = rng.random()
+    part = share * rng.uniform(0.15, 0.45)
+    if kind < 0.35:
+        ring = disk.ring(canvas, rng.uniform(1.0, 1.25) * length, rng.uniform(0.12, 0.25) * length)
+        inner = Component(ring, part, -0.1)
+    elif kind < 0.65:
+        inner = Component(disk.lens(canvas, rng.uniform(0.7, 1.0) * length), part, 0.08)
+    else:
+        return [Component(disk.old_stars(rng, canvas), share, -0.02)]
+    return [Component(disk.old_stars(rng, canvas), share - part, -0.02), inner]
+
+
+def edge_on(rng: Generator, canvas: Canvas, r90: float) -> list[Component]:
+    """A thin, at times warped disk, with a bulge in two of three and a dust lane in one of three.
+
+    Without bulge and dust it is redder or bluer as a whole, and still thinner than a cigar.
+    """
+    angle = random_angle(rng)
+    scale = r90 / R90_PER_SCALE_EDGE_ON
+    x, z = canvas.plane(1.0, angle)
+    warp = rng.normal(0.0, 0.03) * np.sign(x) * np.maximum(np.abs(x) / scale - 1.2, 0) ** 2
+    height = max(rng.uniform(0.08, 0.19) * scale, 0.5 * NATIVE_PIXEL_ARCSEC)
+    end = rng.uniform(2.2, 5.0) * scale
+    light = structures.edge_on_disk(x, z - scale * warp, scale, height, end)
+    index, radius = rng.choice([1.0, 2.0, 3.0]), rng.uniform(0.2, 0.6) * scale
+    bulge = sersic(index, radius, rng.uniform(0.45, 0.9), angle)
+    bulge_share = rng.uniform(0.08, 0.42) if rng.random() < 0.7 else 0.0
+    dust_share = rng.uniform(0.06, 0.2) if rng.random() < 0.35 else 0.0
+    # A lane thinner than a pixel would fall between the samples.
+    width = max(0.1 * scale, 0.5 * NATIVE_PIXEL_ARCSEC)
+    lane = structures.dust_lane(x, z - rng.normal(0.0, 0.06) * scale, scale, width)
+    return [
+        Component(canvas.structured(light), 1 - bulge_share + dust_share, -0.06),
+        Component(canvas.smooth(bulge), bulge_share, 0.15),
+        # Dust takes more light away in g than in r: what it takes is bluer than the galaxy.
+        Component(canvas.structured(lane), -dust_share, -0.25),
+    ]
+
+
+def irregular(rng: Generator, canvas: Canvas, r90: float) -> list[Component]:
+    """A faint disk and blue knots, both off the centre and crowded to one side."""
+    angle = random_angle(rng)
+    axis_ratio = rng.uniform(0.3, 0.9)
+    scale = r90 / R90_PER_SCALE_IRREGULAR
+    shift = rng.uniform(0.1, 0.7) * scale
+    aside = canvas.moved(-shift * math.cos(angle), -shift * math.sin(angle))
+    disk = sersic(rng.choice([0.5, 1.0]), HALF_LIGHT_PER_SCALE * scale, axis_ratio, angle)
+    x, y = canvas.plane(axis_ratio, angle)
+    knots = structures.clumps(rng, x, y, int(rng.integers(2, 13)), rng.uniform(0.5, 1.0) * scale)
+    haze = structures.texture(rng, canvas.side_px, 0.3 * scale / NATIVE_PIXEL_ARCSEC, 0.7)
+    knot_share, haze_share = rng.uniform(0.15, 0.5), rng.uniform(0.15, 0.4)
+    return [
+        Component(aside.smooth(disk), 1 - knot_share - haze_share, 0.05),
+        Component(canvas.structured(knots), knot_share, -rng.uniform(0.1, 0.3)),
+        Component(canvas.structured(haze * np.exp(-np.hypot(x, y) / scale)), haze_share, -0.04),
+    ]
+
+
+def merger(rng: Generator, canvas: Canvas, r90: float) -> list[Component]:
+    """Two bodies, the brighter at the centre, in colours of their own, and their debris."""
+    angle = random_angle(rng)
+    # Close pairs are more often called mergers than wide ones.
+    separation = SEPARATION[0] + (SEPARATION[1] - SEPARATION[0]) * rng.beta(1.2, 1.8)
+    # Measured on the drawings: the circle that holds 90 % of the light grows with the separation.
+    radius = r90 / (1.05 + 0.5 * separation)
+    distance = separation * radius
+    second = canvas.moved(distance * math.cos(angle), distance * math.sin(angle))
+    second_share = rng.uniform(0.15, 0.5)
+    dry = rng.random() < 0.3
+    debris_share = rng.uniform(0.0, 0.15) if dry else rng.uniform(0.05, 0.35)
+    bodies = _scaled(_body(rng, canvas, radius, dry), 1 - second_share, rng.normal(0.0, 0.06))
+    companion = _body(rng, second, radius * rng.uniform(0.45, 1.0), dry)
+    bodies += _scaled(companion, second_share, rng.normal(0.0, 0.2))
+    debris = (_halo if dry else _tails)(rng, canvas, second, distance, angle)
+    redder = 0.0 if dry else -0.12
+    return [*_scaled(bodies, 1 - debris_share, 0.0), Component(debris, debris_share, redder)]
+
+
+def _body(rng: Generator, canvas: Canvas, r90: float, dry: bool) -> list[Component]:
+    """One of the two galaxies: without gas (`dry`) a spheroid, otherwise mostly a disk."""
+    kind = 0.0 if dry else rng.random()
+    if kind < 0.2:
+        return spheroid(rng, canvas, r90, rng.uniform(0.5, 1.0), rng.uniform(1.5, 4.0))
+    if kind < 0.4:
+        return lenticular(rng, canvas, r90, rng.uniform(0.3, 0.9))
+    if kind < 0.7:
+        return unbarred_spiral(rng, canvas, r90)
+    if kind < 0.78:
+        return barred_spiral(rng, canvas, r90)
+    return (edge_on if kind < 0.9 else irregular)(rng, canvas, r90)
+
+
+def _scaled(components: list[Component], factor: float, redder_mag: float) -> list[Component]:
+    """The same components with shares multiplied by `factor`, redder by `redder_mag`."""
+    return [
+        Component(one.light, one.share * factor, one.redder_mag + redder_mag) for one in components
+    ]
+
+
+def _halo(
+    rng: Generator, first: Canvas, second: Canvas, distance: float, angle: float
+) -> np.ndarray:
+    """The common halo of two bodies without gas (H, W), at times with a shell."""
+    common = first.moved(distance / 2 * math.cos(angle), distance / 2 * math.sin(angle))
+    light = common.smooth(sersic(1.0, rng.uniform(1.0, 1.6) * distance + 1.0, 0.8, angle))
+    if rng.random() < 0.3:
+        x, y = common.plane(0.9, angle)
+        shell = structures.ring(x, y, rng.uniform(1.2, 2.0) * distance, 0.15 * distance + 0.4)
+        one_side = 1 / (1 + np.exp(-np.clip(4 * x / distance, -30, 30)))
+        light = 0.8 * light + 0.2 * common.structured(shell * one_side)
+    return light
+
+
+def _tails(
+    rng: Generator, first: Canvas, second: Canvas, distance: float, angle: float
+) -> np.ndarray:
+    """The bridge and a tail from either body (H, W), as clumpy as young stars are."""
+    width = rng.uniform(0.12, 0.3) * distance + 0.5
+    x, y = first.plane(1.0, angle)
+    light = rng.uniform(0.2, 1.0) * structures.bridge(x, y, distance, width)
+    for canvas, outwards in ((first, angle + math.pi), (second, angle)):
+        x, y = canvas.plane(1.0, outwards + rng.normal(0.0, 0.8))
+        y = y * rng.choice([-1, 1])
+        sweep = rng.uniform(0.4, 2.0)
+        tail = structures.tidal_tail(x, y, rng.uniform(0.5, 1.1) * distance, sweep, width)
+        light = light + rng.uniform(0.0, 1.2) * tail
+    return first.structured(light * structures.texture(rng, first.side_px, 3.0, 0.4))
+
+
+# In the order of `CLASS_NAMES`.
+BUILDERS: tuple[Builder, ...] = (
+    round_elliptical,
+    in_between,
+    cigar_shaped,
+    edge_on,
+    barred_spiral,
+    unbarred_spiral,
+    irregular,
+    merger,
+)
+
+
+def draw_components(
+    class_index: int, rng: Generator, canvas: Canvas, r90_arcsec: float
+) -> list[Component]:
+    """The components of one galaxy of a class, each through the seeing on `canvas`."""
+    components = BUILDERS[class_index](rng, canvas, r90_arcsec)
+    return [component for component in components if component.share != 0]

@@ -1,0 +1,216 @@
+"""The simulated data folder: its files, resuming, refusing, and the workers that fill it."""
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from gz2sim import SimulationError, folder
+from gz2sim.folder import simulate
+from gz2sim.population import MIN_GALAXIES
+from gz2vit.catalog import read_data_folder
+from gz2vit.cli import main
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete folder: the smallest one, made in this process."""
+    directory = tmp_path_factory.mktemp("simulated") / "galaxies"
+    simulate(directory, MIN_GALAXIES, seed=5, processes=1)
+    return directory
+
+
+@pytest.fixture
+def copy(simulated: Path, tmp_path: Path) -> Path:
+    """A copy of the complete folder, to be damaged."""
+    return Path(shutil.copytree(simulated, tmp_path / "copy"))
+
+
+def all_bytes(directory: Path) -> dict[str, bytes]:
+    """Every file of a folder by its relative name."""
+    files = [path for path in directory.rglob("*") if path.is_file()]
+    return {str(path.relative_to(directory)): path.read_bytes() for path in files}
+
+
+def test_folder_is_a_data_folder(simulated: Path):
+    tables = read_data_folder(simulated).tables
+    ids = [int(galaxy_id) for table in tables.values() for galaxy_id in table.galaxyID]
+    assert sorted(ids) == list(range(1, MIN_GALAXIES + 1))
+    for table in tables.values():
+        assert sorted(table.label1) == list(range(8))
+        assert table.set_index("label1").label4.sort_index().tolist() == [0, 0, 0, 1, 1, 1, 2, 2]
+    lines = (simulated / "galaxy_properties.csv").read_text().splitlines()
+    assert lines[0] == "galaxyID,petroR90_r,dered_r,dered_g_r"
+    assert len(lines) == MIN_GALAXIES + 1
+    with Image.open(simulated / "images" / "1.jpg") as image:
+        assert (image.format, image.mode, image.size) == ("JPEG", "RGB", (424, 424))
+
+
+def test_same_bytes_with_two_processes(simulated: Path, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(folder, "CHUNK_GALAXIES", 5)
+    simulate(tmp_path / "two", MIN_GALAXIES, seed=5, processes=2)
+    assert all_bytes(tmp_path / "two") == all_bytes(simulated)
+
+
+def test_interrupted_run_is_continued(simulated: Path, copy: Path):
+    kept = copy / "images" / "7.jpg"
+    before = kept.stat().st_mtime_ns
+    for name in ("gz2_train.csv", "galaxy_properties.csv", "images/3.jpg", "images/24.jpg"):
+        (copy / name).unlink()
+    cut_short = copy / "images" / "11.jpg"
+    cut_short.write_bytes(cut_short.read_bytes()[:5000])
+    (copy / "images" / ".9.4711.tmp.jpg").write_bytes(b"half")
+    simulate(copy, MIN_GALAXIES, seed=5, processes=1)
+    assert all_bytes(copy) == all_bytes(simulated)
+    assert kept.stat().st_mtime_ns == before
+
+
+def test_complete_folder_is_left_alone(copy: Path, monkeypatch):
+    monkeypatch.setattr(folder, "expose", None)
+    simulate(copy, MIN_GALAXIES, seed=5, processes=1)
+
+
+def test_another_simulation_is_refused_and_replaced_only_when_asked(copy: Path):
+    before = all_bytes(copy)
+    for galaxies, seed, named in ((MIN_GALAXIES, 6, "seed 5"), (25, 5, "galaxies 24")):
+        with pytest.raises(SimulationError, match=f"{copy}.*{named}"):
+            simulate(copy, galaxies, seed)
+    assert all_bytes(copy) == before
+    simulate(copy, 25, seed=6, processes=1, replace=True)
+    assert len(list((copy / "images").iterdir())) == 25
+    assert (copy / "images" / "1.jpg").read_bytes() != before["images/1.jpg"]
+
+
+def test_changed_code_draws_every_image_anew(copy: Path, simulated: Path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(folder, "code_signature", lambda: "other code")
+    monkeypatch.setattr(
+        folder, "expose", lambda *of, real=folder.expose: drawn.append(of) or real(*of)
+    )
+    with pytest.raises(SimulationError, match="other code"):
+        simulate(copy, MIN_GALAXIES, seed=5, processes=1)
+    assert not drawn
+    simulate(copy, MIN_GALAXIES, seed=5, processes=1, replace=True)
+    assert len(drawn) == MIN_GALAXIES
+    assert (copy / "images/1.jpg").read_bytes() == (simulated / "images/1.jpg").read_bytes()
+
+
+def test_the_signature_follows_code_but_not_words(tmp_path: Path):
+    shutil.copytree(ROOT / "gz2sim", tmp_path / "gz2sim")
+    survey = tmp_path / "gz2sim" / "survey.py"
+    text = survey.read_text()
+
+    def signature() -> str:
+        code = "from gz2sim.folder import code_signature; print(code_signature())"
+        command = [sys.executable, "-c", code]
+        environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+        return subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        ).stdout.strip()
+
+    assert signature() == folder.code_signature()
+    survey.write_text(text.replace('"""', '"""In other words: ', 1) + "# a remark\n")
+    assert signature() == folder.code_signature()
+    survey.write_text(text.replace("SKY_RESIDUAL_NMGY = 0.003", "SKY_RESIDUAL_NMGY = 0.004"))
+    assert signature() != folder.code_signature()
+
+
+def test_replacing_removes_only_what_the_simulation_made(copy: Path, tmp_path: Path):
+    Image.new("RGB", (424, 424)).save(copy / "images" / "mine.jpg")
+    (copy / "notes").mkdir()
+    for name in ("notes/observed.txt", "images/list.txt", "gz2_extra.csv"):
+        (copy / name).write_text("mine")
+    simulate(copy, MIN_GALAXIES, seed=6, processes=1, replace=True)
+    kept = all_bytes(copy)
+    assert [kept[name] for name in ("notes/observed.txt", "images/list.txt", "gz2_extra.csv")] == [
+        b"mine"
+    ] * 3
+    assert "images/mine.jpg" in kept
+
+
+def test_a_kill_while_replacing_is_no_harm(copy: Path, simulated: Path, monkeypatch):
+    def killed(path: Path, content: bytes) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(folder, "_write", killed)
+        with pytest.raises(KeyboardInterrupt):
+            simulate(copy, MIN_GALAXIES, seed=6, processes=1, replace=True)
+    simulate(copy, MIN_GALAXIES, seed=5, processes=1)  # the record is still that of the old one
+    assert all_bytes(copy) == all_bytes(simulated)
+
+
+@pytest.mark.parametrize("name", ["photo.jpg", "gz2_train.csv"])
+def test_a_folder_of_the_users_is_refused(name: str, tmp_path: Path):
+    (tmp_path / name).write_text("mine")
+    with pytest.raises(SimulationError, match=str(tmp_path)):
+        simulate(tmp_path, MIN_GALAXIES, seed=0, replace=True)
+    assert all_bytes(tmp_path) == {name: b"mine"}
+
+
+def test_bad_arguments_are_one_line_of_the_command(tmp_path: Path, capsys):
+    (tmp_path / "file").touch()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / folder.RECORD_NAME).write_text("[torn")
+    for words, named in (
+        (["new", "--seed", "-1"], "--seed -1"),
+        (["new", "--galaxies", "3"], "--galaxies 3"),
+        (["new", "--processes", "-2"], "--processes -2"),
+        (["file"], str(tmp_path / "file")),
+        (["other"], str(tmp_path / "other")),
+    ):
+        assert main(["simulate", str(tmp_path / words[0]), *words[1:]]) == 1
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert line.startswith("error: ") and named in line
+    assert not (tmp_path / "new").exists()
+
+
+def test_disk_without_room_is_refused_before_the_start(tmp_path: Path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=100_000)
+    monkeypatch.setattr(folder.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(SimulationError, match="24 galaxies"):
+        simulate(tmp_path / "full", MIN_GALAXIES, seed=0)
+    assert not (tmp_path / "full" / "images").exists()
+
+
+def test_disk_that_gets_full_names_the_file(tmp_path: Path, monkeypatch):
+    def full(path: Path, target: Path) -> None:
+        if target.suffix == ".jpg":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        Path(path).rename(target)
+
+    monkeypatch.setattr(folder.os, "replace", full)
+    with pytest.raises(SimulationError, match=r"/1.jpg: No space left"):
+        simulate(tmp_path / "full", MIN_GALAXIES, seed=0, processes=1)
+    assert sorted(all_bytes(tmp_path / "full")) == [folder.RECORD_NAME]
+
+
+def wait_until(condition: Callable[[], bool], timeout_s: float = 60.0) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs Linux's /proc")
+def test_workers_end_when_the_run_is_killed(tmp_path: Path):
+    words = ["simulate", str(tmp_path / "it"), "--galaxies", "5000", "--processes", "2"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    run = subprocess.Popen([sys.executable, "-m", "gz2vit", *words], cwd=ROOT, env=environment)
+    images = tmp_path / "it" / "images"
+    wait_until(lambda: images.exists() and any(images.glob("[0-9]*.jpg")))
+    children = Path(f"/proc/{run.pid}/task/{run.pid}/children").read_text().split()
+    run.send_signal(signal.SIGKILL)
+    run.wait()
+    assert len(children) >= 2
+    wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
