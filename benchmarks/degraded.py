@@ -18,9 +18,9 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from gz2sim.canvas import Night
 from gz2sim.folder import CHUNK_GALAXIES, make_chunk
 from gz2sim.population import Galaxy, assign_classes
+from gz2sim.survey import Night
 from gz2vit.comparisons import compare_right
 from gz2vit.images import LabelledImages, pack_images
 from gz2vit.paper import CROP_PX
