@@ -73,7 +73,7 @@ def simulate_way(
         list(pool.map(partial(make_chunk, folder, seed=SEED, change=change), chunks))
     ids = [str(number) for number, _ in numbered]
     paths = [folder / f"{name}.jpg" for name in ids]
-    store = pack_images(paths, ids, folder / "store.npy", CROP_PX, "simulated")
+    store = pack_images(paths, ids, folder / "store", CROP_PX)
     return LabelledImages("test", store, classes)
 
 

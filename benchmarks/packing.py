@@ -13,7 +13,6 @@ given again.
 """
 
 import argparse
-import json
 import os
 import re
 import shutil
@@ -25,6 +24,7 @@ import time
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from gz2vit.catalog import SPLITS
@@ -58,10 +58,8 @@ def main() -> None:
     print(f"whole command: {seconds:.0f} s")
     peaks = ", ".join(f"{name} {kilobytes / 1e6:.2f} GB" for name, kilobytes in watch.peaks.items())
     print(f"memory of all processes together at its peak: {peaks}")
-    sizes = {
-        path.name: f"{path.stat().st_size / 1e9:.2f} GB" for path in results.glob("store/*.npy")
-    }
-    print(f"store: {sizes}")
+    gigabytes = sum(path.stat().st_size for path in results.glob("store/*/*.npy")) / 1e9
+    print(f"image cache: {gigabytes:.2f} GB")
 
 
 def _options() -> argparse.Namespace:
@@ -187,17 +185,18 @@ def pack(command: list[str]) -> tuple[float, MemoryWatch, float]:
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     watch = MemoryWatch(process.pid)
     watch.start()
-    rate = 0.0
+    images, packing_seconds = 0, 0.0
     for line in process.stdout:
         if "images in" in line or "continued" in line:
             print(line.rstrip(), flush=True)
-        if told := re.search(r"packed .*: ([\d,]+) a second", line):
-            rate = float(told[1].replace(",", ""))
+        if found := re.search(r"packed ([\d,]+) images in ([\d.]+) s", line):
+            images += int(found[1].replace(",", ""))
+            packing_seconds += float(found[2])
     watch.over.set()
     watch.join()
-    if process.wait() or not rate:
+    if process.wait() or not images:
         sys.exit(f"the command failed: {' '.join(command)}")
-    return rate, watch, time.perf_counter() - start
+    return images / packing_seconds, watch, time.perf_counter() - start
 
 
 def kill_half_way(command: list[str], results: Path, galaxies: int) -> None:
@@ -212,7 +211,7 @@ def kill_half_way(command: list[str], results: Path, galaxies: int) -> None:
     os.killpg(process.pid, signal.SIGKILL)
     start = time.perf_counter()
     process.wait()
-    print(f"killed with {done:,} images noted as done")
+    print(f"killed with {done:,} images in finished shards")
     while left := [pid for pid in members if _kilobytes(pid, "status", "VmRSS")]:
         if time.perf_counter() - start > 60:
             sys.exit(f"still running a minute after the kill: {left}")
@@ -221,14 +220,8 @@ def kill_half_way(command: list[str], results: Path, galaxies: int) -> None:
 
 
 def noted(results: Path) -> int:
-    """Images that are done by the notes of progress."""
-    done = 0
-    for path in results.glob("store/.*.partial.json"):
-        try:
-            done += json.loads(path.read_text())["done"]
-        except (OSError, ValueError):
-            continue
-    return done
+    """Images in finished shards."""
+    return sum(len(np.load(path, mmap_mode="r")) for path in results.glob("store/*/shard_*.npy"))
 
 
 if __name__ == "__main__":

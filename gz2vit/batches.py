@@ -1,9 +1,14 @@
-"""The paper's augmentation, a whole batch at once.
+"""Batches for training and prediction: order, the paper's augmentation, tensors on the device.
 
 Training images pass, after the centre crop, RandomRotation(90), both flips with probability 1/2,
 and RandomResizedCrop(scale=(0.8, 1), ratio=(0.99, 1.01)) (the authors' notebooks). All four are
-affine maps of the plane, so their product is one 2 x 3 matrix for each image and one bilinear
-interpolation, where torchvision resamples twice (the first time by nearest neighbour).
+affine maps of the plane, so their product is one 2 x 3 matrix per image and one bilinear
+interpolation, where torchvision resamples twice (the first time by nearest neighbour). OpenCV
+applies it on the CPU, torch on a GPU.
+
+Order and augmentation of epoch e come from a generator seeded with (seed, e) alone, so that any
+epoch can be drawn again without its past, and by several devices, each of which takes its share of
+every batch.
 
 DEVIATION: one bilinear interpolation instead of nearest-neighbour rotation and bilinear resizing;
 the drawn geometry has the same distribution (tests compare with torchvision on the same draws).
@@ -20,10 +25,18 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from gz2vit.images import ImageStore
+from gz2vit.images import ImageCache
 from gz2vit.paper import CROP_RATIO, CROP_SCALE, ROTATION_DEG
 
 CROP_ATTEMPTS = 10  # torchvision's RandomResizedCrop tries ten times before it takes the whole
+NO_CLASS = -100  # what torch's cross-entropy passes over
+READERS = 4  # threads that read ahead; one reads some 8,000 images of 224 px a second from memory
+AHEAD = 8  # batches read ahead: at 64 images of 224 px, 77 MB of pinned memory
+CHUNK = 1024  # images copied to the GPU at once while a split is loaded: 154 MB at 224 px
+MEMORY_SHARE = 0.6  # of the GPU's free memory, that images may take; the rest is for the network
+
+
+# ---- The augmentation, a whole batch at once
 
 
 @dataclass(frozen=True)
@@ -43,17 +56,10 @@ class Draws:
 
 def draw(rng: np.random.Generator, count: int, size_px: int) -> Draws:
     """Draw the augmentation of `count` images, with torchvision's distributions."""
-    return Draws(
-        size_px=size_px,
-        angle_deg=rng.uniform(-ROTATION_DEG, ROTATION_DEG, count),
-        flip_horizontal=rng.random(count) < 0.5,
-        flip_vertical=rng.random(count) < 0.5,
-        crop_px=_draw_crops(rng, count, size_px),
-    )
-
-
-def _draw_crops(rng: np.random.Generator, count: int, size_px: int) -> np.ndarray:
-    """Crops (B, 4) as RandomResizedCrop.get_params draws them: the first of ten that fits."""
+    angle_deg = rng.uniform(-ROTATION_DEG, ROTATION_DEG, count)
+    flip_horizontal = rng.random(count) < 0.5
+    flip_vertical = rng.random(count) < 0.5
+    # As RandomResizedCrop.get_params: the first of ten crops that fits in the image.
     shape = (count, CROP_ATTEMPTS)
     area = size_px**2 * rng.uniform(*CROP_SCALE, shape)
     ratio = np.exp(rng.uniform(*np.log(CROP_RATIO), shape))
@@ -66,7 +72,8 @@ def _draw_crops(rng: np.random.Generator, count: int, size_px: int) -> np.ndarra
     height = np.where(none, size_px, height[rows, first]).astype(np.int64)
     top = rng.integers(0, size_px - height + 1)
     left = rng.integers(0, size_px - width + 1)
-    return np.stack([top, left, height, width], axis=1)
+    crop_px = np.stack([top, left, height, width], axis=1)
+    return Draws(size_px, angle_deg, flip_horizontal, flip_vertical, crop_px)
 
 
 def affine_matrices(draws: Draws) -> np.ndarray:
@@ -107,7 +114,7 @@ def warp(images: np.ndarray, matrices: np.ndarray, warped: np.ndarray | None = N
     height, width = images.shape[1:3]
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     warped = np.empty_like(images) if warped is None else warped
-    # With a fourth channel OpenCV takes another way, to the same bits, three times as fast.
+    # With a fourth channel OpenCV takes another code path: the same bits, three times as fast.
     four, turned = np.empty((2, height, width, 4), dtype=np.uint8)
     for image, matrix, target in zip(images, matrices, warped, strict=True):
         cv2.cvtColor(image, cv2.COLOR_RGB2RGBA, dst=four)
@@ -128,14 +135,7 @@ def shrink(images: np.ndarray, image_size: int) -> np.ndarray:
     return np.stack([cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images])
 
 
-# ------------------------------------------------------------------------------------------
-# Batches for training and prediction: read from the store, shrunk, augmented, as tensors.
-#
-# Order and augmentation of epoch e come from a generator seeded with (seed, e) alone, so that any
-# epoch can be drawn again without its past, and by several devices, each of which takes its share of
-# every batch.
-
-NO_CLASS = -100  # what torch's cross-entropy passes over
+# ---- Batches made on the CPU
 
 
 class Batch(NamedTuple):
@@ -155,7 +155,7 @@ class Order(NamedTuple):
     """What a batch is to be made of.
 
     `rows`, `class_index`: int64 (B,); `whole`: int64 (A,); `matrices`: float64 (B, 2, 3) as
-    `augmentation.affine_matrices` makes them, or None.
+    `affine_matrices` makes them, or None.
     """
 
     rows: np.ndarray
@@ -169,10 +169,10 @@ class Batches:
     """An iterable over `Batch`es, made on the CPU.
 
     With `augment` the order and the augmentations are those of (`seed`, `epoch`); without, the
-    order is the store's and nothing is drawn. `share` (r, n): the r-th of n devices, from 0 on.
+    order is the cache's and nothing is drawn. `share` (r, n): the r-th of n devices, from 0 on.
     """
 
-    store: ImageStore
+    store: ImageCache
     class_index: np.ndarray
     image_size: int
     batch_size: int
@@ -183,27 +183,32 @@ class Batches:
 
     def __len__(self) -> int:
         """Batches in one pass, the last, smaller one included."""
-        return -(-len(self.store) // self.batch_size)
+        return len(self._starts())
+
+    def _starts(self) -> list[int]:
+        """Where each batch begins in the order."""
+        count = len(self.store)
+        starts = list(range(0, count, self.batch_size))
+        if self.augment and 1 < self.batch_size < count and count - starts[-1] == 1:
+            # Batch normalisation cannot learn from one image: it joins the batch before.
+            starts.pop()
+        return starts
 
     def plan(self) -> Iterator[Order]:
         """What each batch of the pass is made of, drawn as it is asked for."""
         rng = np.random.default_rng([self.seed, self.epoch])
-        count = len(self.store)
+        count, (rank, devices) = len(self.store), self.share
         order = rng.permutation(count) if self.augment else np.arange(count)
-        for start in range(0, count, self.batch_size):
-            rows = order[start : start + self.batch_size]
-            matrices = None
+        for rows in np.split(order, self._starts()[1:]):
+            whole, matrices = self.class_index[rows], None
             if self.augment:
                 matrices = affine_matrices(draw(rng, len(rows), self.image_size))
-            yield self._own_share(rows, matrices)
-
-    def _own_share(self, rows: np.ndarray, matrices: np.ndarray | None) -> Order:
-        """This device's part of a batch; where there is none, one image that does not count."""
-        whole = self.class_index[rows]
-        rank, devices = self.share
-        own = slice(rank, None, devices) if rank < len(rows) else slice(0, 1)
-        classes = whole[own] if rank < len(rows) else np.full(1, NO_CLASS)
-        return Order(rows[own], classes, whole, None if matrices is None else matrices[own])
+            if rank < len(rows):
+                own = slice(rank, None, devices)
+                classes = whole[own]
+            else:  # nothing left for this device: one image that does not count
+                own, classes = slice(0, 1), np.full(1, NO_CLASS)
+            yield Order(rows[own], classes, whole, None if matrices is None else matrices[own])
 
     def __iter__(self) -> Iterator[Batch]:
         # Between the steps, by all threads, rather than by one that works ahead beside them: where
@@ -214,7 +219,7 @@ class Batches:
                 yield self._make(order, pool)
 
     def _make(self, order: Order, pool: ThreadPoolExecutor) -> Batch:
-        """One batch: read from the store, shrunk, augmented, turned into tensors."""
+        """One batch: read from the cache, shrunk, augmented, turned into tensors."""
         count = len(order.rows)
         images = np.empty((count, self.image_size, self.image_size, 3), dtype=np.uint8)
         size = -(-count // torch.get_num_threads())
@@ -232,17 +237,11 @@ class Batches:
             warp(found, order.matrices[share], images)
 
 
-# ------------------------------------------------------------------------------------------
-# Batches made on a GPU: images that live there or are streamed to it, augmented all at once.
+# ---- Batches made on a GPU
 #
 # A GPU whose memory holds a split keeps it as uint8, and each batch is a selection of its rows;
 # otherwise threads read batches ahead into pinned memory, from which they are copied while the GPU
-# computes. The drawn geometry is the CPU's (`batches`); one bilinear interpolation applies it.
-
-READERS = 4  # threads that read ahead; one reads some 8,000 images of 224 px a second from memory
-AHEAD = 8  # batches in hand: at 64 images of 224 px, 77 MB of pinned memory
-CHUNK = 1024  # images copied to the GPU at once while a split is loaded: 154 MB at 224 px
-MEMORY_SHARE = 0.6  # of the GPU's free memory, that images may take; the rest is for the network
+# computes. The drawn geometry is the CPU's; one bilinear interpolation applies it.
 
 
 @dataclass(frozen=True)
@@ -297,7 +296,7 @@ class DeviceBatches:
 
 
 def warp_on_device(images: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
-    """`augmentation.warp` for tensors: (B, 3, H, W) and (B, 2, 3) to float32 (B, 3, H, W).
+    """`warp` for tensors: (B, 3, H, W) and (B, 2, 3) to float32 (B, 3, H, W).
 
     Bilinear, black outside. Values are not rounded to whole grey levels as on the CPU.
     """
@@ -314,8 +313,8 @@ def warp_on_device(images: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor
     return functional.grid_sample(images.float(), grid, align_corners=True)
 
 
-def load_images(store: ImageStore, image_size: int, device: torch.device) -> torch.Tensor:
-    """All images of a store on a device, uint8 (N, H, W, 3), shrunk to `image_size` px."""
+def load_images(store: ImageCache, image_size: int, device: torch.device) -> torch.Tensor:
+    """All images of a cache on a device, uint8 (N, H, W, 3), shrunk to `image_size` px."""
     shape = (len(store), image_size, image_size, 3)
     images = torch.empty(shape, dtype=torch.uint8, device=device)
     for start in range(0, len(store), CHUNK):

@@ -15,6 +15,7 @@ import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -311,58 +312,56 @@ def data_signature(folder: DataFolder, cache: Path | None = None) -> dict[str, s
     """What identifies the galaxies of a data folder: {"galaxies": sha256, "pixels": sha256}.
 
     `galaxies` covers ids, labels and splits, `pixels` the bytes of these galaxies' image files;
-    other files, names and times do not count. `cache`, a JSON file, remembers the digest of the
-    bytes for the files' sizes and times, so that an unchanged folder is not read again.
+    other files, names and times do not count. `cache`: as of `pixels_digest`.
     """
-    labels, state, pixels = hashlib.sha256(), hashlib.sha256(), hashlib.sha256()
-    paths = []
-    for split in SPLITS:
-        table = folder.tables[split]
+    labels, ids = hashlib.sha256(), []
+    for split, table in folder.tables.items():
         labels.update(f"{split}\n{table.to_csv(index=False)}".encode())
-        paths += [folder.image_path(name) for name in table.galaxyID]
-    for path in paths:
-        try:
-            status = path.stat()
-            seen = f"{path.name}\t{status.st_size}\t{status.st_mtime_ns}\n"
-        except OSError as error:
-            seen = f"{path.name}\t{error.strerror}\n"
-        state.update(seen.encode(errors="surrogateescape"))
+        ids += table.galaxyID.tolist()
+    pixels = pixels_digest(ids, [folder.image_path(galaxy_id) for galaxy_id in ids], cache)
+    return {"galaxies": labels.hexdigest(), "pixels": pixels}
+
+
+def pixels_digest(ids: Sequence[str], paths: Sequence[Path], cache: Path | None = None) -> str:
+    """The sha256 over these galaxies' ids and the bytes of their image files.
+
+    `cache`, a JSON file, remembers each image's digest for its size and time of change, so that
+    unchanged images are not read again.
+    """
     try:
         known = read_json(cache) if cache and cache.exists() else {}
     except Gz2vitError:
         known = {}  # cut short by a power cut
-    if state.hexdigest() not in known:
-        with ThreadPoolExecutor() as pool:  # hashing and reading release the interpreter's lock
-            digests = list(pool.map(_file_digest, paths))
-        for path, digest in zip(paths, digests, strict=True):
-            # the stem, so that a renamed suffix does not count
-            pixels.update(f"{path.stem}\t{digest}\n".encode())
-        known[state.hexdigest()] = pixels.hexdigest()
-        if cache and all(digests):
-            write_json(cache, dict(list(known.items())[-10:]))
-    return {"galaxies": labels.hexdigest(), "pixels": known[state.hexdigest()]}
+    states = dict.fromkeys(paths, "")
+    for path in paths:
+        with suppress(OSError):
+            status = path.stat()
+            states[path] = f"{status.st_size} {status.st_mtime_ns}"
+    new = [path for path in paths if known.get(path.name, [""])[0] != states[path]]
+    with ThreadPoolExecutor() as pool:  # reading and hashing release the interpreter's lock
+        digests = dict(zip(new, pool.map(_file_digest, new), strict=True))
+    readable = {path.name: [states[path], digest] for path, digest in digests.items() if digest}
+    if cache and readable:
+        write_json(cache, known | readable)
+    pixels = hashlib.sha256()
+    for galaxy_id, path in zip(ids, paths, strict=True):
+        digest = digests[path] if path in digests else known.get(path.name, ["", ""])[1]
+        pixels.update(f"{galaxy_id}\t{digest}\n".encode())
+    return pixels.hexdigest()
 
 
-def folder_signature(path: Path | str) -> str:
-    """A short hash of the names, sizes and times of all files of a data folder."""
-    digest = hashlib.sha256()
-    for folder in (Path(path), Path(path) / "images"):
-        with os.scandir(folder) as entries:
-            for entry in sorted(entries, key=lambda entry: entry.name):
-                if entry.is_file():
-                    status = entry.stat()
-                    row = f"{entry.name}\t{status.st_size}\t{status.st_mtime_ns}\n"
-                    digest.update(row.encode())
-    return digest.hexdigest()[:16]
+def signature_cache(results_dir: Path | str) -> Path:
+    """Where a results folder remembers digests of images."""
+    return Path(results_dir) / "logs" / "images.json"
 
 
 def properties_digest(path: Path | str) -> str:
-    """What identifies the galaxies' properties of the data folder `path`; "" without a file."""
+    """What identifies the galaxies' properties of the data folder `path`."""
     return _file_digest(Path(path) / "galaxy_properties.csv")
 
 
 def _file_digest(path: Path) -> str:
-    """The sha256 of a file; "" for one that cannot be read."""
+    """The sha256 of a file; "" for one that is missing or cannot be read."""
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -422,15 +421,24 @@ class Selection:
     """The galaxies of a run: label tables by split, their origin, and which are left out.
 
     `data` holds `profile`, `folder` (absolute path), `name` (for people: "2,640 galaxies of
-    real_gz2"), `simulated`, `signature` (`data_signature` of the folder, at selection),
-    `galaxies` and `left_out` (counts by split), and `gone_classes`: by split the names of classes
-    that were left out altogether. `left_out`: the galaxies left out because their images cannot
+    real_gz2"), `simulated`, by split the digest of the images' bytes (`pixels`) and counts
+    (`galaxies`, `left_out`), and `gone_classes`: by split the names of classes that were left out
+    altogether. `left_out`: the galaxies left out because their images cannot
     be read, with LEFT_OUT_COLUMNS; None where the run does not allow it.
     """
 
     tables: Mapping[str, pd.DataFrame]
     data: Mapping[str, Any]
     left_out: pd.DataFrame | None = None
+
+    def image_path(self, galaxy_id: str) -> Path:
+        """The image file of `galaxy_id`, as `DataFolder.image_path`."""
+        return self.folder.image_path(galaxy_id)
+
+    @cached_property
+    def folder(self) -> DataFolder:
+        """The data folder with the selected galaxies."""
+        return DataFolder(Path(self.data["folder"]), self.tables, None)
 
 
 def take_subset(tables: Mapping[str, pd.DataFrame], galaxies: int) -> dict[str, pd.DataFrame]:
@@ -496,23 +504,22 @@ def write_selection(
         split: sorted(set(lost.class_index[lost.split == split]) - set(table.label1))
         for split, table in tables.items()
     }
+    pixels = {}
+    for split, table in tables.items():
+        paths = [folder.image_path(galaxy_id) for galaxy_id in table.galaxyID]
+        pixels[split] = pixels_digest(table.galaxyID, paths, signature_cache(results_dir))
     data = {
         "profile": profile,
         "folder": str(folder.path),
         "name": f"{total:,} {kind}{words}",
         "simulated": simulated,
-        "signature": folder_signature(folder.path),
+        "pixels": pixels,
         "galaxies": {split: len(table) for split, table in tables.items()},
         "left_out": {split: int((lost.split == split).sum()) for split in tables},
         "gone_classes": {split: [CLASS_NAMES[i] for i in found] for split, found in gone.items()},
     }
     write_json(target / "data.json", data)
     return Selection(tables, data, left_out)
-
-
-def signature_cache(results_dir: Path | str) -> Path:
-    """Where a results folder remembers digests of images (`data_signature`)."""
-    return Path(results_dir) / "logs" / "image_digests.json"
 
 
 def read_selection(results_dir: Path | str) -> Selection:

@@ -1,49 +1,76 @@
-"""One image file to pixels, and what can be wrong with it; needs Pillow and nothing else.
+"""Images: from a file to pixels, what can be wrong with one, and the image cache for training.
 
-The processes that pack images import this module, so it must stay light: they start in a tenth of
-a second and hold a few megabytes each.
+The paper's images are 424 x 424 px, of which the central 224 x 224 px are used
+(`torchvision.transforms.CenterCrop(224)` in the authors' notebooks).
 
-What is found: files that are missing, cannot be opened, are no images, have another size, end
-early, or whose stream the JPEG decoder gives up. What is not: bytes that were changed inside the
-compressed data. libjpeg fills the hole with something grey, counts a warning, and Pillow offers no
-way to ask for it: of 300 real images with a hole of 512 zeros all were decoded without a word, with
-512 random bytes 64. Only checksums made before the damage could tell, and the archives have none.
+The image cache holds a split's images, decoded and cropped once: `store/<split>/shard_00000.npy`
+and so on, plain NumPy files of uint8 (n, H, W, 3), and `store/<split>.json`, which records the
+galaxies, the crop and the pixels' digest. A shard gets its name when it is whole, so that packing
+resumes with the shards that are missing.
+
+Files that are missing, no images, of another size, cut short, or whose stream the JPEG decoder
+gives up are found. Bytes changed inside the compressed data are not: libjpeg fills the hole with
+grey and Pillow does not pass its warning on (of 300 images with a hole of 512 zeros none was
+found). Only checksums made before the damage could show it, and the archives have none.
 """
 
 import errno
 import hashlib
-import mmap
+import json
 import os
 import shutil
 import signal
 import threading
 import time
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 import PIL
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 from scipy import ndimage
 from tqdm import tqdm
 
-from gz2vit.catalog import DataFolder, Selection, folder_signature, read_selection
+from gz2vit.catalog import (
+    DataFolder,
+    data_signature,
+    pixels_digest,
+    read_data_folder,
+    read_selection,
+    signature_cache,
+)
 from gz2vit.io import Gz2vitError, atomic_path, command_for, read_json, require, write_json
 from gz2vit.paper import CLASS_COUNT, IMAGE_PX
 
 JPEG_END = b"\xff\xd9"
 TAIL_BYTES = 64  # some writers pad the file behind its end marker
 # The machine's trouble, not the image's: it must never make an image count as broken.
-OUR_TROUBLE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+MACHINE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
+FITS_ADVICE = (
+    "is a FITS file, which holds measurements and not a picture; make a colour image of it as the "
+    "SDSS does (for instance astropy.visualization.make_lupton_rgb) and save that as PNG or JPEG"
+)
+
+BROKEN_COLUMNS = ("galaxyID", "split", "path", "fault")
+NAMED_FAULTS = 3  # broken images that an error names; logs/broken_images.csv lists them all
+FIX = "fix the data folder and run again"
+LEAVE_OUT = f"{FIX}, or leave such galaxies out with --set LEAVE_OUT_BROKEN=true"
+
+FORMAT = 3  # of the image cache
+SHARD_IMAGES = 8192  # 1.2 GB at 224 px
+CHUNK_IMAGES = 256  # decoded by one task: 0.1 s, so that Ctrl-C is heard soon
+PROCESSES_FROM = 4000  # threads pack fewer images in the time that processes need to start
+
+
+# ---- One image
 
 
 class ImageFault(Gz2vitError):
@@ -53,655 +80,35 @@ class ImageFault(Gz2vitError):
 def decode(
     path: Path | str, crop_px: int | None = None, image_px: int | None = None
 ) -> Image.Image:
-    """Decode an image as RGB, its central `crop_px` x `crop_px` where given.
+    """An image file as RGB as a viewer shows it, its central `crop_px` x `crop_px` if given.
 
-    With `image_px` the file must be `image_px` x `image_px`. Raises `ImageFault`.
+    EXIF turns are applied, transparent pixels show the black sky behind them, 16-bit values are
+    scaled to 8 bits. With `image_px` the file must be `image_px` x `image_px`. Raises `ImageFault`,
+    also for FITS files and floats, which do not determine what is black and what is white.
     """
-    with _faults_of(path), Image.open(path) as image:
-        _check_size(path, image, image_px)
-        if crop_px is None:
-            return image.convert("RGB")
-        # Cropped first: the copy and the conversion then handle a quarter of the pixels.
-        return image.crop(_centre_box(path, image, crop_px)).convert("RGB")
+    with _open_image(path, image_px) as image:
+        if "exif" in image.info or image.format != "JPEG":
+            image = ImageOps.exif_transpose(image)
+        if crop_px is not None:
+            wide, high = image.size
+            if min(wide, high) < crop_px:
+                raise ImageFault(f"image {path} is {wide} x {high} px, smaller than {crop_px} px")
+            # As torchvision's CenterCrop; before the conversion, which then has fewer pixels.
+            left, upper = round((wide - crop_px) / 2.0), round((high - crop_px) / 2.0)
+            image = image.crop((left, upper, left + crop_px, upper + crop_px))
+        if image.mode.startswith("I"):
+            wide = np.asarray(image)
+            # 255 becomes 65535; some writers leave the lower byte empty instead.
+            image = Image.fromarray((wide // (257 if (wide & 255).any() else 256)).astype(np.uint8))
+        if image.has_transparency_data:
+            sky = Image.new("RGBA", image.size, (0, 0, 0, 255))
+            image = Image.alpha_composite(sky, image.convert("RGBA"))
+        return image.convert("RGB")
 
 
-def check(path: Path, image_px: int, whole: bool = False) -> str | None:
-    """What is wrong with an image of `image_px` x `image_px`, as a sentence; None if nothing is.
-
-    Its header and its end marker are looked at; it is decoded where that marker is missing, and
-    with `whole` in any case.
-    """
-    try:
-        with _faults_of(path), Image.open(path) as image:
-            _check_size(path, image, image_px)
-            if whole or not _has_end(path):
-                image.load()
-    except ImageFault as fault:
-        return str(fault)
-    return None
-
-
-def _has_end(path: Path) -> bool:
-    """Whether a JPEG's end marker stands near the end of the file."""
-    with open(path, "rb") as stream:
-        stream.seek(-min(TAIL_BYTES, path.stat().st_size), os.SEEK_END)
-        return JPEG_END in stream.read()
-
-
-def _check_size(path: Path | str, image: Image.Image, image_px: int | None) -> None:
-    """Raise `ImageFault` for an image of another size."""
-    if image_px is not None and image.size != (image_px, image_px):
-        wide, high = image.size
-        raise ImageFault(f"image {path} is {wide} x {high} px instead of {image_px} x {image_px}")
-
-
-def _centre_box(path: Path | str, image: Image.Image, crop_px: int) -> tuple[int, int, int, int]:
-    """Left, upper, right, lower of the centre, as torchvision's CenterCrop takes it."""
-    wide, high = image.size
-    if min(wide, high) < crop_px:
-        raise ImageFault(f"image {path} is {wide} x {high} px, smaller than {crop_px} px")
-    left, upper = round((wide - crop_px) / 2.0), round((high - crop_px) / 2.0)
-    return left, upper, left + crop_px, upper + crop_px
-
-
-@contextmanager
-def _faults_of(path: Path | str) -> Iterator[None]:
-    """Turn what Pillow and the system raise about a file into an `ImageFault`."""
-    try:
-        yield
-    except (ImageFault, MemoryError):
-        raise
-    except FileNotFoundError as error:
-        raise ImageFault(f"image {path} is missing") from error
-    except UnidentifiedImageError as error:
-        raise ImageFault(f"image {path} is not an image that can be read") from error
-    except Exception as error:  # Pillow's readers raise whatever they stumble over
-        if getattr(error, "errno", None) in OUR_TROUBLE:
-            raise
-        told = " ".join(str(error).split()) or type(error).__name__
-        raise ImageFault(f"image {path} is broken or truncated ({told})") from error
-
-
-# ------------------------------------------------------------------------------------------
-# The images of a data folder that cannot be used: remembered, listed, and told in one sentence.
-#
-# `logs/checked.json` in the results folder remembers which state of a data folder was read and what
-# was found; `logs/broken_images.csv` lists the same for people. The check before a run and packing
-# both add to them.
-
-COLUMNS = ("galaxyID", "split", "path", "fault")
-NAMED = 3  # broken images that an error names; the list has them all
-
-
-def broken_table(rows: Iterable[tuple[str, str, Path | str, str]] = ()) -> pd.DataFrame:
-    """Broken images as a table of text: galaxyID, split, path, fault (a sentence)."""
-    return pd.DataFrame([tuple(map(str, row)) for row in rows], columns=list(COLUMNS), dtype=str)
-
-
-def list_path(results_dir: Path | str) -> Path:
-    """Where the list for people stands."""
-    return Path(results_dir) / "logs" / "broken_images.csv"
-
-
-def read_broken(
-    results_dir: Path | str, folder: Path | str, signature: str | None = None
-) -> pd.DataFrame | None:
-    """What was found broken in this state of the data folder; None where nobody has looked yet.
-
-    `signature`: of the folder (`catalog.folder_signature`), where it is known already.
-    """
-    memo = _memo_path(results_dir)
-    past = read_json(memo) if memo.exists() else {}
-    state = (str(folder), signature or folder_signature(folder))
-    if (past.get("folder"), past.get("signature")) != state or "broken" not in past:
-        return None
-    return broken_table([tuple(row) for row in past["broken"]])
-
-
-def write_broken(
-    results_dir: Path | str, folder: Path | str, signature: str, broken: pd.DataFrame
-) -> None:
-    """Remember `broken` as all that is broken in this state, and list it; no list for nothing."""
-    if broken.empty:
-        list_path(results_dir).unlink(missing_ok=True)
-    else:
-        with atomic_path(list_path(results_dir)) as temporary:
-            broken.to_csv(temporary, index=False)
-    rows = broken.to_numpy().tolist()
-    memo = {"folder": str(folder), "signature": signature, "broken": rows}
-    write_json(_memo_path(results_dir), memo)
-
-
-def add_broken(
-    results_dir: Path | str, folder: Path | str, signature: str, broken: pd.DataFrame
-) -> None:
-    """Add to what is known of this state of the data folder."""
-    known = read_broken(results_dir, folder, signature)
-    if known is not None:
-        broken = pd.concat([known, broken]).drop_duplicates("galaxyID", keep="last")
-    write_broken(results_dir, folder, signature, broken)
-
-
-def refuse_broken(
-    faults: Sequence[tuple[Path | str, str]], results_dir: Path | str | None, way_on: str
-) -> None:
-    """Raise `Gz2vitError` for (path, fault) pairs: the first, how many more, the list, the way on.
-
-    Nothing happens where there are none.
-    """
-    if not faults:
-        return
-    told, others = faults[0][1], faults[1:]
-    if others:
-        names = ", ".join(Path(path).name for path, _ in others[: NAMED - 1])
-        more = ", ..." if len(others) >= NAMED else ""
-        number = "1 more file has" if len(others) == 1 else f"{len(others)} more files have"
-        told += f" (and {number} faults: {names}{more})"
-    where = f"; the whole list is {list_path(results_dir)}" if results_dir is not None else ""
-    raise Gz2vitError(f"{told}{where}; {way_on}")
-
-
-def _memo_path(results_dir: Path | str) -> Path:
-    """Where a checked state is remembered."""
-    return Path(results_dir) / "logs" / "checked.json"
-
-
-# ------------------------------------------------------------------------------------------
-# The images of a data folder: finding broken ones before any work, and reading one.
-#
-# The paper's images are 424 x 424 px, of which the central 224 x 224 px are used
-# (`torchvision.transforms.CenterCrop(224)` in the authors' notebooks). What counts as broken, and
-# what cannot be found out, stands in `decoding`.
-
-THREADS = 8  # they wait for the disk, and Pillow and file reads release the interpreter's lock
-MEND = "mend the data folder and run again"
-LEAVE_OUT = f"{MEND}, or leave such galaxies out with --set LEAVE_OUT_BROKEN=true"
-
-
-def check_images(paths: Iterable[Path], image_px: int = IMAGE_PX) -> None:
-    """Check that every file is a whole JPEG of `image_px` x `image_px`, without decoding it.
-
-    Raises one `Gz2vitError` that names the first bad files and counts them. A file whose end
-    marker is missing is decoded, to be sure.
-    """
-    paths = list(paths)
-    found = zip(paths, find_faults(paths, image_px), strict=True)
-    refuse_broken([(path, fault) for path, fault in found if fault], None, MEND)
-
-
-def find_faults(
-    paths: Sequence[Path], image_px: int = IMAGE_PX, whole: bool = False
-) -> list[str | None]:
-    """For each file what is wrong with it, or None; decoded in any case with `whole`."""
-    with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(lambda path: check(path, image_px, whole), paths))
-
-
-def check_folder(
-    folder: DataFolder, results_dir: Path | str | None = None, leave_out_broken: bool = False
-) -> str:
-    """Check all images of a data folder; a short text that changes when the folder does.
-
-    A results folder remembers, in `logs/checked.json`, what was found in which state
-    (`catalog.folder_signature`), so that the road and its notebooks read the images once; only
-    those found broken, here or in packing, are looked at again. All broken ones are listed in
-    `logs/broken_images.csv`. Raises `Gz2vitError` as `check_images`, unless they shall be left
-    out: then the returned text also changes with what is broken.
-    """
-    signature = folder_signature(folder.path)
-    if results_dir is None:
-        broken = _look_at_all(folder)
-    else:
-        past = read_broken(results_dir, folder.path, signature)
-        broken = _look_at_all(folder) if past is None else _look_again(past)
-        if past is None or len(past):
-            write_broken(results_dir, folder.path, signature, broken)
-    if not leave_out_broken:
-        faults = list(zip(broken.path, broken.fault, strict=True))
-        refuse_broken(faults, results_dir, LEAVE_OUT if results_dir is not None else MEND)
-    if broken.empty:
-        return signature
-    ids = "\n".join(sorted(broken.galaxyID))
-    return f"{signature}-{hashlib.sha256(ids.encode()).hexdigest()[:16]}"
-
-
-def _look_at_all(folder: DataFolder) -> pd.DataFrame:
-    """The broken images of a folder, each file's header and end looked at."""
-    galaxies = [
-        (name, split, folder.image_path(name))
-        for split, table in folder.tables.items()
-        for name in table.galaxyID
-    ]
-    faults = find_faults([path for _, _, path in galaxies])
-    found = zip(galaxies, faults, strict=True)
-    return broken_table((*galaxy, fault) for galaxy, fault in found if fault)
-
-
-def _look_again(past: pd.DataFrame) -> pd.DataFrame:
-    """Those of `past` that are still broken: a right or a disk may have been mended meanwhile."""
-    faults = find_faults([Path(path) for path in past.path], whole=True)
-    return past.assign(fault=faults).dropna(subset="fault")
-
-
-def read_image(path: Path, crop_px: int | None = None) -> np.ndarray:
-    """Decode one image: uint8 (H, W, 3), its central `crop_px` x `crop_px` if given.
-
-    Raises `Gz2vitError` for a file that is missing, truncated or smaller than the crop.
-    """
+def read_image(path: Path | str, crop_px: int | None = None) -> np.ndarray:
+    """`decode` as uint8 (H, W, 3)."""
     return np.asarray(decode(path, crop_px))
-
-
-# ------------------------------------------------------------------------------------------
-# Images into the rows of an array file, many at a time: the work behind the image store.
-#
-# A few thousand images are decoded by threads. From `PROCESSES_FROM` on, fresh processes do it:
-# Pillow's copies hold the interpreter's lock, so that threads stop gaining after a few cores. A
-# process imports this module and `decoding` only (no NumPy, no torch) and writes each image straight
-# to its place in the file, so that memory does not grow with the store and no pixel is sent about.
-#
-# Where the system has O_DIRECT, processes write past its cache, one block while the next is decoded:
-# a store of 23.5 GB would push everything else out of that cache, and filling it cost a fifth to half
-# of the rate of decoding. Training reads the store from the disk once, then the system keeps what
-# fits.
-
-# Images in one piece of work, at most: a quarter of a second, so that Ctrl-C is heard soon, and
-# long enough that the wait for its last block does not count.
-CHUNK = 512
-BLOCK = 16  # images written at once past the cache: 2.4 MB at 224 px
-SECTOR_BYTES = 4096  # what O_DIRECT wants offsets and lengths to be multiples of, on any disk
-AHEAD = 4  # pieces in hand for each worker
-# Starting two processes takes 0.2 s; threads pack so many images in less than a second.
-PROCESSES_FROM = 2000
-
-Rows = Sequence[tuple[int, str]]  # (row of the array, path of its image)
-Faults = list[tuple[int, str]]  # (row of the array, what is wrong with its image)
-
-
-@dataclass(frozen=True)
-class ArrayFile:
-    """Where images go: a file whose pixels begin at byte `offset`, uint8 (N, H, W, 3).
-
-    H = W = `crop_px`; the images must be `image_px` x `image_px`. `direct`: write past the system's
-    cache where that is possible.
-    """
-
-    path: str
-    offset: int
-    crop_px: int
-    image_px: int
-    direct: bool = False
-
-    @property
-    def row_bytes(self) -> int:
-        """Bytes of one image."""
-        return 3 * self.crop_px**2
-
-    def start(self, row: int) -> int:
-        """The byte at which a row begins."""
-        return self.offset + row * self.row_bytes
-
-    def takes_direct(self, rows: Rows) -> bool:
-        """Whether `rows` can be written past the cache: whole blocks that begin on a sector."""
-        first = rows[0][0]
-        whole = len(rows) % BLOCK == 0 and rows[-1][0] == first + len(rows) - 1
-        aligned = (self.start(first) | BLOCK * self.row_bytes) % SECTOR_BYTES == 0
-        return self.direct and hasattr(os, "O_DIRECT") and whole and aligned
-
-
-def available_workers() -> int:
-    """Workers by default: the threads that the workflow grants, or the cores that we may use."""
-    granted = os.environ.get("OMP_NUM_THREADS", "")
-    if granted.isdecimal() and int(granted) > 0:
-        return int(granted)
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def chunk_size(images: int, workers: int) -> int:
-    """Images in one piece of work: whole blocks, and some pieces for each worker."""
-    return max(1, min(CHUNK, images // (8 * workers)) // BLOCK) * BLOCK
-
-
-def fill_rows(target: ArrayFile, rows: Rows) -> Faults:
-    """Decode images into their rows; the faults of those that cannot be decoded."""
-    if target.takes_direct(rows):
-        try:
-            return _fill_direct(target, rows)
-        except OSError:
-            pass  # a file system without O_DIRECT; if it is full, the plain way says so
-    return _fill_plain(target, rows)
-
-
-def _fill_plain(target: ArrayFile, rows: Rows) -> Faults:
-    """`fill_rows` through the system's cache."""
-    faults: Faults = []
-    with open(target.path, "r+b", buffering=0) as stream:
-        for row, path in rows:
-            # Plain writing: through a memory map each 4 kB page costs a fault, and a full disk
-            # would be a SIGBUS in place of an error.
-            _write(stream.fileno(), _pixels(target, row, path, faults), target.start(row))
-    return faults
-
-
-def _fill_direct(target: ArrayFile, rows: Rows) -> Faults:
-    """`fill_rows` past the cache: one block is written while the next is decoded."""
-    faults: Faults = []
-    size = target.row_bytes
-    descriptor = os.open(target.path, os.O_WRONLY | os.O_DIRECT)
-    pending: Future[None] | None = None
-    try:
-        with ThreadPoolExecutor(1) as writer:
-            for number, at in enumerate(range(0, len(rows), BLOCK)):
-                buffer = _buffers(BLOCK * size)[number % 2]
-                for place, (row, path) in enumerate(rows[at : at + BLOCK]):
-                    pixels = _pixels(target, row, path, faults)
-                    buffer[place * size : (place + 1) * size] = pixels
-                if pending:
-                    pending.result()  # so that the other buffer is free, too
-                pending = writer.submit(_write, descriptor, buffer, target.start(rows[at][0]))
-            if pending:
-                pending.result()
-    finally:
-        os.close(descriptor)
-    return faults
-
-
-@lru_cache(maxsize=1)
-def _buffers(size_bytes: int) -> tuple[memoryview, memoryview]:
-    """This process's two buffers, which begin on a page as O_DIRECT wants it."""
-    private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-    first, second = (memoryview(mmap.mmap(-1, size_bytes, flags=private)) for _ in range(2))
-    return first, second
-
-
-def _pixels(target: ArrayFile, row: int, path: str, faults: Faults) -> bytes:
-    """One image's pixels; black, and a fault noted, where it cannot be decoded."""
-    try:
-        return decode(path, target.crop_px, target.image_px).tobytes()
-    except ImageFault as fault:
-        faults.append((row, str(fault)))
-        return bytes(target.row_bytes)
-
-
-def _write(descriptor: int, data: bytes | memoryview, offset: int) -> None:
-    """Write all of `data` at `offset`; the system may take less at a time."""
-    rest = memoryview(data)
-    while rest:
-        written = os.pwrite(descriptor, rest, offset)
-        rest, offset = rest[written:], offset + written
-
-
-def fill_in_order(
-    pool: Executor, workers: int, target: ArrayFile, chunks: Iterable[Rows]
-) -> Iterator[tuple[Rows, Faults]]:
-    """Have all chunks filled, a few at a time; yield each with its faults, in their order."""
-    waiting: deque[tuple[Rows, Future[Faults]]] = deque()
-    for chunk in chunks:
-        waiting.append((chunk, pool.submit(fill_rows, target, chunk)))
-        if len(waiting) >= AHEAD * workers:
-            done, future = waiting.popleft()
-            yield done, future.result()
-    for done, future in waiting:
-        yield done, future.result()
-
-
-def by_processes(images: int, workers: int) -> bool:
-    """Whether so many images are worth starting processes."""
-    return images >= PROCESSES_FROM and workers > 1
-
-
-@contextmanager
-def packing_pool(workers: int, images: int) -> Iterator[Executor]:
-    """Workers for so many images; on an error or Ctrl-C what has not begun is dropped.
-
-    Raises `Gz2vitError` if one of them is killed.
-    """
-    if not by_processes(images, workers):
-        pool: Executor = ThreadPoolExecutor(workers)
-    else:
-        # spawn: a fork of a process that runs threads (PyTorch, OpenCV, Jupyter) may hang.
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=start_worker)
-    try:
-        yield pool
-    except BrokenProcessPool as error:
-        raise Gz2vitError(
-            "a process that packs images was killed (out of memory?); run the same command again "
-            "to continue where it stopped"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def start_worker() -> None:
-    """Ctrl-C is the parent's business, and a killed parent's workers end with it."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_exit_with_parent, daemon=True).start()
-
-
-def _exit_with_parent() -> None:
-    """Wait for the parent to die, then end: without it a worker would wait for ever."""
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-# ------------------------------------------------------------------------------------------
-# A store in the making: an array file under a hidden name, and a note of how far it is.
-#
-# A kill, a crash or a power cut costs what was done since the last note, a second or two of work:
-# the note is written after the images before it are on the disk. Syncing them about every second
-# also keeps the system from gathering gigabytes of unwritten pages.
-
-NOTE_SECONDS = 1.0  # between two notes of progress
-HEADER_BYTES = 4096  # a NumPy file's header, filled up so that the pixels begin on a disk's sector
-
-
-class PartialStore:
-    """`.<split>.partial.npy` and its note; continued where it is of this very store, else begun.
-
-    `note`: all that must be the same for an array to be continued, `galaxies`, `crop_px` and
-    `image_px` among it. `done`: images before this one are in the array, but for those in
-    `faults` (row: what is wrong with the image). Raises `Gz2vitError` where the disk is too small.
-    """
-
-    def __init__(self, target: Path, note: dict[str, Any]) -> None:
-        self.target, self.note = target, note
-        self.array = target.with_name(f".{target.stem}.partial.npy")
-        self.progress = self.array.with_suffix(".json")
-        self.done, self.faults = 0, dict[int, str]()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        past = self._read_progress()
-        if past is None:
-            self._begin()
-        else:
-            self.done, self.faults = past["done"], dict.fromkeys(past["faulty"], "")
-            if self.done:
-                total = note["galaxies"]
-                print(f"{target.stem}: continued from image {self.done:,} of {total:,}", flush=True)
-
-    @property
-    def missing(self) -> int:
-        """Images that are still to be decoded."""
-        return self.note["galaxies"] - self.done + len(self.faults)
-
-    def _read_progress(self) -> dict[str, Any] | None:
-        """The note of progress if it and its array are there and belong to this store."""
-        if not (self.array.exists() and self.progress.exists()):
-            return None
-        try:
-            past = read_json(self.progress)
-        except Gz2vitError:
-            return None  # a power cut can leave a note empty
-        return past if {**past, **self.note} == past else None
-
-    def _begin(self) -> None:
-        """A new array file, its blocks taken."""
-        self.progress.unlink(missing_ok=True)
-        self.array.unlink(missing_ok=True)
-        shape = (self.note["galaxies"], self.note["crop_px"], self.note["crop_px"], 3)
-        size_bytes, free_bytes = int(np.prod(shape)), shutil.disk_usage(self.array.parent).free
-        if free_bytes < size_bytes:
-            raise Gz2vitError(
-                f"the image store {self.array.parent} needs {size_bytes / 1e9:.2f} GB, "
-                f"but its disk has {free_bytes / 1e9:.2f} GB free"
-            )
-        with self.array.open("wb") as stream:
-            stream.write(_header(shape))
-            stream.truncate(HEADER_BYTES + size_bytes)
-            if hasattr(os, "posix_fallocate"):
-                # Take the blocks now: a disk that fills up later must not stop us half-way.
-                os.posix_fallocate(stream.fileno(), 0, HEADER_BYTES + size_bytes)
-
-    def fill(
-        self, paths: Sequence[Path], pool: Executor, workers: int, direct: bool = False
-    ) -> None:
-        """Decode what is missing, noting progress; images that cannot be decoded go to `faults`.
-
-        `direct`: see `packing.ArrayFile`.
-        """
-        side_px = (self.note["crop_px"], self.note["image_px"])
-        file = ArrayFile(str(self.array), HEADER_BYTES, *side_px, direct)
-        work = fill_in_order(pool, workers, file, self._chunks(paths, workers))
-        pending: Future[None] | None = None
-        noted = time.monotonic()
-        with ThreadPoolExecutor(1) as scribe, self._bar() as bar:
-            try:
-                for chunk, faults in work:
-                    self._take(chunk, faults)
-                    bar.update(len(chunk))
-                    due = time.monotonic() - noted >= NOTE_SECONDS
-                    if due and (pending is None or pending.done()):
-                        pending = scribe.submit(self._write_note, self._state())
-                        noted = time.monotonic()
-            finally:
-                # On an error or Ctrl-C too: what was done is not done again.
-                scribe.submit(self._write_note, self._state()).result()
-
-    def _bar(self) -> tqdm:
-        """The progress bar; drawn once a second, for an executed notebook keeps each drawing."""
-        total = self.note["galaxies"]
-        words = {"desc": f"pack {self.target.stem}", "unit": " images", "mininterval": 1.0}
-        return tqdm(total=total, initial=total - self.missing, **words)
-
-    def _chunks(self, paths: Sequence[Path], workers: int) -> Iterator[Rows]:
-        """What is to be done: first what could not be decoded before, then the rest in order."""
-        size = chunk_size(self.missing, workers)
-        for rows in (sorted(self.faults), range(self.done, len(paths))):
-            for start in range(0, len(rows), size):
-                yield [(row, str(paths[row])) for row in rows[start : start + size]]
-
-    def _take(self, chunk: Rows, faults: Sequence[tuple[int, str]]) -> None:
-        """A chunk is done; chunks come in order."""
-        for row, _ in chunk:
-            self.faults.pop(row, None)
-        self.faults.update(faults)
-        self.done = max(self.done, chunk[-1][0] + 1)
-
-    def _state(self) -> dict[str, Any]:
-        """The note of progress as it stands."""
-        return {**self.note, "done": self.done, "faulty": sorted(self.faults)}
-
-    def _write_note(self, state: dict[str, Any]) -> None:
-        """Have the array on the disk, then note `state`."""
-        with self.array.open("r+b") as stream:
-            getattr(os, "fdatasync", os.fsync)(stream.fileno())
-        write_json(self.progress, state)
-
-    def finish(self, note: dict[str, Any]) -> None:
-        """Give the array its name; `note` goes first, so that no array stands without."""
-        self.target.unlink(missing_ok=True)
-        write_json(self.target.with_suffix(".json"), note)
-        os.replace(self.array, self.target)
-        self.progress.unlink(missing_ok=True)
-
-
-def _header(shape: tuple[int, ...]) -> bytes:
-    """The header of a NumPy file of uint8 in `shape`, HEADER_BYTES long (format version 1.0)."""
-    words = str({"descr": "|u1", "fortran_order": False, "shape": shape})
-    start = np.lib.format.magic(1, 0) + (HEADER_BYTES - 10).to_bytes(2, "little")
-    return start + words.encode().ljust(HEADER_BYTES - 11) + b"\n"
-
-
-# ------------------------------------------------------------------------------------------
-# The image store: all images of a split, decoded and centre-cropped once, in one array file.
-#
-# `<split>.npy` is a plain NumPy file, uint8 (galaxies, H, W, 3), read through a memory map, so that
-# training touches no JPEG and holds no image twice. `<split>.json` beside it says what it holds; a
-# store that was made of other galaxies, of another state of the data or with another crop is refused.
-#
-# Packing is safe against interruption: an array grows under a temporary name (`partial`) and gets
-# its real name when it is whole; given again, it continues.
-
-FORMAT = 2
-
-
-@dataclass(frozen=True)
-class ImageStore:
-    """One split's images in memory-mapped form.
-
-    `images`: uint8 (N, H, W, 3), values 0 to 255, in the order of `galaxy_ids`.
-    """
-
-    path: Path
-    images: np.ndarray
-    galaxy_ids: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.galaxy_ids)
-
-    def read(self, rows: np.ndarray) -> np.ndarray:
-        """Images of `rows` (B,), uint8 (B, H, W, 3), read past the memory map.
-
-        A map would keep every page that training touches in the process, until it holds the store.
-        Raises `Gz2vitError` for a file that has become shorter.
-        """
-        if not isinstance(self.images, np.memmap):
-            return self.images[rows]
-        found = np.empty((len(rows), *self.images.shape[1:]), dtype=np.uint8)
-        with self.path.open("rb", buffering=0) as file:
-            for target, row in zip(found, rows, strict=True):
-                file.seek(self.images.offset + int(row) * target.nbytes)
-                if file.readinto(memoryview(target).cast("B")) != target.nbytes:
-                    raise Gz2vitError(f"{self.path} is cut short; delete it and pack it again")
-        return found
-
-
-@dataclass(frozen=True)
-class StoreOrder:
-    """A store to be made at `target` (`<split>.npy`), of the images `paths`, in that order.
-
-    Each image is `image_px` x `image_px`, its central `crop_px` x `crop_px` is kept; `source` names
-    the state of the data (a folder's signature). `left_out`, galaxies that the run leaves out, is
-    for the note only.
-    """
-
-    target: Path
-    paths: Sequence[Path]
-    galaxy_ids: Sequence[str]
-    crop_px: int
-    source: str
-    image_px: int = IMAGE_PX
-    left_out: Sequence[str] = ()
-
-    def identity(self) -> dict[str, Any]:
-        """What makes two stores the same."""
-        digest = hashlib.sha256("\n".join(self.galaxy_ids).encode()).hexdigest()
-        return {
-            "format": FORMAT,
-            "galaxies": len(self.galaxy_ids),
-            "galaxy_ids_sha256": digest,
-            "image_px": self.image_px,
-            "crop_px": self.crop_px,
-            "source": self.source,
-        }
-
-    def note(self) -> dict[str, Any]:
-        """What the finished store says of itself."""
-        folder = str(self.paths[0].parent) if len(self.paths) else ""
-        known = {"images": folder, "left_out": list(self.left_out)}
-        return {**self.identity(), **known, **decoder_versions()}
 
 
 def decoder_versions() -> dict[str, str]:
@@ -710,206 +117,501 @@ def decoder_versions() -> dict[str, str]:
     return {"pillow": PIL.__version__, "libjpeg_turbo": str(turbo)}
 
 
+def find_fault(path: Path, image_px: int = IMAGE_PX, whole: bool = False) -> str | None:
+    """What is wrong with an image file, as a sentence; None if nothing is.
+
+    Its header and its end marker are read; it is decoded where that marker is missing, and with
+    `whole` in any case.
+    """
+    try:
+        with _open_image(path, image_px) as image, open(path, "rb") as stream:
+            stream.seek(-min(TAIL_BYTES, path.stat().st_size), os.SEEK_END)
+            if whole or image.format != "JPEG" or JPEG_END not in stream.read():
+                image.load()
+    except ImageFault as fault:
+        return str(fault)
+    return None
+
+
+@contextmanager
+def _open_image(path: Path | str, image_px: int | None) -> Iterator[Image.Image]:
+    """An image file, its kind and size checked; errors about it become an `ImageFault`."""
+    try:
+        with Image.open(path) as image:
+            if image.format == "FITS":
+                raise ImageFault(f"image {path} {FITS_ADVICE}")
+            sixteen_bits = image.mode.startswith("I;16") or image.format in ("PPM", "PNG")
+            if image.mode == "F" or (image.mode.startswith("I") and not sixteen_bits):
+                kind = "floats" if image.mode == "F" else "32-bit integers"
+                raise ImageFault(
+                    f"image {path} holds {kind}, which do not tell black from white; convert it to "
+                    "8 bits per channel"
+                )
+            wide, high = image.size
+            if image_px is not None and (wide, high) != (image_px, image_px):
+                raise ImageFault(
+                    f"image {path} is {wide} x {high} px instead of {image_px} x {image_px}"
+                )
+            yield image
+    except (ImageFault, MemoryError):
+        raise
+    except UnidentifiedImageError as error:
+        fits = {".fits", ".fit", ".fts"} & {suffix.lower() for suffix in Path(path).suffixes}
+        text = FITS_ADVICE if fits else "is not an image that can be read"
+        raise ImageFault(f"image {path} {text}") from error
+    except Exception as error:  # Pillow's readers raise whatever they stumble over
+        if getattr(error, "errno", None) in MACHINE_ERRORS:
+            raise
+        if isinstance(error, FileNotFoundError):
+            raise ImageFault(f"image {path} is missing") from error
+        if getattr(error, "strerror", None):
+            raise ImageFault(f"image {path} cannot be read ({error.strerror})") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageFault(f"image {path} is broken or truncated ({reason})") from error
+
+
+# ---- The broken images of a data folder
+
+
+def check_folder(
+    folder: DataFolder, results_dir: Path | str | None = None, leave_out_broken: bool = False
+) -> None:
+    """Check all images of a data folder; raises `Gz2vitError` unless broken ones are left out.
+
+    `logs/checked.json` in the results folder remembers for which pixels this was done, and
+    `logs/broken_images.csv` lists the broken images, those that packing found among them; only
+    these are read again.
+    """
+    if results_dir is None:
+        known, pixels = None, ""
+    else:
+        pixels = data_signature(folder, signature_cache(results_dir))["pixels"]
+        known = _known_broken(results_dir, folder.path, pixels)
+    if known is None:
+        rows = [
+            (galaxy_id, split, folder.image_path(galaxy_id))
+            for split, table in folder.tables.items()
+            for galaxy_id in table.galaxyID
+        ]
+        known = pd.DataFrame(rows, columns=list(BROKEN_COLUMNS[:3]))
+        faults = _find_faults(known.path)
+    else:  # a permission or a disk may have been fixed meanwhile
+        faults = _find_faults(known.path, whole=True)
+    broken = known.assign(fault=faults).dropna(subset="fault").astype(str)
+    if results_dir is not None:
+        _write_broken(results_dir, folder.path, pixels, broken)
+    if not leave_out_broken:
+        _refuse(broken, results_dir, FIX if results_dir is None else LEAVE_OUT)
+
+
+def _find_faults(paths: Sequence[Path | str], whole: bool = False) -> list[str | None]:
+    """`find_fault` for many files."""
+    # Threads: they wait for the disk, and Pillow releases the interpreter's lock.
+    with ThreadPoolExecutor() as pool:
+        return list(pool.map(lambda path: find_fault(Path(path), whole=whole), paths))
+
+
+def broken_list(results_dir: Path | str) -> Path:
+    """The list of a data folder's broken images."""
+    return Path(results_dir) / "logs" / "broken_images.csv"
+
+
+def read_broken(results_dir: Path | str) -> pd.DataFrame:
+    """The broken images that are known, as text: galaxyID, split, path, fault (a sentence)."""
+    path = broken_list(results_dir)
+    if not path.exists():
+        return pd.DataFrame(columns=list(BROKEN_COLUMNS), dtype=str)
+    return pd.read_csv(path, dtype=str, keep_default_na=False)
+
+
+def _known_broken(results_dir: Path | str, folder: Path, pixels: str) -> pd.DataFrame | None:
+    """`read_broken` where it is about these pixels; None where they have not been checked."""
+    checked, broken = Path(results_dir) / "logs" / "checked.json", read_broken(results_dir)
+    state = {"folder": str(folder), "pixels": pixels, "broken": len(broken)}
+    return broken if checked.exists() and read_json(checked) == state else None
+
+
+def _write_broken(results_dir: Path | str, folder: Path, pixels: str, broken: pd.DataFrame) -> None:
+    """List `broken` as all that is broken in this state of the folder; no list for nothing."""
+    if broken.empty:
+        broken_list(results_dir).unlink(missing_ok=True)
+    else:
+        with atomic_path(broken_list(results_dir)) as temporary:
+            broken.to_csv(temporary, index=False)
+    state = {"folder": str(folder), "pixels": pixels, "broken": len(broken)}
+    write_json(Path(results_dir) / "logs" / "checked.json", state)
+
+
+def _refuse(broken: pd.DataFrame, results_dir: Path | str | None, advice: str) -> None:
+    """Raise `Gz2vitError` for broken images: the first, how many more, the list, what to do."""
+    if broken.empty:
+        return
+    text, others = broken.fault.iloc[0], [Path(path).name for path in broken.path[1:]]
+    if others:
+        names = ", ".join(others[: NAMED_FAULTS - 1])
+        more = ", ..." if len(others) >= NAMED_FAULTS else ""
+        number = "1 more file has" if len(others) == 1 else f"{len(others)} more files have"
+        text += f" (and {number} faults: {names}{more})"
+    where = f"; {broken_list(results_dir)} lists all" if results_dir is not None else ""
+    raise Gz2vitError(f"{text}{where}; {advice}")
+
+
+# ---- The image cache
+
+
+@dataclass(frozen=True)
+class ImageCache:
+    """One split's decoded images, in the order of `galaxy_ids`.
+
+    `shards`: memory maps (or arrays) of uint8 (n, H, W, 3), values 0 to 255, all of the same n but
+    the last; `record`: what the images are of.
+    """
+
+    path: Path
+    shards: tuple[np.ndarray, ...]
+    galaxy_ids: tuple[str, ...]
+    record: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.galaxy_ids)
+
+    @property
+    def crop_px(self) -> int:
+        """Side of the images [px]."""
+        return self.shards[0].shape[1]
+
+    def __getitem__(self, rows: int | slice | Sequence[int]) -> np.ndarray:
+        """One image (H, W, 3), or those of a slice or a list of rows, (B, H, W, 3)."""
+        chosen = np.arange(len(self))[rows]
+        return self.read(np.atleast_1d(chosen))[0 if chosen.ndim == 0 else slice(None)]
+
+    @property
+    def images(self) -> np.ndarray:
+        """All images in one array (N, H, W, 3): a copy in memory, for small sets."""
+        return self[:]
+
+    def read(self, rows: np.ndarray) -> np.ndarray:
+        """Images of `rows` (B,), uint8 (B, H, W, 3), read past the memory maps.
+
+        A map would keep every page that training touches in the process, until it holds the whole
+        cache. Raises `Gz2vitError` for a file that has become shorter.
+        """
+        found = np.empty((len(rows), *self.shards[0].shape[1:]), dtype=np.uint8)
+        numbers, places = np.divmod(rows, len(self.shards[0]))
+        for number in np.unique(numbers):
+            shard, chosen = self.shards[number], np.flatnonzero(numbers == number)
+            if not isinstance(shard, np.memmap):
+                found[chosen] = shard[places[chosen]]
+                continue
+            with open(shard.filename, "rb", buffering=0) as file:
+                for row in chosen:
+                    file.seek(shard.offset + int(places[row]) * found[row].nbytes)
+                    if file.readinto(memoryview(found[row]).cast("B")) != found[row].nbytes:
+                        raise Gz2vitError(
+                            f"{shard.filename} is cut short; delete it and pack it again"
+                        )
+        return found
+
+
 def pack_images(
-    image_paths: Sequence[Path],
+    paths: Sequence[Path],
+    galaxy_ids: Sequence[str],
+    target: Path,
+    crop_px: int,
+    image_px: int = IMAGE_PX,
+) -> ImageCache:
+    """Decode and crop images into a cache, the folder `target`, and return it.
+
+    A cache of the same images is kept; one of others is replaced. Raises `Gz2vitError` as
+    `fill_cache`, and for images that cannot be decoded.
+    """
+    source = pixels_digest(galaxy_ids, paths)
+    faults = fill_cache(paths, galaxy_ids, target, crop_px, source, image_px)
+    rows = [(galaxy_ids[row], "", paths[row], fault) for row, fault in faults]
+    _refuse(pd.DataFrame(rows, columns=list(BROKEN_COLUMNS)), None, FIX)
+    return open_cache(target, galaxy_ids, crop_px=crop_px, source=source)
+
+
+def fill_cache(
+    paths: Sequence[Path],
     galaxy_ids: Sequence[str],
     target: Path,
     crop_px: int,
     source: str,
     image_px: int = IMAGE_PX,
-) -> ImageStore:
-    """Decode and crop all images into `target` (`<split>.npy`) and return the store.
+    workers: int | None = None,
+) -> list[tuple[int, str]]:
+    """Make the shards of `pack_images` that are missing; returns (row, fault) of broken images.
 
-    See `StoreOrder` for the arguments. Raises `Gz2vitError` as `pack_stores`, and for images that
-    cannot be decoded.
+    `source`: the `pixels_digest` of the images. A shard with broken images is not kept. `workers`:
+    by default one per core. Raises `Gz2vitError` for a full disk, a crop larger than the images
+    and a worker that is killed.
     """
-    order = StoreOrder(target, image_paths, galaxy_ids, crop_px, source, image_px)
-    (faults,) = pack_stores([order])
-    refuse_broken([(image_paths[row], fault) for row, fault in faults], None, "mend the images")
-    return open_store(target, galaxy_ids, crop_px, source)
-
-
-def pack_stores(
-    orders: Sequence[StoreOrder], workers: int | None = None
-) -> list[list[tuple[int, str]]]:
-    """Make all stores; for each the images that cannot be decoded, as (row, what is wrong).
-
-    Packing goes on over such images, but then no store gets its name. Stores that are there
-    already are kept. All get their names at the end: the workflow deletes a step's finished files
-    when the step is killed, half-made ones it does not know. `workers`: by default as many as
-    there are cores. Raises `Gz2vitError` for a disk that is or gets full, an image size that does
-    not hold the crop, and a worker that is killed.
-    """
+    if crop_px > image_px:
+        raise Gz2vitError(f"CROP_PX {crop_px} is larger than the images of {image_px} px")
     workers = workers or available_workers()
-    for order in orders:
-        if order.crop_px > order.image_px:
-            raise Gz2vitError(f"CROP_PX {order.crop_px} does not fit in {order.image_px} px")
+    record = {
+        "format": FORMAT,
+        "galaxies": len(galaxy_ids),
+        "galaxy_ids_sha256": hashlib.sha256("\n".join(galaxy_ids).encode()).hexdigest(),
+        "image_px": image_px,
+        "crop_px": crop_px,
+        "source": source,
+    }
     try:
-        return _pack(orders, workers)
+        _find_shards(target, galaxy_ids, record)
+        return []
+    except Gz2vitError:
+        record |= decoder_versions()  # no cache begins with one version and ends with another
+    note = target.with_suffix(".json")
+    shards = _shard_paths(target, len(galaxy_ids))
+    try:
+        target.mkdir(parents=True, exist_ok=True)
+        if not note.exists() or _read_record(note) != record:
+            for old in [*target.glob("shard_*.npy"), *target.glob(".shard_*.npy")]:
+                old.unlink()
+            target.with_suffix(".npy").unlink(missing_ok=True)  # as an older version named it
+            write_json(note, record)
+        missing = [number for number, path in enumerate(shards) if not path.exists()]
+        return _make_shards(shards, missing, paths, crop_px, image_px, workers)
     except OSError as error:
+        raise Gz2vitError(f"cannot write {target}: {error.strerror or error}") from error
+    except BrokenProcessPool as error:
         raise Gz2vitError(
-            f"cannot write {orders[0].target.parent}: {error.strerror or error}"
+            "a process that packs images was killed (out of memory?); run the same command again "
+            "to continue where it stopped"
         ) from error
 
 
-def _pack(orders: Sequence[StoreOrder], workers: int) -> list[list[tuple[int, str]]]:
-    """`pack_stores`, its errors as they come."""
-    start = time.perf_counter()
-    # The decoders count here: no store may begin with one version and end with another.
-    partials = [
-        None if _is_there(order) else PartialStore(order.target, order.identity() | versions)
-        for order, versions in ((order, decoder_versions()) for order in orders)
-    ]
-    missing = sum(partial.missing for partial in partials if partial)
-    direct = by_processes(missing, workers)
-    with packing_pool(workers, missing) as pool:
-        for order, partial in zip(orders, partials, strict=True):
-            if partial and partial.missing:
-                partial.fill(order.paths, pool, workers, direct)
-    if missing:
-        _tell(missing, time.perf_counter() - start, workers)
-    faults = [sorted(partial.faults.items()) if partial else [] for partial in partials]
-    if not any(faults):
-        for order, partial in zip(orders, partials, strict=True):
-            if partial:
-                partial.finish(order.note())
-    return faults
-
-
-def _tell(images: int, seconds: float, workers: int) -> None:
-    """One line on what was done."""
-    rate = images / seconds
-    print(f"packed {images:,} images in {seconds:.1f} s: {rate:,.0f} a second by {workers} workers")
-
-
-def _is_there(order: StoreOrder) -> bool:
-    """Whether the finished store stands there already."""
-    if not order.target.exists():
-        return False
-    try:
-        open_store(order.target, order.galaxy_ids, order.crop_px, order.source, order.image_px)
-    except Gz2vitError:
-        return False
-    return True
-
-
-def open_store(
-    target: Path,
-    galaxy_ids: Sequence[str],
-    crop_px: int | None = None,
-    source: str | None = None,
-    image_px: int | None = None,
-) -> ImageStore:
-    """Open a finished store; it must hold exactly `galaxy_ids`, in that order.
-
-    Raises `Gz2vitError` if it is missing, half-made, or made of other galaxies, and, where they
-    are given, of another crop, another state of the data or images of another size.
-    """
-    require(target, "pack")
-    note = read_json(require(target.with_suffix(".json"), "pack"))
-    size_px = image_px or note.get("image_px", 0), crop_px or note.get("crop_px", 0)
-    state = note.get("source", "") if source is None else source
-    want = StoreOrder(target, (), galaxy_ids, size_px[1], state, size_px[0]).identity()
-    wrong = [key for key in want if note.get(key) != want[key]]
-    images = _map(target)
-    side = want["crop_px"]
-    if wrong or images is None or images.shape != (len(galaxy_ids), side, side, 3):
-        what = ", ".join(wrong) or "shape"
+def _make_shards(
+    shards: Sequence[Path],
+    missing: Sequence[int],
+    paths: Sequence[Path],
+    crop_px: int,
+    image_px: int,
+    workers: int,
+) -> list[tuple[int, str]]:
+    """Decode the images of the `missing` shards; (row, fault) of broken ones."""
+    work = {number: paths[number * SHARD_IMAGES :][:SHARD_IMAGES] for number in missing}
+    images, target = sum(map(len, work.values())), shards[0].parent
+    size_bytes, free_bytes = images * 3 * crop_px**2, shutil.disk_usage(target).free
+    if free_bytes < size_bytes:
         raise Gz2vitError(
-            f"{target} was packed from other data ({what} differ); delete it and run "
-            f"{command_for(target.resolve(), 'pack')} to pack it again"
+            f"the image cache {target} needs {size_bytes / 1e9:.2f} GB, but its disk has "
+            f"{free_bytes / 1e9:.2f} GB free"
         )
-    return ImageStore(target, images, tuple(galaxy_ids))
+    if len(paths) > images:
+        print(f"{target.name}: continued from image {len(paths) - images:,} of {len(paths):,}")
+    start, faults = time.perf_counter(), []
+
+    def make_shard(number: int) -> None:
+        path = shards[number]
+        temporary = path.with_name(f".{path.name}")
+        shape = (len(work[number]), crop_px, crop_px, 3)
+        np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        with temporary.open("r+b") as stream:
+            if hasattr(os, "posix_fallocate"):
+                # Take the blocks now: through a memory map a full disk would be a SIGBUS.
+                os.posix_fallocate(stream.fileno(), 0, temporary.stat().st_size)
+            tasks = []
+            for first in range(0, shape[0], CHUNK_IMAGES):
+                chunk = work[number][first : first + CHUNK_IMAGES]
+                tasks.append(pool.submit(fill_rows, temporary, first, chunk, crop_px, image_px))
+            found = []
+            for task in tasks:
+                done, wrong = task.result()
+                found += [(number * SHARD_IMAGES + row, fault) for row, fault in wrong]
+                bar.update(done)
+            os.fsync(stream.fileno())
+        if found:
+            faults.extend(found)
+            temporary.unlink()
+        else:
+            os.replace(temporary, path)
+
+    # Two shards at a time, so that one is decoded while the other is written to the disk. The bar
+    # is drawn once a second, for an executed notebook keeps each drawing.
+    words = {"desc": f"pack {target.name}", "unit": " images", "mininterval": 1.0}
+    with (
+        ThreadPoolExecutor(2) as makers,
+        _packing_pool(workers, images) as pool,
+        tqdm(total=len(paths), initial=len(paths) - images, **words) as bar,
+    ):
+        list(makers.map(make_shard, missing))
+    seconds = time.perf_counter() - start
+    rate = f"{images / seconds:,.0f} a second by {workers} workers"
+    print(f"packed {images:,} images in {seconds:.1f} s: {rate}", flush=True)
+    return sorted(faults)
 
 
-def _map(target: Path) -> np.ndarray | None:
-    """The array, mapped; None for a file that is none."""
+def fill_rows(
+    shard: Path, first: int, paths: Sequence[Path], crop_px: int, image_px: int
+) -> tuple[int, list[tuple[int, str]]]:
+    """Decode images into a shard from row `first`; their number and the faults, by row."""
+    images, faults = np.load(shard, mmap_mode="r+"), []
+    for row, path in enumerate(paths, start=first):
+        try:
+            images[row] = decode(path, crop_px, image_px)
+        except ImageFault as fault:
+            faults.append((row, str(fault)))
+    return len(paths), faults
+
+
+@contextmanager
+def _packing_pool(workers: int, images: int) -> Iterator[Executor]:
+    """Workers for so many images; on an error or Ctrl-C what has not begun is dropped."""
+    if images < PROCESSES_FROM or workers == 1:
+        pool: Executor = ThreadPoolExecutor(workers)
+    else:
+        # spawn: a fork of a process that runs threads (PyTorch, OpenCV, Jupyter) may hang.
+        pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start_worker)
     try:
-        return np.load(target, mmap_mode="r")
-    except (ValueError, EOFError):
-        return None
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-# ------------------------------------------------------------------------------------------
-# The splits of a run as training and prediction see them: images and labels, row by row.
+def _start_worker() -> None:
+    """Ctrl-C is the parent's business, and a killed parent's workers end with it."""
+
+    def exit_with_parent() -> None:
+        parent_process().join()
+        os._exit(1)
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=exit_with_parent, daemon=True).start()
+
+
+def available_workers() -> int:
+    """Workers by default: the threads that the workflow grants, or the cores that we may use."""
+    granted = os.environ.get("OMP_NUM_THREADS", "")
+    # joblib knows affinities and a container's quota
+    return int(granted) if granted.isdecimal() and int(granted) > 0 else joblib.cpu_count()
+
+
+def open_cache(target: Path, galaxy_ids: Sequence[str], **expected: Any) -> ImageCache:
+    """Open a cache that is whole and holds exactly `galaxy_ids`, in that order.
+
+    `expected`: further entries of its record, `crop_px`, `source` or `image_px`. Raises
+    `Gz2vitError` where they differ or a shard is missing.
+    """
+    require(target.with_suffix(".json"), "pack")
+    digest = hashlib.sha256("\n".join(galaxy_ids).encode()).hexdigest()
+    expected = {"format": FORMAT, "galaxy_ids_sha256": digest, **expected}
+    return _find_shards(target, galaxy_ids, expected)
+
+
+def _find_shards(target: Path, galaxy_ids: Sequence[str], expected: dict[str, Any]) -> ImageCache:
+    """A cache, its record and its shards checked."""
+    record = _read_record(target.with_suffix(".json"))
+    wrong = [key for key, value in expected.items() if record.get(key) != value]
+    shards = []
+    for number, path in enumerate(_shard_paths(target, len(galaxy_ids))):
+        if wrong:
+            break
+        count = min(SHARD_IMAGES, len(galaxy_ids) - number * SHARD_IMAGES)
+        try:
+            shards.append(np.load(path, mmap_mode="r"))
+            if shards[-1].shape != (count, record["crop_px"], record["crop_px"], 3):
+                wrong = [f"shape of {path.name}"]
+        except (OSError, ValueError, EOFError):
+            wrong = [path.name]
+    if wrong:
+        raise Gz2vitError(
+            f"the image cache {target} is incomplete or of other data ({', '.join(wrong)} differ); "
+            f"run {command_for(target.resolve(), 'pack')}"
+        )
+    return ImageCache(target, tuple(shards), tuple(galaxy_ids), record)
+
+
+def _read_record(path: Path) -> dict[str, Any]:
+    """A cache's record; empty where there is none."""
+    try:
+        return read_json(path)
+    except Gz2vitError:
+        return {}
+
+
+def _shard_paths(target: Path, galaxies: int) -> list[Path]:
+    """The files of a cache of so many galaxies."""
+    return [target / f"shard_{n:05d}.npy" for n in range(-(-galaxies // SHARD_IMAGES))]
+
+
+# ---- The splits of a run as training and prediction see them
 
 
 @dataclass(frozen=True)
 class LabelledImages:
-    """The images of one split and their classes: `class_index` int64 (N,), in the store's order."""
+    """The images of one split and their classes: `class_index` int64 (N,), in the cache's order."""
 
     split: str
-    store: ImageStore
+    store: ImageCache
     class_index: np.ndarray
 
     def class_counts(self) -> np.ndarray:
         """Galaxies per class, int64 (8,)."""
         return np.bincount(self.class_index, minlength=CLASS_COUNT)
 
+    def signature(self) -> str:
+        """A digest of ids, classes, pixels and crop: what a training on them is identified by."""
+        known = {key: self.store.record.get(key) for key in ("source", "image_px", "crop_px")}
+        words = [list(self.store.galaxy_ids), self.class_index.tolist(), known]
+        return hashlib.sha256(json.dumps(words).encode()).hexdigest()
+
 
 def open_split(results_dir: Path | str, split: str) -> LabelledImages:
     """Open one split (train, valid or test) of a results folder.
 
-    Raises `Gz2vitError` that names the step to run where the selection or the store is missing,
-    and where the store was packed of another state of the data folder than the selection's.
+    Raises `Gz2vitError` that names the step to run where the selection or the image cache is
+    missing, or the cache is of other galaxies or pixels than the selection.
     """
     selection = read_selection(results_dir)
     table = selection.tables[split]
-    target = Path(results_dir) / "store" / f"{split}.npy"
-    source = selection.data["signature"]
-    store = open_store(target, table.galaxyID.tolist(), source=source)
-    return LabelledImages(split, store, table.label1.to_numpy())
+    target = Path(results_dir) / "store" / split
+    ids, source = table.galaxyID.tolist(), selection.data["pixels"][split]
+    return LabelledImages(split, open_cache(target, ids, source=source), table.label1.to_numpy())
 
 
 def pack_selection(results_dir: Path | str, crop_px: int, workers: int | None = None) -> None:
-    """Pack the images of a results folder's selection into `store/<split>.npy`.
+    """Pack the images of a results folder's selection into `store/<split>`.
 
-    Given again after an interruption it continues. Raises `Gz2vitError` as `pack_stores`, for a
-    data folder that has changed since the selection, and, at the end, for images that cannot be
-    decoded: all of them are then listed in `logs/broken_images.csv`.
+    After an interruption it continues. Raises `Gz2vitError` as `fill_cache`, for images that have
+    changed since the selection, and, at the end, for images that cannot be decoded: all of them
+    are then listed in `logs/broken_images.csv`.
     """
-    selection = read_selection(results_dir)
-    folder, signature = Path(selection.data["folder"]), selection.data["signature"]
-    if folder_signature(folder) != signature:
-        command = command_for(Path(results_dir).resolve() / "selection", "select")
-        raise Gz2vitError(f"{folder} has changed since galaxies were selected there; run {command}")
-    orders = _orders(Path(results_dir), selection, crop_px)
-    faults = pack_stores(list(orders.values()), workers)
-    broken = [
-        (order.galaxy_ids[row], split, order.paths[row], fault)
-        for (split, order), found in zip(orders.items(), faults, strict=True)
-        for row, fault in found
-    ]
-    if broken:
-        add_broken(results_dir, folder, signature, broken_table(broken))
-        again = "run the same command again, which leaves them out too"
-        way_on = LEAVE_OUT if selection.left_out is None else again
-        refuse_broken([row[2:] for row in broken], results_dir, way_on)
-
-
-def _orders(results_dir: Path, selection: Selection, crop_px: int) -> dict[str, StoreOrder]:
-    """What is to be packed, by split."""
-    images, orders = Path(selection.data["folder"]) / "images", {}
+    results, selection = Path(results_dir), read_selection(results_dir)
+    rows = []
     for split, table in selection.tables.items():
-        ids = table.galaxyID.tolist()
-        lost = selection.left_out
-        left_out = () if lost is None else tuple(lost.galaxyID[lost.split == split])
-        orders[split] = StoreOrder(
-            target=results_dir / "store" / f"{split}.npy",
-            paths=[images / f"{galaxy_id}.jpg" for galaxy_id in ids],
-            galaxy_ids=ids,
-            crop_px=crop_px,
-            source=selection.data["signature"],
-            left_out=left_out,
+        ids, paths = (
+            table.galaxyID.tolist(),
+            [selection.image_path(name) for name in table.galaxyID],
         )
-    return orders
+        source = pixels_digest(ids, paths, signature_cache(results))
+        if source != selection.data["pixels"][split]:
+            command = command_for(results.resolve() / "selection", "select")
+            raise Gz2vitError(
+                f"images of {selection.folder.path} have changed since galaxies were selected; "
+                f"run {command}"
+            )
+        target = results / "store" / split
+        faults = fill_cache(paths, ids, target, crop_px, source, workers=workers)
+        rows += [(ids[row], split, str(paths[row]), fault) for row, fault in faults]
+    if rows:
+        broken = pd.DataFrame(rows, columns=list(BROKEN_COLUMNS))
+        known = pd.concat([read_broken(results), broken]).drop_duplicates("galaxyID", keep="last")
+        folder = read_data_folder(selection.folder.path)
+        pixels = data_signature(folder, signature_cache(results))["pixels"]
+        _write_broken(results, folder.path, pixels, known)
+        if selection.left_out is None:
+            _refuse(broken, results, LEAVE_OUT)
+        (results / "selection" / "data.json").unlink()  # so that galaxies are selected again
+        _refuse(broken, results, "run the same command again, which leaves them out too")
 
 
-# ------------------------------------------------------------------------------------------
-# Which pixels of a galaxy's image are the galaxy: its own light decides.
+# ---- Which pixels of a galaxy's image are the galaxy: its own light decides.
 #
 # Galaxy Zoo 2's cutouts are scaled so that the galaxy's petroR90_r spans 50 of 424 px (Willett et
-# al. 2013): in the central 224 px the border lies at some 2.2 R90, on the sky.
+# al. 2013): in the central 224 px the border is at some 2.2 R90, on the sky.
 
 THRESHOLD_SIGMA = 4.0  # of smoothed pixels above the sky: one of noise alone in 30,000
 SMOOTHING_SHARE = 1 / 224  # standard deviation, of the image's side: 1 px of the paper's crop

@@ -26,7 +26,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from gz2vit.catalog import DataFolder, folder_signature, read_data_folder, read_selection
+from gz2vit.catalog import DataFolder, read_data_folder, read_selection
 from gz2vit.comparisons import MIN_GROUP, cliffs_delta
 from gz2vit.evaluation import RESAMPLES, check_bootstrap, percentile_bounds, wilson_interval
 from gz2vit.images import LabelledImages, open_split, pack_images, read_image
@@ -801,11 +801,11 @@ def make_simulated(
 def _pack(
     folder: DataFolder, name: str, table: pd.DataFrame, home: Path, crop_px: int
 ) -> LabelledImages:
-    """The galaxies of `table` as a store, `store/<name>.npy`."""
+    """The galaxies of `table` as an image cache, `store/<name>`."""
     ids = table.galaxyID.tolist()
     paths = [folder.image_path(galaxy_id) for galaxy_id in ids]
-    target = home / "store" / f"{name}.npy"
-    store = pack_images(paths, ids, target, crop_px, folder_signature(folder.path))
+    target = home / "store" / name
+    store = pack_images(paths, ids, target, crop_px)
     return LabelledImages(name, store, table.label1.to_numpy())
 
 

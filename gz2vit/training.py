@@ -4,7 +4,6 @@ Source of every number: the authors' notebooks, as `gz2vit.paper` has them. Netw
 does not have are trained as its CNNs are.
 """
 
-import hashlib
 import json
 import logging
 import os
@@ -631,16 +630,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
                 ) from error
 
 
-def galaxies_signature(galaxies: LabelledImages) -> str:
-    """A short hash of the galaxies of a split, their classes and the store's note."""
-    digest = hashlib.sha256("\n".join(galaxies.store.galaxy_ids).encode())
-    digest.update(galaxies.class_index.tobytes())
-    note = galaxies.store.path.with_suffix(".json")
-    digest.update(note.read_bytes() if note.exists() else b"")
-    digest.update(repr(galaxies.store.images.shape).encode())
-    return digest.hexdigest()[:16]
-
-
 def identity(
     settings: TrainingSettings, train: LabelledImages, valid: LabelledImages
 ) -> dict[str, Any]:
@@ -649,8 +638,8 @@ def identity(
     run = {
         "settings": settings.as_dict(),
         "start": None if start is None else file_sha256(start),
-        "train": galaxies_signature(train),
-        "valid": galaxies_signature(valid),
+        "train": train.signature(),
+        "valid": valid.signature(),
         "code": files_hash(DECIDING),
     }
     return json.loads(json.dumps(run))  # as it reads when it comes back: tuples are lists

@@ -27,7 +27,7 @@ def make_results(root: Path) -> Path:
     for split, table in selection.tables.items():
         paths = [folder.image_path(name) for name in table.galaxyID]
         ids = table.galaxyID.tolist()
-        pack_images(paths, ids, root / "store" / f"{split}.npy", 64, selection.data["signature"])
+        pack_images(paths, ids, root / "store" / split, 64)
     return root
 
 

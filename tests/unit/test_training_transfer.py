@@ -41,10 +41,10 @@ def simulated(results: Path) -> tuple:
 @pytest.fixture(scope="module")
 def trained(results: Path, simulated: tuple) -> list[Trained]:
     """All arms, trained while the test galaxies are not there."""
-    hidden = results / "store" / "hidden.npy"
-    (results / "store" / "test.npy").rename(hidden)
+    hidden = results / "store" / "hidden"
+    (results / "store" / "test").rename(hidden)
     done = train_arms(results, PLAN, simulated)
-    hidden.rename(results / "store" / "test.npy")
+    hidden.rename(results / "store" / "test")
     return done
 
 

@@ -1,0 +1,511 @@
+"""Images: decoded as a viewer shows them or refused; broken ones listed; the image cache."""
+
+import errno
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from torchvision.transforms import CenterCrop
+
+from gz2vit import images as module
+from gz2vit.catalog import DataFolder, leave_out, read_data_folder, read_selection, write_selection
+from gz2vit.images import (
+    IMAGE_PX,
+    ImageFault,
+    broken_list,
+    check_folder,
+    decode,
+    fill_cache,
+    find_fault,
+    open_cache,
+    open_split,
+    pack_images,
+    pack_selection,
+    read_broken,
+    read_image,
+)
+from gz2vit.io import Gz2vitError
+from tests.unit.folders import make_folder, training_images
+
+ROOT = Path(__file__).resolve().parents[1]
+CROP_PX = 64
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> DataFolder:
+    return read_data_folder(make_folder(tmp_path / "mine"))
+
+
+@pytest.fixture
+def galaxies(tmp_path: Path) -> tuple[list[Path], list[str]]:
+    return training_images(tmp_path / "mine")
+
+
+def spoil(path: Path) -> None:
+    """Spoil an image's Huffman tables: its header and end are in order, its pixels are lost."""
+    content = bytearray(path.read_bytes())
+    tables = content.find(b"\xff\xc4") + 5
+    content[tables : tables + 16] = b"\xff" * 16
+    path.write_bytes(content)
+
+
+# ---- One image
+
+
+def picture() -> np.ndarray:
+    """A grey picture (48, 64) in which every side and every level differs."""
+    rows, columns = np.mgrid[:48, :64]
+    return (4 * rows + columns).astype(np.uint8)
+
+
+def written(tmp_path: Path, name: str, **options: object) -> Path:
+    """`picture` in one of the ways in which people save it."""
+    grey, path = picture(), tmp_path / name
+    colour = Image.fromarray(np.stack([grey] * 3, axis=-1))
+    if name == "palette.png":
+        Image.fromarray(grey).convert("P").save(path)
+    elif name == "palette.gif":
+        Image.fromarray(grey).save(path)
+    elif name == "16.png":
+        Image.fromarray(grey.astype(np.uint16) * 257).save(path)
+    elif name == "shifted.tif":
+        Image.fromarray(grey.astype(np.uint16) * 256).save(path)
+    elif name == "16.pgm":
+        Image.fromarray(grey.astype(np.uint16) * 257).save(path)
+    elif name == "colour16.png":
+        cv2.imwrite(str(path), np.asarray(colour).astype(np.uint16) * 257)
+    elif name == "alpha.png":
+        colour.putalpha(255)
+        colour.save(path)
+    elif name == "cmyk.tif":
+        colour.convert("CMYK").save(path)
+    else:
+        colour.save(path, **options)
+    return path
+
+
+NAMES = "8.png 8.bmp palette.png palette.gif 16.png shifted.tif 16.pgm colour16.png alpha.png"
+
+
+@pytest.mark.parametrize("name", [*NAMES.split(), "cmyk.tif", "8.webp"])
+def test_the_same_picture_gives_the_same_pixels(tmp_path: Path, name: str):
+    path = written(tmp_path, name, lossless=True)
+    assert find_fault(path, 64) == f"image {path} is 64 x 48 px instead of 64 x 64"
+    pixels = read_image(path)
+    assert np.array_equal(pixels, np.stack([picture()] * 3, axis=-1))
+    assert np.array_equal(read_image(path, 32), pixels[8:40, 16:48])
+
+
+def test_colours_survive_cmyk(tmp_path: Path):
+    Image.new("CMYK", (32, 32), (0, 255, 255, 0)).save(tmp_path / "red.jpg")
+    assert np.abs(read_image(tmp_path / "red.jpg") - np.float32([255, 0, 0])).max() < 5
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_pixels_are_black_sky(tmp_path: Path, mode: str):
+    image = Image.new("RGBA", (32, 32), (200, 200, 200, 255))
+    image.paste((255, 255, 255, 0), (0, 0, 16, 32))
+    image.convert(mode).save(tmp_path / "t.png")
+    pixels = read_image(tmp_path / "t.png")
+    assert (pixels[:, :16] == 0).all() and (pixels[:, 16:] == 200).all()
+
+
+@pytest.mark.parametrize("turn", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png"])
+def test_exif_turns_are_applied(tmp_path: Path, turn: int, suffix: str):
+    upright = Image.fromarray(np.stack([picture()] * 3, axis=-1))
+    undo = [None, Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180,
+            Image.Transpose.FLIP_TOP_BOTTOM, Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_90,
+            Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_270][turn - 1]  # fmt: skip
+    stored = upright if undo is None else upright.transpose(undo)
+    exif = Image.Exif()
+    exif[0x0112] = turn
+    stored.save(tmp_path / f"t.{suffix}", exif=exif, quality=100)
+    difference = read_image(tmp_path / f"t.{suffix}") - np.asarray(upright, dtype=float)
+    assert np.abs(difference).max() < 8
+
+
+def test_the_shared_cases_look_alike():
+    cases = ROOT.parent / "shared" / "cases"
+    if not cases.exists():
+        pytest.skip("needs ../shared/cases, which is not part of the project")
+    wide, narrow = (read_image(cases / "images_16_bit" / f"g{bits}.png") for bits in (16, 8))
+    assert np.array_equal(wide, narrow)
+    plain, turned = (read_image(cases / "exif" / f"{name}.jpg") for name in ("plain", "exif6"))
+    assert np.abs(plain.astype(float) - turned).mean() < 2
+
+
+@pytest.mark.parametrize(
+    ("make", "culprit"),
+    [
+        (lambda path: None, "missing"),
+        (lambda path: path.touch(), "not an image"),
+        (lambda path: path.write_text("this is not a galaxy"), "not an image"),
+        (lambda path: path.mkdir(), "directory"),
+        (lambda path: path.symlink_to(path), "symbolic links"),
+        (lambda path: Image.new("F", (424, 424)).save(path, "TIFF"), "floats"),
+        (lambda path: Image.new("I", (424, 424)).save(path, "TIFF"), "32-bit"),
+        (lambda path: path.write_bytes(b"SIMPLE  =                    T".ljust(2880)), "FITS"),
+        (lambda path: Image.new("RGB", (200, 200)).save(path), "200 x 200"),
+    ],
+)
+def test_what_is_no_picture_is_refused_by_name(tmp_path: Path, make, culprit: str):
+    path = tmp_path / "galaxy.jpg"
+    make(path)
+    fault = find_fault(path)
+    assert culprit in fault and str(path) in fault and "\n" not in fault
+    with pytest.raises(ImageFault, match=culprit):
+        decode(path, 300 if culprit != "200 x 200" else 224)
+
+
+def test_fits_is_refused_whatever_it_holds(tmp_path: Path):
+    (tmp_path / "g.fits.gz").write_bytes(b"\x1f\x8b packed")
+    cases = ROOT.parent / "shared" / "cases" / "fits"
+    for path in [tmp_path / "g.fits.gz", *cases.glob("*.fits")]:
+        with pytest.raises(ImageFault, match=rf"{path.name} is a FITS file"):
+            decode(path)
+
+
+def test_damage_is_found(galaxies: tuple):
+    whole, cut, bad, padded = galaxies[0][:4]
+    cut.write_bytes(cut.read_bytes()[:2000])
+    spoil(bad)
+    padded.write_bytes(padded.read_bytes() + b"\0" * 200)
+    assert [find_fault(path) for path in (whole, bad, padded)] == [None] * 3
+    for path in (cut, bad):
+        assert path.name in find_fault(path, whole=True)
+        with pytest.raises(ImageFault, match=path.name):
+            read_image(path)
+    assert cut.name in find_fault(cut)
+
+
+def test_the_machines_trouble_is_not_the_images(galaxies: tuple, monkeypatch: pytest.MonkeyPatch):
+    def refuse(path: Path) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(module.Image, "open", refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        find_fault(galaxies[0][0])
+
+
+@pytest.mark.parametrize("size_px", [424, 423, 225])
+def test_crop_is_torchvisions(tmp_path: Path, size_px: int):
+    pixels = np.random.default_rng(0).integers(0, 255, (size_px, size_px, 3), dtype=np.uint8)
+    theirs = CenterCrop(224)(torch.from_numpy(pixels).permute(2, 0, 1)).permute(1, 2, 0).numpy()
+    Image.fromarray(pixels).save(tmp_path / "exact.png")
+    assert np.array_equal(read_image(tmp_path / "exact.png", 224), theirs)
+
+
+# ---- Broken images of a data folder
+
+
+def test_broken_images_are_listed_and_only_they_are_read_again(
+    folder: DataFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out, read = tmp_path / "out", []
+    original = module.find_fault
+    monkeypatch.setattr(
+        module, "find_fault", lambda path, **a: read.append(path.name) or original(path, **a)
+    )
+    check_folder(folder, out)
+    (folder.path / ".DS_Store").touch()
+    check_folder(folder, out)
+    assert len(read) == 32 and read_broken(out).empty
+
+    missing, text = folder.image_path("valid-002"), folder.image_path("test-001")
+    whole = missing.read_bytes()
+    missing.unlink()
+    text.write_bytes(b"no galaxy")
+    for expected in (64, 66):
+        with pytest.raises(Gz2vitError, match=rf"{missing}.*test-001.jpg.*{broken_list(out)}"):
+            check_folder(folder, out)
+        assert len(read) == expected
+    check_folder(folder, out, leave_out_broken=True)
+    listed = pd.read_csv(broken_list(out))
+    assert list(listed.columns) == ["galaxyID", "split", "path", "fault"]
+    assert listed.galaxyID.tolist() == ["valid-002", "test-001"]
+    assert listed.split.tolist() == ["valid", "test"]
+
+    missing.write_bytes(whole)
+    with pytest.raises(Gz2vitError, match="test-001"):
+        check_folder(folder, out)
+    assert read_broken(out).galaxyID.tolist() == ["test-001"]
+    text.write_bytes(whole)
+    check_folder(folder, out)
+    assert not broken_list(out).exists()
+    broken_list(out).write_text("galaxyID,split,path,fault\n")
+    check_folder(folder)  # without results
+
+
+# ---- The image cache
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SHARD_IMAGES", 6)
+    monkeypatch.setattr(module, "CHUNK_IMAGES", 4)
+
+
+@pytest.mark.usefixtures("small_shards")
+@pytest.mark.parametrize("processes_from", [1, 100])
+def test_the_cache_holds_the_cropped_pixels_in_order(
+    tmp_path: Path, galaxies: tuple, monkeypatch: pytest.MonkeyPatch, processes_from: int
+):
+    if processes_from == 1:
+        monkeypatch.setattr(module, "PROCESSES_FROM", 1)
+    paths, ids = galaxies
+    assert fill_cache(paths, ids, tmp_path / "store" / "t", CROP_PX, "state", workers=2) == []
+    cache = open_cache(tmp_path / "store" / "t", ids)
+    wanted = np.stack([read_image(path, CROP_PX) for path in paths])
+    assert [len(shard) for shard in cache.shards] == [6, 6, 4]
+    assert (len(cache), cache.crop_px, cache.galaxy_ids) == (16, CROP_PX, tuple(ids))
+    assert np.array_equal(cache.images, wanted)
+    rows = np.random.default_rng(0).permutation(16).repeat(2)
+    assert np.array_equal(cache.read(rows), wanted[rows])
+    for rows in (5, -1, slice(4, 9), [15, 0, 7]):
+        assert np.array_equal(cache[rows], wanted[rows])
+    assert {path.name for path in (tmp_path / "store").rglob("*")} == {
+        *("t", "t.json", "shard_00000.npy", "shard_00001.npy", "shard_00002.npy")
+    }
+    with pytest.raises(Gz2vitError, match="shard_00001.npy"):
+        os.truncate(tmp_path / "store" / "t" / "shard_00001.npy", 1000)
+        cache.read(np.arange(16))
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_a_cache_of_other_data_is_refused_and_made_again(tmp_path: Path, galaxies: tuple):
+    paths, ids = galaxies
+    target = tmp_path / "t"
+    pack_images(paths, ids, target, CROP_PX)
+    for wrong in (ids[::-1], ids[:-1]):
+        with pytest.raises(Gz2vitError, match=str(target)):
+            open_cache(target, wrong)
+    for key in ("crop_px", "source", "image_px"):
+        with pytest.raises(Gz2vitError, match=key):
+            open_cache(target, ids, **{key: 32})
+    stamps = [path.stat().st_mtime_ns for path in sorted(target.iterdir())]
+    pack_images(paths, ids, target, CROP_PX)
+    assert [path.stat().st_mtime_ns for path in sorted(target.iterdir())] == stamps
+
+    assert pack_images(paths, ids, target, 32).images.shape == (16, 32, 32, 3)
+    shutil.copy(paths[0], paths[1])
+    cache = pack_images(paths, ids, target, 32)
+    assert np.array_equal(cache[0], cache[1])
+    assert len(pack_images(paths[:7], ids[:7], target, 32)) == 7
+    assert sorted(path.name for path in target.iterdir()) == ["shard_00000.npy", "shard_00001.npy"]
+    (target / "shard_00001.npy").write_bytes(b"no array")
+    with pytest.raises(Gz2vitError, match="shard_00001.npy"):
+        open_cache(target, ids[:7])
+    with pytest.raises(Gz2vitError, match="--only pack"):
+        open_cache(tmp_path / "results" / "demo" / "store" / "test", ["a"])
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_packing_goes_on_over_broken_images(
+    tmp_path: Path, galaxies: tuple, monkeypatch: pytest.MonkeyPatch
+):
+    paths, ids = galaxies
+    broken = [*paths[:7], tmp_path / "a.jpg", *paths[8:15], tmp_path / "b.jpg"]
+    target = tmp_path / "t"
+    assert [row for row, _ in fill_cache(broken, ids, target, CROP_PX, "s")] == [7, 15]
+    assert sorted(path.name for path in target.iterdir()) == ["shard_00000.npy"]
+    read, original = [], module.decode
+    monkeypatch.setattr(module, "decode", lambda path, *a: read.append(path) or original(path, *a))
+    assert fill_cache(paths, ids, target, CROP_PX, "s") == []
+    assert sorted(read) == paths[6:]
+    with pytest.raises(Gz2vitError, match="none.jpg"):
+        pack_images([tmp_path / "none.jpg"], ["x"], tmp_path / "x", CROP_PX)
+
+
+def test_what_cannot_be_packed_is_refused_before_work(
+    tmp_path: Path, galaxies: tuple, monkeypatch: pytest.MonkeyPatch
+):
+    with pytest.raises(Gz2vitError, match="300 x 300"):
+        pack_images(*galaxies, tmp_path / "t", CROP_PX, image_px=300)
+    with pytest.raises(Gz2vitError, match="500"):
+        pack_images(*galaxies, tmp_path / "t", 500)
+    (tmp_path / "file").touch()
+    with pytest.raises(Gz2vitError, match="file"):
+        pack_images(*galaxies, tmp_path / "file" / "t", CROP_PX)
+    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
+    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(Gz2vitError, match="0.00 GB free"):
+        pack_images(*galaxies, tmp_path / "t", CROP_PX)
+
+
+PACK_SLOWLY = """
+import sys, time
+from pathlib import Path
+from gz2vit import images
+
+images.SHARD_IMAGES, images.CHUNK_IMAGES, images.PROCESSES_FROM = 160, 16, 1
+decode = images.decode
+
+
+def slowly(*words):
+    time.sleep(0.005)  # 1,600 images take at least 4 s, longer than a busy machine is late
+    return decode(*words)
+
+
+images.decode = slowly
+if __name__ == "__main__":
+    paths = sorted(Path(sys.argv[1]).glob("train-*.jpg")) * 100
+    ids = [str(row) for row in range(len(paths))]
+    print(images.fill_cache(paths, ids, Path(sys.argv[2]), 224, "state", workers=2))
+"""
+
+
+def start_packing(tmp_path: Path, galaxies: tuple) -> tuple[subprocess.Popen, list[int]]:
+    """A process that packs 1,600 images, once it has two shards, and its workers' ids."""
+    (tmp_path / "pack.py").write_text(PACK_SLOWLY)
+    command = [sys.executable, tmp_path / "pack.py", galaxies[0][0].parent, tmp_path / "train"]
+    out = (tmp_path / "out").open("w")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen(
+        list(map(str, command)), stdout=out, stderr=out, env=environment, start_new_session=True
+    )
+    deadline = time.monotonic() + 60
+    while len(list((tmp_path / "train").glob("shard_*"))) < 2:
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    children = set()
+    for path in Path(f"/proc/{process.pid}/task").glob("*/children"):
+        children |= set(map(int, path.read_text().split()))
+    commands = {pid: Path(f"/proc/{pid}/cmdline").read_bytes() for pid in children}
+    return process, [pid for pid, text in commands.items() if b"spawn_main" in text]
+
+
+def are_gone(pids: list[int]) -> bool:
+    """Whether these processes end within ten seconds."""
+    deadline = time.monotonic() + 10
+    while any(Path(f"/proc/{pid}").exists() for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return not any(Path(f"/proc/{pid}").exists() for pid in pids)
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at processes as Linux does")
+@pytest.mark.parametrize("how", ["all", "worker", "interrupt"])
+def test_interrupted_packing_resumes_and_leaves_no_workers(
+    tmp_path: Path, galaxies: tuple, how: str, monkeypatch: pytest.MonkeyPatch
+):
+    process, workers = start_packing(tmp_path, galaxies)
+    assert len(workers) == 2
+    if how == "all":
+        process.kill()
+    elif how == "worker":
+        os.kill(workers[0], signal.SIGKILL)
+    else:
+        os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(20) != 0 and are_gone(workers)
+    if how != "all":
+        last = (tmp_path / "out").read_text().strip().splitlines()[-1]
+        assert {"worker": "killed", "interrupt": "KeyboardInterrupt"}[how] in last
+    done = len(list((tmp_path / "train").glob("shard_*")))
+    assert 2 <= done < 10
+    read, original = [], module.decode
+    monkeypatch.setattr(module, "decode", lambda path, *a: read.append(path) or original(path, *a))
+    monkeypatch.setattr(module, "SHARD_IMAGES", 160)
+    paths, ids = galaxies[0] * 100, [str(row) for row in range(1600)]
+    assert fill_cache(paths, ids, tmp_path / "train", 224, "state") == []
+    assert len(read) == 1600 - 160 * done
+    cache, rows = open_cache(tmp_path / "train", ids), [0, 159, 160, 320, 1599]
+    wanted = np.stack([read_image(paths[row], 224) for row in rows])
+    assert np.array_equal(cache[rows], wanted)
+    assert not list((tmp_path / "train").glob(".*"))
+
+
+# ---- The splits of a run
+
+
+def select(results: Path, folder: DataFolder, leave_out_broken: bool = False) -> None:
+    """What the notebook of the step `select` does."""
+    check_folder(folder, results, leave_out_broken)
+    tables, left_out = folder.tables, None
+    if leave_out_broken:
+        tables, left_out = leave_out(tables, read_broken(results))
+    write_selection(results, folder, tables, "smoke", left_out)
+
+
+def test_packed_splits_are_opened(tmp_path: Path, folder: DataFolder):
+    results, images = tmp_path / "out", folder.path / "images"
+    (images / "train-000.jpg").rename(images / "train-000.JPEG")
+    folder = read_data_folder(folder.path)
+    select(results, folder)
+    pack_selection(results, CROP_PX)
+    signatures = set()
+    for split, table in folder.tables.items():
+        part = open_split(results, split)
+        assert part.store.galaxy_ids == tuple(table.galaxyID)
+        assert part.class_index.tolist() == table.label1.tolist()
+        assert part.class_counts().sum() == len(part.store)
+        signatures.add(part.signature())
+    assert len(signatures) == 3
+
+    record = json.loads((results / "store" / "train.json").read_text())
+    assert (record["crop_px"], record["image_px"]) == (CROP_PX, IMAGE_PX)
+    signature = open_split(results, "train").signature()
+    os.utime(images / "train-000.JPEG", ns=(1, 1))
+    pack_selection(results, CROP_PX)
+    assert open_split(results, "train").signature() == signature
+    pack_selection(results, 32)
+    assert open_split(results, "train").signature() != signature
+
+
+def test_a_cache_of_changed_images_is_refused(tmp_path: Path, folder: DataFolder):
+    results = tmp_path / "out"
+    (results / "logs").mkdir(parents=True)
+    select(results, folder)
+    pack_selection(results, CROP_PX)
+    with folder.image_path("train-000").open("ab") as stream:
+        stream.write(b"0")
+    with pytest.raises(Gz2vitError, match="--only select"):
+        pack_selection(results, CROP_PX)
+    select(results, folder)
+    with pytest.raises(Gz2vitError, match="source.*--only pack"):
+        open_split(results, "train")
+    assert len(open_split(results, "test").store) == 8
+    pack_selection(results, CROP_PX)
+    assert len(open_split(results, "train").store) == 16
+
+
+def test_undecodable_images_are_listed_and_then_left_out(tmp_path: Path, folder: DataFolder):
+    results, names = tmp_path / "out", ["train-005", "valid-001", "test-000", "test-007"]
+    for name in names:
+        spoil(folder.image_path(name))
+    select(results, folder)
+    for _ in range(2):
+        with pytest.raises(Gz2vitError, match="train-005.*LEAVE_OUT_BROKEN=true"):
+            pack_selection(results, CROP_PX)
+    assert read_broken(results).galaxyID.tolist() == names
+    with pytest.raises(Gz2vitError, match="train-005"):
+        check_folder(folder, results)  # packing's finds stop the next run before its work
+    select(results, folder, leave_out_broken=True)
+    assert read_selection(results).data["name"].startswith("28 galaxies of mine, 4 left out")
+    pack_selection(results, CROP_PX)
+    assert len(open_split(results, "test").store) == 6
+
+
+def test_what_is_found_later_is_left_out_by_the_same_command(tmp_path: Path, folder: DataFolder):
+    results = tmp_path / "out"
+    folder.image_path("test-001").unlink()
+    spoil(folder.image_path("test-002"))
+    select(results, folder, leave_out_broken=True)
+    with pytest.raises(Gz2vitError, match="test-002.*same command again"):
+        pack_selection(results, CROP_PX)
+    with pytest.raises(Gz2vitError, match="select"):
+        read_selection(results)  # the step is to run again
+    select(results, folder, leave_out_broken=True)
+    pack_selection(results, CROP_PX)
+    assert read_selection(results).left_out.galaxyID.tolist() == ["test-001", "test-002"]
+    assert len(open_split(results, "test").store) == 6
