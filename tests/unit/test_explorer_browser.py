@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.unit.browser import DESKTOP, find_browser, open_browser
+from tests.browser import DESKTOP, find_browser, open_browser
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOK = "explore_galaxies.ipynb"

@@ -14,26 +14,19 @@ MAC = Path("/Applications/Google Chrome.app/Contents/MacOS/Google Chrome")
 DESKTOP, PHONE = {"width": 1280, "height": 900}, {"width": 390, "height": 844}  # [px]
 
 
-def find_browser() -> str:
-    """The path of an installed Chromium or Chrome: GZ2VIT_BROWSER, or one in PATH; else skips."""
-    named = os.environ.get("GZ2VIT_BROWSER")
-    found = named or next(filter(None, map(shutil.which, NAMES)), None)
+@contextmanager
+def open_browser() -> Iterator[Any]:
+    """A headless browser of playwright's: GZ2VIT_BROWSER, or one in PATH; skips without one."""
+    found = os.environ.get("GZ2VIT_BROWSER") or next(filter(None, map(shutil.which, NAMES)), None)
     if found is None and MAC.exists():
         found = str(MAC)
     if found is None:
         pytest.skip("no Chromium is installed (on Debian and Ubuntu: apt install chromium)")
-    return found
-
-
-@contextmanager
-def open_browser() -> Iterator[Any]:
-    """A headless browser of playwright's, closed at the end; skips where there is none."""
-    path = find_browser()
     sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
     # Chromium's sandbox does not start for root, as whom containers run.
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=arguments)
+        browser = playwright.chromium.launch(executable_path=found, args=arguments)
         try:
             yield browser
         finally:

@@ -5,6 +5,19 @@ from pathlib import Path
 
 from gz2vit.paper import PUBLISHED_RESULTS, SPLIT_CLASS_COUNTS, TUNED_CLASS_WEIGHTS
 
+# The recipes of the authors' notebooks, as a run's `params.json` has them.
+LINFORMER = {
+    **{"lr": 3e-4, "step_size": 5, "gamma": 0.9, "image_size": 224, "batch_size": 64},
+    **{"max_epoch": 200, "early_stopping_epochs": 10, "seed": 0},
+    "hyperparameters": {
+        **{"image_size": 224, "patch_size": 28, "depth": 12, "dim": 128, "k_dim": 64},
+        **{"heads": 8, "dropout": 0.1, "share_kv": False},
+    },
+}
+RESNET = LINFORMER | {"lr": 5e-5, "step_size": 10, "gamma": 0.1, "hyperparameters": {}}
+GALAXIES = {"train": 99_808, "valid": 24_952, "test": 31_191}  # the paper's
+CUT_SHORT = "the paper's own training was cut short when its session ended"
+
 
 def metrics_of(key: str, **changes: object) -> dict:
     """A run that gave exactly the paper's figures, but for `changes`."""
@@ -20,23 +33,10 @@ def metrics_of(key: str, **changes: object) -> dict:
     return run | {"data": "155,951 galaxies of gz2"} | changes
 
 
-# The recipes of the authors' notebooks, as a run's `params.json` has them.
-LINFORMER = {
-    **{"lr": 3e-4, "step_size": 5, "gamma": 0.9, "image_size": 224, "batch_size": 64},
-    **{"max_epoch": 200, "early_stopping_epochs": 10, "seed": 0},
-    "hyperparameters": {
-        **{"image_size": 224, "patch_size": 28, "depth": 12, "dim": 128, "k_dim": 64},
-        **{"heads": 8, "dropout": 0.1, "share_kv": False},
-    },
-}
-GALAXIES = {"train": 99_808, "valid": 24_952, "test": 31_191}  # the paper's
-RESNET = LINFORMER | {"lr": 5e-5, "step_size": 10, "gamma": 0.1, "hyperparameters": {}}
-
-
 def save_run(results: Path, run: dict, folder: str = "", **recipe: object) -> Path:
     """A run's `metrics.json` and `params.json`: the paper's recipe and galaxies, but for `recipe`.
 
-    A selection that is there already stays.
+    A selection that exists is kept.
     """
     path = results / "models" / run["model"] / folder / "metrics.json"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,9 +45,6 @@ def save_run(results: Path, run: dict, folder: str = "", **recipe: object) -> Pa
     path.with_name("params.json").write_text(json.dumps({"parameters": parameters}))
     selection = results / "selection" / "data.json"
     if not selection.exists():
-        selection.parent.mkdir()
+        selection.parent.mkdir(parents=True)
         selection.write_text(json.dumps({"galaxies": GALAXIES}))
     return path
-
-
-CUT_SHORT = "the paper's own training was cut short when its session ended"

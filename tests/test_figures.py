@@ -1,0 +1,751 @@
+"""What is drawn: the right numbers in the right places, the same files each time, nothing else."""
+
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from matplotlib.image import BboxImage
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from gz2vit.calibration import (
+    average_precisions,
+    calibrate,
+    precision_recall_curves,
+    probabilities_of,
+    reliability_pair,
+)
+from gz2vit.io import Gz2vitError
+from gz2vit.paper import CLASS_NAMES, CLASS_SHORT_NAMES, FIG3_CONFUSION_PERCENT, NETWORKS
+from gz2vit.plots import extra_figures as extra
+from gz2vit.plots import paper_figures as paper
+from gz2vit.plots.captions import FIGURES, NOTEBOOKS, entry_of, figures_of
+from gz2vit.plots.style import (
+    LONGEST,
+    LOOKS,
+    describe,
+    description,
+    draw_missing,
+    full_name,
+    looks,
+    png_bytes,
+    save_figure,
+    styled,
+)
+from gz2vit.sim2real import FEATURES, REAL, SIMULATED
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = {"profile": "demo", "name": "2,640 galaxies of real_gz2", "simulated": False}
+ALONE = {"profile": "smoke", "name": "96 simulated galaxies", "simulated": True}
+RNG = np.random.default_rng(0)
+
+
+@pytest.fixture(autouse=True)
+def close_figures() -> Iterator[None]:
+    yield
+    plt.close("all")
+
+
+def picture(grey: int) -> np.ndarray:
+    return np.full((32, 32, 3), grey, dtype=np.uint8)
+
+
+def texts(axes: Axes) -> list[str]:
+    return [text.get_text() for text in axes.texts]
+
+
+def words(figure: Figure) -> str:
+    """All that a figure says, its panels' titles and its footer included, on one line."""
+    parts = [figure.get_supxlabel(), *(text.get_text() for text in figure.texts)]
+    for axes in figure.axes:
+        parts += [axes.get_title(), axes.get_xlabel(), axes.get_ylabel(), *texts(axes)]
+    return " ".join(" | ".join(parts).split())
+
+
+# --- Style, saving, descriptions, the list of figures
+
+
+def test_saved_as_pdf_and_png_the_same_each_time_with_words(tmp_path: Path):
+    figure, axes = plt.subplots(figsize=(2, 2))
+    axes.plot([0, 1])
+    assert describe(figure, "A line\n  that rises: Δ = 2.") is figure
+    first, second = (save_figure(figure, tmp_path / name) for name in "ab")
+    assert [path.name for path in first] == ["a.pdf", "a.png"]
+    assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
+    assert b"CreationDate" not in first[0].read_bytes() and b"/Subject" in first[0].read_bytes()
+    info = Image.open(first[1]).info
+    assert round(info["dpi"][0]) == 300
+    assert info["Description"] == "A line that rises: Δ = 2."
+    assert len(list(tmp_path.iterdir())) == 4
+    png = png_bytes(figure, dpi=50)
+    assert Image.open(io.BytesIO(png)).size == (100, 100)
+    assert not plt.fignum_exists(figure.number)
+
+
+def test_drawing_leaves_the_users_settings_alone_and_does_not_depend_on_them(tmp_path: Path):
+    history = pd.DataFrame({"epoch": [1, 2], "train_loss": 1, "valid_loss": 2, "train_acc": 0.5})
+    history["valid_acc"] = [0.4, 0.3]
+    own = {"text.parse_math": True, "font.size": 15.0, "xtick.labelsize": 20.0, "axes.grid": True}
+    shown = []
+    for settings in ({}, own):
+        with matplotlib.rc_context(settings):
+            before = dict(matplotlib.rcParams)
+            figure = extra.draw_learning_curves(history)
+            png = save_figure(figure, tmp_path / "a")[1].read_bytes()
+            figure.canvas.draw()  # as a notebook shows it
+            assert dict(matplotlib.rcParams) == before
+        shown.append((png, figure.axes[0].get_xticklabels()[0].get_fontsize()))
+    assert shown[0] == shown[1] and shown[0][1] == 7.0
+
+    @styled
+    def draw_dollars() -> Figure:
+        figure = plt.figure()
+        figure.text(0, 0, "costs $5 to $6")
+        return figure
+
+    assert not draw_dollars().texts[0].get_parse_math()
+
+
+def test_without_words_the_panels_are_described():
+    figure, (left, right) = plt.subplots(1, 2)
+    left.plot([0, 4], [1, 3], label="training")
+    left.set(title="Loss\nof all", xlabel="epoch", xlim=(0, 4), ylabel="loss", ylim=(1, 3))
+    right.bar(["round", "edge-on"], [1, 2])
+    right.set_xlabel("class")
+    right.text(0, 0, "none")
+    left.legend()
+    assert description(figure) == (
+        "A figure of 2 panels; panel 1: Loss of all, x axis epoch from 0 to 4, y axis loss from 1 "
+        "to 3, showing training; panel 2: x axis class (round, edge-on), none"
+    )
+    for number in range(64):
+        right.text(0, 0, f"cell {number}")
+    assert "cell" not in description(figure)
+    shortened = description(describe(figure, "word " * 1000))
+    assert len(shortened) <= LONGEST and shortened.endswith("word …")
+
+
+def test_what_is_missing_is_said_in_the_figures_place():
+    figure = draw_missing("Fig. 4", "resnet50 is not trained: `./run_all.sh`", DATA)
+    assert description(figure) == "Fig. 4 is not drawn: resnet50 is not trained: `./run_all.sh`."
+    assert description(figure) in words(figure)
+    assert draw_missing("Fig. 4", "", DATA) is None
+
+
+def test_models_that_share_a_panel_have_different_looks():
+    assert full_name("linformer_weighted") == "Linformer, class weights"
+    assert full_name("my_weighted") == "my_weighted"
+    assert len({tuple(look.values()) for look in LOOKS}) == len(LOOKS) == 8
+    assert looks("abcdefghi")["i"] == looks("abcdefghi")["a"]
+
+
+def test_every_figure_is_listed_once_with_a_notebook_that_exists():
+    names = [one.name for one in FIGURES]
+    assert len(names) == len(set(names))
+    assert all((ROOT / NOTEBOOKS[one.step]).is_file() for one in FIGURES)
+    assert figures_of("fig3") == ["fig3", "fig3_paper"]
+    assert figures_of("labels") == ["decision_path"]  # agreement needs published labels
+    assert entry_of("fig3_paper").title == "Fig. 3 from the paper's numbers"
+    part = entry_of("fig2_my_choice")
+    assert (part.step, part.title) == ("fig2", "Fig. 2: two galaxies of each class (my choice)")
+    assert (entry_of("fig10").title, entry_of("fig10").step) == ("Fig10", "")
+
+
+# --- Figs. 1 and 2
+
+SMALL = {"image_size": 112, "patch_size": 28, "depth": 2, "dim": 32, "k_dim": 8, "heads": 4}
+
+
+def test_fig1_has_the_papers_numbers():
+    figure = paper.draw_architecture(NETWORKS["linformer"], 2_785_416, "the paper's values")
+    for part in (
+        "2,785,416 parameters",
+        "224 × 224 px, cut into 8 × 8 patches of 28 px",
+        "linear projection, 2,352 to 128",  # 3 x 28 x 28
+        "N = 65 tokens, 128 wide",
+        "× 12 layers",
+        "8 heads, 16 wide",
+        "MLP, 128 – 512 – 128",
+        "N k = 4,160",
+        "N² = 4,225",
+        "the paper's values",
+        *CLASS_SHORT_NAMES,
+    ):
+        assert part in words(figure), part
+    assert "compares 65 times 64 pairs, not 65 squared" in description(figure)
+    with pytest.raises(KeyError, match="k_dim"):
+        paper.draw_architecture({name: 1 for name in SMALL if name != "k_dim"}, 1, "")
+
+
+def test_fig1s_matrices_fit_together_and_are_to_scale():
+    figure = paper.draw_architecture(SMALL, 1, "")
+    found = re.findall(r"\| (\d+) × (\d+) (?=\|)", words(figure))
+    shapes = [(int(rows), int(columns)) for rows, columns in found]
+    n, k, d = 17, 8, 8
+    keys = [(k, n), (n, d), (k, d)]
+    assert shapes == [*keys, *keys, (n, d), (d, k), (n, k), (n, k), (k, d), (n, d)]
+    drawn = [one for one in figure.axes[0].patches if type(one) is Rectangle]
+    unit = drawn[0].get_width() / n
+    for patch, shape in zip(drawn, shapes, strict=True):
+        assert (patch.get_height() / unit, patch.get_width() / unit) == pytest.approx(shape)
+    shared = words(paper.draw_architecture(SMALL | {"share_kv": True}, 1, ""))
+    assert "| F |" not in shared and "| V |" not in shared and shared.count("| EK |") == 3
+
+
+@pytest.mark.parametrize(
+    "network", [NETWORKS["linformer"], SMALL, SMALL | {"heads": 1, "dim": 512}]
+)
+def test_fig1_stays_on_the_paper(network: dict):
+    image = picture(7)
+    figure = paper.draw_architecture(network, 123_456_789, "", image)
+    figure.canvas.draw()
+    assert (figure.axes[0].images[0].get_array() == image).all()
+    for part in (*figure.axes[0].texts, *figure.axes[0].patches):
+        box = part.get_window_extent()
+        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1, part
+        assert box.y0 >= 0 and box.y1 <= figure.bbox.y1, part
+
+
+def test_fig2_has_a_column_for_each_class_and_two_rows():
+    shown = [[picture(10 * index), picture(10 * index + 5)] for index in range(7)]
+    figure = paper.draw_examples([*shown, [picture(70)]], DATA, colours=["red"] * 8)
+    upper, lower = figure.axes[:8], figure.axes[8:]
+    assert [axes.get_title() for axes in upper] == list(paper.FIG2_TITLES)
+    assert upper[3].title.get_color() == "red"
+    for index in range(7):
+        assert upper[index].images[0].get_array()[0, 0, 0] == 10 * index
+        assert lower[index].images[0].get_array()[0, 0, 0] == 10 * index + 5
+    assert texts(lower[7]) == ["no galaxy"] and not texts(upper[7])
+    assert "profile demo, 2,640 galaxies of real_gz2" in words(figure)
+
+
+def predictions() -> pd.DataFrame:
+    """Four galaxies: right, wrong and sure, right, wrong and unsure."""
+    table = pd.DataFrame({"class": [0, 1, 2, 3], "pred": [0, 0, 2, 7]})
+    chances = np.full((4, 8), 0.01)
+    chances[np.arange(4), table.pred] = [0.9, 0.8, 0.7, 0.6]
+    return table.assign(**{f"p{index}": chances[:, index] for index in range(8)})
+
+
+def test_mistakes_come_surest_first():
+    images = np.stack([picture(grey) for grey in (0, 1, 2, 3)])
+    shown = [axes for axes in paper.draw_mistakes(predictions(), images).axes if axes.images]
+    assert [axes.images[0].get_array()[0, 0, 0] for axes in shown] == [1, 3]
+    titles = [axes.get_title() for axes in shown]
+    assert titles == ["In-between\n→ Round, 80%", "Edge-on\n→ Merger, 60%"]
+    assert len(paper.draw_mistakes(predictions(), images, 1).axes) == 1
+    right = predictions().query("`class` == pred")
+    assert "no mistakes among 2 galaxies" in words(paper.draw_mistakes(right, images[:2]))
+    with pytest.raises(Gz2vitError, match="4 galaxies.* 3 images"):
+        paper.draw_mistakes(predictions(), images[:3])
+    with pytest.raises(Gz2vitError, match="probabilities"):
+        paper.draw_mistakes(predictions().drop(columns="p3"), images)
+
+
+def test_galaxies_have_their_class_and_id():
+    figure = paper.draw_galaxies([picture(1), picture(2)], [7, 0], ["12", "NGC1300"])
+    assert [axes.get_title() for axes in figure.axes] == ["Merger\n12", "Round\nNGC1300"]
+
+
+# --- Fig. 3
+
+METRICS = [
+    {"model": key, "class_weights": weights, "accuracy": 0.5, "epochs": 3, "weights": "none"}
+    for key, weights in (
+        ("linformer", [1.0] * 8),
+        ("linformer_weighted", [0.19, 0.21, 0.98, 0.38, 0.53, 0.66, 1.81, 3.23]),
+    )
+]
+
+
+def test_fig3_redrawn_from_the_papers_numbers_matches_cell_by_cell():
+    exact = [np.array(FIG3_CONFUSION_PERCENT[metric["model"]]) for metric in METRICS]
+    # A million galaxies of each class: enough to hold the published tenths of a percent.
+    counts = [np.rint(1e6 * one / one.sum(axis=1, keepdims=True)).astype(int) for one in exact]
+    for one in counts:
+        one[:, 0] += 1_000_000 - one.sum(axis=1)
+    figure = paper.draw_confusion_pair(counts, METRICS, DATA)
+    for axes, published in zip(figure.axes, exact, strict=True):
+        drawn = np.array([float(text.rstrip("%")) for text in texts(axes)]).reshape(8, 8)
+        assert np.abs(drawn - published).max() <= 0.2  # its rows add up to 99.8 to 100.2
+    assert "class weights = [1, 1, 1, 1, 1, 1, 1, 1]" in figure.axes[0].get_title()
+    assert "0.19, 0.21, 0.98, 0.38, 0.53, 0.66, 1.81, 3.23" in figure.axes[1].get_title()
+    assert "both trained from scratch for 3 epochs" in words(figure)
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels == [f"{name} (1,000,000)" for name in CLASS_NAMES]
+    rare = paper.draw_confusion_pair(counts, METRICS, DATA, "Reds", classes=[6, 7])
+    assert [len(texts(axes)) for axes in rare.axes] == [4, 4]
+    assert texts(rare.axes[1])[3] == texts(figure.axes[1])[63]
+
+
+def test_the_papers_own_fig3_has_its_numbers_cell_by_cell():
+    figure = paper.draw_published_pair()
+    for axes, percent in zip(figure.axes, FIG3_CONFUSION_PERCENT.values(), strict=True):
+        assert texts(axes) == [f"{value}%" for row in percent for value in row]
+    left, right = (axes.get_title() for axes in figure.axes)
+    assert left == "Linformer, accuracy 80.55%\nclass weights = [1, 1, 1, 1, 1, 1, 1, 1]"
+    assert right.startswith("Linformer, accuracy 77.42%\nclass weights = [0.19, 0.21, 0.98, ")
+    assert figure.axes[0].get_yticklabels()[0].get_text() == "Round Elliptical (6,755)"
+    assert "none is ours" in words(figure)
+    assert "Irregular taken for Unbarred, 18.6%" in description(figure).partition("Right")[0]
+
+
+def test_fig3_says_what_each_network_started_from():
+    weights = ("/data/models/linformer/best.ckpt", "imagenet")
+    metrics = [one | {"weights": name} for one, name in zip(METRICS, weights, strict=True)]
+    footer = words(paper.draw_confusion_pair([np.eye(8, dtype=int)] * 2, metrics, DATA))
+    assert "left trained from the file linformer/best.ckpt for 3 epochs" in footer
+    assert "right trained from ImageNet weights for 3 epochs" in footer
+    # Published predictions have no training to describe.
+    published = [{"model": "linformer", "accuracy": 0.8}] * 2
+    figure = paper.draw_confusion_pair([np.eye(8, dtype=int)] * 2, published, DATA)
+    assert "trained" not in words(figure) and "class weights" not in words(figure)
+
+
+@pytest.mark.parametrize("gap", [0, 1])
+def test_a_model_that_is_not_trained_says_so_in_its_panel(gap: int):
+    counts, metrics = [np.eye(8, dtype=int)] * 2, list(METRICS)
+    counts[gap] = None
+    metrics[gap] = {"model": "resnet50", "missing": "resnet50 is not trained: run `./run_all.sh`"}
+    figure = paper.draw_confusion_pair(counts, metrics, DATA)
+    assert "resnet50 is not trained" in texts(figure.axes[gap])[0]
+    assert len(texts(figure.axes[1 - gap])) == 64
+    labels = [label.get_text() for label in figure.axes[1 - gap].get_yticklabels()]
+    assert labels == [f"{name} (1)" for name in CLASS_NAMES]
+    assert "resnet50 is not trained: run" in description(figure)
+
+
+def test_a_class_without_galaxies_has_dashes():
+    figure = paper.draw_confusion([0, 0, 0, 1], [0, 0, 1, 1])
+    cells = np.array(texts(figure.axes[0])).reshape(8, 8)
+    assert cells[0].tolist() == ["66.7%", "33.3%"] + ["0.0%"] * 6
+    assert (cells[2:] == "–").all()
+    assert "4 galaxies, 75.0% of them right" in words(figure)
+
+
+def test_two_models_of_different_galaxies_are_not_drawn_together():
+    counts = [np.eye(8, dtype=int), 2 * np.eye(8, dtype=int)]
+    with pytest.raises(Gz2vitError, match="linformer and linformer_weighted"):
+        paper.draw_confusion_pair(counts, METRICS, DATA)
+
+
+# --- Fig. 4 and the evidence
+
+# The left panel of the paper's Fig. 4, in pixels of its picture from the top: the upper edge of
+# each histogram's line (six pixels thick), of the grey its first row. None: hidden by lines.
+TOPS_PX = {
+    "all": (
+        *(499, 323, 147, 128, 209, None, 366, 435, None, None),
+        *(536, 547, None, None, None, 572, 575, None, 577, None),
+    ),
+    "only first": (
+        *(517, 300, 92, 76, 226, 286, 416, 448, 483, 513),
+        *(529, 552, 554, 554, 568, 564, 578, 571, 578, 575),
+    ),
+    "only second": (
+        *(511, 376, 200, 140, 201, 284, 330, 414, 460, 502),
+        *(523, 523, 554, 548, 562, 570, 572, 567, 574, 571),
+    ),
+}
+COLOURS = {"all": (211, 211, 211), "only first": (178, 34, 34), "only second": (255, 165, 0)}
+BASE_PX = 580.0  # zero, in rows
+AREA_PX = 2570.0  # of each histogram: the sum of its heights
+
+
+def heights(axes: Axes) -> dict[str, np.ndarray]:
+    """The densities that a panel of Fig. 4 shows, bin by bin, of its three histograms."""
+    bars = [patch.get_height() for patch in axes.patches if isinstance(patch, Rectangle)]
+    lines = [patch for patch in axes.patches if not isinstance(patch, Rectangle)]
+    steps = [patch.get_xy()[1 : 2 * len(bars) : 2, 1] for patch in lines]
+    return dict(zip(TOPS_PX, [np.array(bars), *steps], strict=True))
+
+
+def test_fig4s_left_panel_from_counts_matches_the_papers_bin_by_bin():
+    figure = paper.draw_published_size_brightness()
+    drawn = {name: one * 1.0982 * AREA_PX for name, one in heights(figure.axes[0]).items()}
+    for name in ("only first", "only second"):
+        published = np.maximum(BASE_PX - (np.array(TOPS_PX[name]) + 2.5), 0)  # the line's middle
+        np.testing.assert_allclose(drawn[name], published, atol=1.0)
+    seen = np.array([top is not None for top in TOPS_PX["all"]])
+    published = BASE_PX + 0.5 - np.array([top for top in TOPS_PX["all"] if top])
+    np.testing.assert_allclose(drawn["all"][seen], published, atol=1.0)
+    # Where the line hides the grey's edge, the edge is somewhere behind its six pixels.
+    covered = np.array(TOPS_PX["only first"])[~seen]
+    assert (np.abs(drawn["all"][~seen] - (BASE_PX - covered - 2.5)) < 4).all()
+    labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
+    assert labels == [
+        "full test set (31,191)",
+        "Linformer right, ResNet-50 wrong (1,116)",
+        "Linformer wrong, ResNet-50 right (2,683)",
+    ]
+    assert "none is ours" in words(figure)
+
+
+def test_those_heights_are_the_published_pictures():
+    path = ROOT.parent / "shared" / "paper" / "figures" / "fig4.png"
+    if not path.exists():
+        pytest.skip("needs ../shared/paper, which is not part of the project")
+    shown = np.array(Image.open(path).convert("RGB")).astype(int)
+    for name, tops in TOPS_PX.items():
+        for index, top in enumerate(tops):
+            if top is not None:
+                left = int(77.5 + 33.0 * index)  # the first bin's left edge, a bin's width
+                inside = shown[top - 1 : top + 1, left + 6 : left + 28]
+                near = (np.abs(inside - COLOURS[name]).max(axis=2) < 40).any(axis=1)
+                assert near.tolist() == [False, True], f"{name}, bin {index}"
+
+
+def galaxies(n: int) -> pd.DataFrame:
+    """Two models' answers on galaxies of some size: the first is right on the smaller half."""
+    rng = np.random.default_rng(0)
+    sizes, magnitudes = rng.permutation(np.linspace(4, 14, n)), rng.uniform(14, 17, n)
+    table = pd.DataFrame({"petroR90_r": sizes, "dered_r": magnitudes})
+    small = table.petroR90_r < 9
+    regions = np.where(small, "only first", "only second")
+    return table.assign(first_right=small, second_right=~small, region=regions)
+
+
+PAIR = ("linformer", "resnet50")
+
+
+def test_fig4_shows_each_group_where_its_galaxies_are():
+    table = galaxies(2000)
+    table.loc[:2, "petroR90_r"] = np.nan
+    table.loc[3, "petroR90_r"] = 80.0
+    figure = paper.draw_size_brightness(table, PAIR, DATA)
+    bars = [one for one in figure.axes[0].patches if isinstance(one, Rectangle)]
+    middles = np.array([one.get_x() + one.get_width() / 2 for one in bars])
+    drawn = heights(figure.axes[0])
+    for one in drawn.values():
+        assert (one * bars[0].get_width()).sum() == pytest.approx(1)
+    assert (drawn["only first"][middles > 10] == 0).all()
+    assert (drawn["only second"][middles < 8] == 0).all()
+    assert "3 without a size, 1 beyond the axis of size" in words(figure)
+    never = paper.draw_size_brightness(galaxies(50).assign(region="both right"), PAIR, DATA)
+    assert (
+        "Linformer right, ResNet-50 wrong (0)"
+        in never.axes[0].get_legend().get_texts()[1].get_text()
+    )
+
+
+def test_fig4s_bins_and_colours_are_the_readers_choice():
+    colours = {"all": "#ffff00", "only first": "#ff0000", "only second": "#0000ff"}
+    chosen = {"petroR90_r": np.arange(4, 15, 5)}
+    figure = paper.draw_size_brightness(galaxies(500), PAIR, DATA, chosen, colours)
+    assert figure.axes[0].get_xlim() == pytest.approx((4 - 0.2, 14))
+    assert len(heights(figure.axes[0])["all"]) == 2
+    assert to_hex(figure.axes[0].patches[0].get_facecolor()) == "#ffff00"
+
+
+@pytest.mark.parametrize("sizes", [np.linspace(100, 200, 400), np.full(400, 300.0)])
+def test_fig4_has_other_bins_for_other_sizes_and_few_galaxies(sizes: np.ndarray):
+    table = galaxies(400).assign(petroR90_r=sizes)
+    bars = heights(paper.draw_size_brightness(table, PAIR, DATA).axes[0])
+    assert all(one.sum() > 0 for one in bars.values()) and len(bars["all"]) == 20
+    few = heights(paper.draw_size_brightness(table[:50], PAIR, DATA).axes[0])
+    assert len(few["all"]) == 10
+
+
+def test_a_long_footer_is_no_wider_than_the_figure():
+    training = "linformer trained from the file mine/best.ckpt (SHA-256 0123456789ab…); " * 4
+    for draw in (paper.draw_size_brightness, extra.draw_lead):
+        figure = draw(galaxies(200), PAIR, DATA | {"training": training.strip()})
+        assert "from the file mine/best.ckpt (SHA-256 0123456789ab…)" in words(figure)
+        figure.canvas.draw()
+        label = figure._supxlabel.get_window_extent()
+        assert label.x1 <= figure.bbox.x1 and label.height > 20 and label.y0 >= 0
+
+
+def test_the_lead_is_drawn_in_points_and_filled_where_it_is_one():
+    figure = extra.draw_lead(galaxies(500), PAIR, DATA)
+    points = figure.axes[0].collections[-1]
+    drawn = np.asarray(points.get_offsets())[:, 1]
+    np.testing.assert_allclose(drawn, [100, 100, 0, -100, -100], atol=3)
+    faces = [to_hex(face) for face in points.get_facecolors()]
+    assert (faces[0], faces[2], faces[4]) == ("#0072b2", "#ffffff", "#0072b2")
+
+
+def test_trends_of_all_models_in_percent():
+    table = galaxies(400).assign(vit=lambda one: one.first_right, convnext=False)
+    figure = extra.draw_accuracy_trends(table, ["vit", "convnext"], DATA)
+    good, bad = (bars[0].get_ydata() for bars in figure.axes[0].containers)
+    np.testing.assert_allclose(np.float64(good), [100, 100, 50, 0, 0], atol=3)
+    assert (bad == 0).all()
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["ViT", "convnext"]
+    assert "400 test galaxies, 5 bins" in words(figure)
+
+
+def chances(n: int, classes: int, seed: int) -> pd.DataFrame:
+    """Predictions with probabilities."""
+    rng, true = np.random.default_rng(seed), np.arange(n) % classes
+    logits = rng.normal(size=(n, 8)) + 2.0 * np.eye(8)[true]
+    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    table = pd.DataFrame({"class": true, "pred": p.argmax(axis=1)})
+    table["GalaxyID"] = [f"{seed}-{row}" for row in range(n)]
+    return table.assign(**{f"p{index}": p[:, index] for index in range(8)})
+
+
+@pytest.mark.parametrize("models", [1, 5])
+def test_reliability_has_a_panel_for_each_model(models: int):
+    tests = {key: chances(300, 8, seed) for seed, key in enumerate("abcde"[:models])}
+    valid = chances(300, 8, seed=9)
+    pairs = {key: reliability_pair(table, valid) for key, table in tests.items()}
+    found = {key: calibrate(table, valid, resamples=10) for key, table in tests.items()}
+    figure = extra.draw_reliability(pairs, found, DATA)
+    shown = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_title() for axes in shown] == list(tests)
+    for bars, bins in zip(shown[0].containers, pairs["a"], strict=True):
+        known = bins[bins.galaxies >= 5]
+        np.testing.assert_allclose(bars[0].get_xydata(), known[["confidence", "accuracy"]])
+    assert texts(shown[0])[0].startswith("T = ")
+    assert all(axes.get_xlabel() for axes in shown[-min(models, 4) :])
+    assert "300 test galaxies" in words(figure)
+
+
+def test_precision_recall_has_a_panel_for_each_class_also_without_galaxies():
+    table = chances(200, 7, seed=0)  # no mergers
+    curves = {"vit": precision_recall_curves(table["class"], probabilities_of(table))}
+    averages = {"vit": average_precisions(table["class"], probabilities_of(table), resamples=5)}
+    figure = extra.draw_precision_recall(curves, averages, DATA)
+    assert [axes.get_title().rsplit(" ", 1)[0] for axes in figure.axes] == list(CLASS_NAMES)
+    assert texts(figure.axes[7]) == ["no test galaxies\nof this class"]
+    own = curves["vit"][curves["vit"].class_name == CLASS_NAMES[2]]
+    guess, line = figure.axes[2].lines
+    np.testing.assert_allclose(line.get_xydata(), own[["recall", "precision"]])
+    assert guess.get_ydata()[0] == pytest.approx((table["class"] == 2).mean())
+    assert "ViT nan" not in description(figure)
+
+
+# --- Fig. 5, checks of maps, features
+
+IMAGES = RNG.integers(0, 40, (2, 32, 32, 3), dtype=np.uint8)
+IMAGES[:, 12:20, 12:20] = 255  # a galaxy brighter than its sky
+AVERAGE, HEADS = RNG.random((2, 4, 4)), RNG.random((2, 3, 4, 4))
+BELOW = {"vit": ["Round 50%", "Disk 20%"]}
+CAPTIONS = [paper.caption_of("587739809958002871", 7, 2), paper.caption_of("123", 0)]
+
+
+def test_every_map_is_drawn_between_0_and_1_and_an_empty_one_says_so():
+    assert CAPTIONS == ["587739809\n958002871\nMerger\n→ Cigar-shaped", "123\nRound"]
+    heads = HEADS.copy()
+    heads[1, 2] = 0.0
+    figure = paper.draw_fig5(IMAGES, AVERAGE, heads, CAPTIONS, DATA)
+    titles = ["image", "average", "head 1", "head 2", "head 3"]
+    assert [axes.get_title() for axes in figure.axes[:5]] == titles
+    assert all(axes.images[0].get_clim() == (0, 1) for axes in figure.axes[1:5])
+    assert texts(figure.axes[9]) == ["no map"] and not figure.axes[9].images
+
+
+def test_the_colours_are_explained_where_nothing_else_is():
+    for figure in (
+        paper.draw_fig5(IMAGES, AVERAGE, HEADS, CAPTIONS, DATA, colour_map="jet"),
+        paper.draw_one_galaxy(IMAGES[0], AVERAGE[0], HEADS[0], "a", DATA, colour_map="jet"),
+        paper.draw_side_by_side(
+            IMAGES, {"vit": AVERAGE}, CAPTIONS, BELOW, DATA, "long " * 99, "jet"
+        ),
+    ):
+        figure.canvas.draw()
+        (strip,) = (one for one in figure.artists if isinstance(one, BboxImage))
+        low, high = figure.texts[-2:]
+        assert (low.get_text(), high.get_text()) == ("0", "max.")
+        assert strip.get_cmap().name == "jet"
+        assert low.get_window_extent().x1 <= strip.get_window_extent().x0
+        assert strip.get_window_extent().x1 <= high.get_window_extent().x0
+        taken = [
+            part.get_window_extent()
+            for axes in figure.axes
+            for part in (axes.title, axes.patch, *axes.texts)
+            if axes.axison or axes.images
+        ]
+        for one in (low, high, strip):
+            assert figure.bbox.fully_contains(*one.get_window_extent().p0)
+            assert figure.bbox.fully_contains(*one.get_window_extent().p1)
+            assert not any(one.get_window_extent().overlaps(other) for other in taken)
+        footer = next(text for text in figure.texts if text.get_text() == figure.get_supxlabel())
+        lowest = figure.axes[-1]
+        beneath = lowest.xaxis.label if lowest.get_xlabel() else lowest.patch
+        assert footer.get_window_extent().y1 <= beneath.get_window_extent().y0 + 1
+
+
+def test_a_drawn_map_keeps_its_maximum_and_leaves_no_rings():
+    """One bright patch is red in its middle, and nothing around it is darker than the rest."""
+    one = np.full((8, 8), 0.2)
+    one[3, 4] = 1.0
+    figure = paper.draw_fig5(IMAGES[:1], one[None], np.zeros((1, 0, 8, 8)), ["a"], DATA)
+    figure.canvas.draw()
+    drawn = np.asarray(figure.canvas.buffer_rgba())[:, :, :3].astype(int)
+    x0, y0, x1, y1 = (round(one) for one in figure.axes[1].bbox.extents)
+    part = drawn[len(drawn) - y1 + 2 : len(drawn) - y0 - 2, x0 + 2 : x1 - 2].reshape(-1, 3)
+    peak, dark = (np.array(plt.get_cmap("turbo")(x, bytes=True)[:3], int) for x in (1.0, 0.12))
+    assert np.abs(part - peak).sum(axis=1).min() < 40, "the peak is not red"
+    assert np.abs(part - dark).sum(axis=1).min() > 20, "a ring around the peak"
+
+
+def test_side_by_side_has_outlines_and_needs_galaxies():
+    figure = paper.draw_side_by_side(IMAGES, {"vit": AVERAGE}, CAPTIONS, BELOW, DATA)
+    assert [axes.get_xlabel() for axes in figure.axes] == ["", "Round 50%", "", "Disk 20%"]
+    assert len(figure.axes[1].collections) == 1
+    with pytest.raises(Gz2vitError, match="no galaxies"):
+        paper.draw_side_by_side(IMAGES[:0], {"vit": AVERAGE[:0]}, [], {"vit": []}, DATA)
+
+
+def test_checks_are_points_with_their_intervals_and_curves_a_panel_for_each_map():
+    maps = [("vit", "attention"), ("vit", "class"), ("resnet50", "class")]
+    rows = [(*one, quantity, 0.2, 0.1, 0.4, 30) for one in maps for quantity in extra.CHECKS]
+    columns = ["model", "map", "quantity", "value", "low", "high", "galaxies"]
+    figure = extra.draw_checks(pd.DataFrame(rows, columns=columns), DATA)
+    for panel in figure.axes:
+        ends = [bar.get_segments()[0][:, 0].tolist() for bar in panel.collections]
+        assert [one for one in ends if one == pytest.approx([0.1, 0.4])]
+    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["vit", "resnet50"]
+    rows = [
+        ("vit", kind, "deletion", order, changed, 1 - changed, 0.9 - changed, 1.1 - changed)
+        for kind in ("attention", "class")
+        for order in ("most", "random")
+        for changed in (0.0, 0.5, 1.0)
+    ]
+    columns = ["model", "map", "kind", "order", "changed", "probability", "low", "high"]
+    figure = extra.draw_check_curves(pd.DataFrame(rows, columns=columns))
+    lines = figure.axes[1].get_lines()
+    assert [line.get_label() for line in lines] == ["most", "random"]
+    assert lines[0].get_ydata().tolist() == [1.0, 0.5, 0.0]
+
+
+def test_probes_rise_with_depth():
+    rows = [("vit", f"block {n}", n / 10, n / 20, n / 5, 24) for n in range(1, 5)]
+    columns = ["model", "layer", "accuracy", "low", "high", "galaxies"]
+    panel = extra.draw_probes(pd.DataFrame(rows, columns=columns), {"vit": 0.3}, DATA).axes[0]
+    dashed, line = panel.get_lines()
+    assert set(dashed.get_ydata()) == {30.0}
+    np.testing.assert_allclose(line.get_ydata(), [10, 20, 30, 40])
+    with pytest.raises(Gz2vitError, match="no models"):
+        extra.draw_maps_of_galaxies({}, np.arange(3), DATA)
+
+
+def test_maps_of_galaxies_colour_classes_and_properties():
+    points, classes = RNG.random((30, 2)), np.arange(30) % 3
+    figure = extra.draw_maps_of_galaxies({"vit": points, "cnn": points + 1}, classes, DATA)
+    drawn = np.concatenate([one.get_offsets() for one in figure.axes[1].collections])
+    assert sorted(map(tuple, drawn)) == sorted(map(tuple, points + 1))
+    values = {"size, R90 [arcsec]": np.arange(30.0), "magnitude, r [mag]": "not known"}
+    figure = extra.draw_properties(points, classes, values, DATA, "words")
+    np.testing.assert_array_equal(figure.axes[1].collections[0].get_array(), np.arange(30.0))
+    assert texts(figure.axes[2]) == ["not known"]
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert names == ["Round", "In-between", "Cigar-shaped"]
+    figure.canvas.draw()
+    scale = next(axes for axes in figure.axes if axes.get_xlabel() == "size, R90 [arcsec]")
+    gap = figure.axes[1].get_window_extent().y0 - scale.get_window_extent().y1
+    assert 0 < gap < 0.2 * figure.dpi  # the scale is just below its map
+
+
+def test_neighbours_follow_their_galaxy_and_an_explored_galaxy_has_its_probabilities():
+    figure = extra.draw_neighbours([IMAGES], [["Round", "Edge-on"]], DATA, "words")
+    np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), IMAGES[0])
+    assert figure.axes[1].get_xlabel() == "Edge-on"
+    share = np.array([0.5, 0.1, 0.1, 0.1, 0.1, 0.05, 0.03, 0.02])
+    own = (IMAGES[0], AVERAGE[0], share, ("7 (test): Merger", "vit: layer 1"), 7)
+    figure = extra.draw_explored(*own, IMAGES, ["a", "b"], "near")
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ["7 (test): Merger", "vit: layer 1", "", "a", "b"]
+    bars = figure.axes[2].patches
+    np.testing.assert_allclose([bar.get_width() for bar in bars], 100 * share)
+    assert bars[7].get_facecolor() != bars[0].get_facecolor() == bars[6].get_facecolor()
+    alone = extra.draw_explored(*own, note="none")
+    assert len(alone.axes) == 3
+    assert alone.get_figheight() < figure.get_figheight() - 1  # no empty half below
+
+
+# --- Data, training, simulation
+
+
+def test_composition_shows_every_count():
+    index = pd.Index(CLASS_NAMES, name="class_name")
+    composition = pd.DataFrame({"train": range(10, 18), "valid": 3, "test": 4}, index=index)
+    composition["all"] = composition.sum(axis=1)
+    data = DATA | {"simulated": True, "name": "24 galaxies of mine"}
+    figure = extra.draw_class_composition(composition, data)
+    for count in composition.to_numpy().flatten():
+        assert f"{count:,}" in texts(figure.axes[0])
+    widths = [patch.get_width() for patch in figure.axes[0].patches]
+    assert sum(widths) == composition["all"].sum()
+    assert "24 galaxies of mine, simulated" in words(figure)
+    assert "Round Elliptical 17" in description(figure)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 40])
+def test_learning_curves_mark_the_first_best_epoch(epochs: int):
+    steps = np.arange(1, epochs + 1)
+    history = pd.DataFrame({"epoch": steps, "valid_acc": np.minimum(steps, 7) / 10})
+    history = history.assign(train_loss=2 / steps, valid_loss=2.1 / steps, train_acc=steps / 50)
+    figure = extra.draw_learning_curves(history)
+    loss, accuracy = figure.axes
+    best = min(epochs, 7)
+    assert accuracy.get_title().startswith(f"best: epoch {best}, validation 0.{best}00")
+    assert loss.lines[0].get_ydata().tolist() == history.train_loss.tolist()
+    assert loss.lines[1].get_ydata().tolist() == history.valid_loss.tolist()
+    assert f"training loss from 2 to {2 / epochs:.3g}" in description(figure)
+    figure.canvas.draw()
+    ticks = [tick for tick in loss.get_xticks() if 0.5 <= tick <= epochs + 0.5]
+    assert all(float(tick).is_integer() for tick in ticks)
+
+
+def two_sides(per_class: int, redder: float = 0.0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Measured galaxies of both sides, and distances as `feature_distances` gives them."""
+    rows = 2 * 8 * per_class
+    measured = pd.DataFrame({name: RNG.normal(size=rows) for name in FEATURES})
+    measured["origin"] = [REAL, SIMULATED] * (rows // 2)
+    names = ["all", *CLASS_NAMES]
+    table = pd.DataFrame(
+        [(one, name, redder, 0.3, per_class, per_class) for one in names for name in FEATURES],
+        columns=["class_name", "feature", "ks", "alike", "real", "simulated"],
+    )
+    return measured, table
+
+
+def test_the_gallery_has_real_above_simulated_ones():
+    grey, white = picture(90), picture(250)
+    sides = {REAL: [[grey, grey]] * 8, SIMULATED: [[white, white]] * 7 + [[white]]}
+    figure = extra.draw_realism_gallery(sides, 2, DATA)
+    shown = [axes for axes in figure.axes if axes.images]
+    assert len(shown) == 31 and words(figure).count("no simulated galaxy") == 1
+    levels = [axes.images[0].get_array().max() for axes in shown]
+    real = [axes.get_position().y0 for axes, one in zip(shown, levels, strict=True) if one < 100]
+    other = [axes.get_position().y1 for axes, one in zip(shown, levels, strict=True) if one > 100]
+    assert max(other) < min(real)
+
+
+def test_distances_are_in_the_panels_and_cells():
+    measured, distances = two_sides(20, redder=0.75)
+    figure = extra.draw_realism_distributions(measured, distances, DATA)
+    shown = [axes for axes in figure.axes if axes.axison]
+    assert [axes.get_xlabel() for axes in shown] == list(FEATURES.values())
+    assert shown[0].get_title(loc="right") == "D = 0.75"
+    named = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert named == ["real, 160 galaxies", "simulated, 160 galaxies"]
+    axes = extra.draw_realism_distances(distances, DATA).axes[0]
+    assert (axes.images[0].get_array() == 0.75).all()
+    assert axes.images[0].get_array().shape == (len(FEATURES), 9)
+    assert axes.get_xticklabels()[1].get_text() == "Round\n20"
+
+
+def test_one_side_alone_says_so():
+    sides = {REAL: [[]] * 8, SIMULATED: [[picture(0)]] * 8}
+    figure = extra.draw_realism_gallery(sides, 1, ALONE)
+    assert len(figure.axes) == 8 and "no real galaxies in this run" in words(figure)
+    measured, distances = two_sides(4, redder=np.nan)
+    distances["alike"] = np.nan
+    measured = measured[measured.origin == SIMULATED]
+    figure = extra.draw_realism_distributions(measured, distances, ALONE)
+    assert not figure.axes[0].get_title(loc="right")
+    assert len(figure.legends[0].get_texts()) == 1
+    assert " is not drawn: " in description(extra.draw_realism_distances(distances, ALONE))

@@ -1,0 +1,443 @@
+"""The report: what is on the page, what is missing and said so, and that it needs no one."""
+
+import base64
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from gz2vit import report as page
+from gz2vit.io import Gz2vitError
+from gz2vit.plots.captions import DATA, FIGURES, INSIDE, PAPER
+from gz2vit.plots.style import describe, draw_missing, save_figure
+from gz2vit.results_table import results_table
+from tests.browser import DESKTOP, PHONE, open_browser
+from tests.saved_runs import metrics_of, save_run
+
+MODELS = ["linformer", "linformer_weighted", "resnet50", "vit"]  # the last is not trained
+RECORD = {
+    "git_commit": "0123456789abcdef+changes",
+    "versions": {"gz2vit": "0.1.0", "python": "3.11.7", "torch": "2.10.0"},
+    "machine": {"system": "Linux", "cpu_cores": 2},
+    "device": "cpu",
+}
+
+
+def write_notebook(results: Path, name: str, heading: str) -> None:
+    """An executed notebook with one cell."""
+    cell = {"cell_type": "markdown", "source": [f"{heading}\n", "\n", "text"]}
+    path = results / "notebooks" / f"{name}.ipynb"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"cells": [cell], "nbformat": 4}))
+
+
+def make_results(root: Path) -> Path:
+    """`results/demo` below `root`: a selection, three models, figures, tables, a notebook."""
+    results, data = root / "results" / "demo", root / "mine"
+    selection = results / "selection"
+    selection.mkdir(parents=True)
+    data.mkdir()
+    counts = {"train": 32, "valid": 16, "test": 16}
+    for split, count in counts.items():
+        rows = [f"{split}-{row},{row % 8}" for row in range(count)]
+        (selection / f"gz2_{split}.csv").write_text("\n".join(["galaxyID,label1", *rows]) + "\n")
+    record = {"profile": "demo", "folder": str(data), "simulated": False, "galaxies": counts}
+    record |= {"name": "64 galaxies of mine", "signature": "", "left_out": {}, "gone_classes": {}}
+    (selection / "data.json").write_text(json.dumps(record))
+    for key in MODELS[:3]:
+        run = metrics_of(key, profile="demo", data=record["name"], epochs=3, best_epoch=2)
+        run |= {"test_galaxies": 16, "class_test_galaxies": [2] * 8}
+        folder = save_run(results, run, max_epoch=3).parent
+        params = json.loads((folder / "params.json").read_text()) | RECORD
+        (folder / "params.json").write_text(json.dumps(params))
+        classes = np.arange(16) % 8
+        table = pd.DataFrame({"GalaxyID": range(16), "class": classes, "pred": np.roll(classes, 1)})
+        table.to_csv(folder / "predictions.csv", index=False)
+        history = {
+            "epoch": [1, 2, 3],
+            "train_loss": [2.0, 1.5, 1.25],
+            "valid_loss": [2.1, 1.7, 1.9],
+        }
+        history |= {"train_acc": [0.2, 0.4, 0.5], "valid_acc": [0.2, 0.45, 0.4]}
+        pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
+    for name in ("fig2", "fig3", "fig10_other", "class_composition", "reliability"):
+        figure, axes = plt.subplots(figsize=(4, 2))
+        axes.plot([0, 1])
+        describe(figure, f"A line, drawn for <{name}> & tests.")
+        save_figure(figure, results / "figures" / name)
+        plt.close(figure)
+    (results / "tables").mkdir()
+    rows = [
+        ("Fig. 4", "x", "supported", "The claim that a < b is supported; p = 0.01."),
+        ("Fig. 4", "y", "not decided", "The claim that `b` is not decided by this data."),
+        ("Accuracy", "z", "contradicted", "The claim that c is contradicted."),
+    ]
+    table = pd.DataFrame(rows, columns=["family", "claim", "outcome", "sentence"])
+    table.to_csv(results / "tables" / "verdicts.csv", index=False)
+    write_notebook(results, "03_linformer", "# Train the Linformer")
+    write_notebook(results, "13_fig3", "# Fig. 3")
+    return results
+
+
+class Reader(HTMLParser):
+    """Collects a page's words, links, pictures and tags; complains of tags left open."""
+
+    EMPTY = ("meta", "link", "img", "wbr", "br", "hr")
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict]] = []
+        self.words = ""
+        self.feed(path.read_text())
+        assert not self.open, self.open
+        self.text = " ".join(self.words.split())
+
+    def handle_starttag(self, tag: str, attrs: list) -> None:
+        self.tags.append((tag, dict(attrs)))
+        self.words += " " if tag in ("dt", "dd", "td", "th") else ""
+        if tag not in self.EMPTY:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.words += data if "style" not in self.open else ""
+
+    def all(self, tag: str) -> list[dict]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_results(tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture
+def results(made: Path, tmp_path: Path) -> Path:
+    """A copy to change; the data folder stays where it is."""
+    return shutil.copytree(made, tmp_path / "results" / "demo")
+
+
+@pytest.fixture(scope="module")
+def reader(made: Path) -> Reader:
+    """The page of all that the folder has."""
+    return Reader(page.write_report(made, MODELS))
+
+
+def read(results: Path, **seeds: list[int]) -> Reader:
+    return Reader(page.write_report(results, MODELS, seeds))
+
+
+def test_it_says_what_was_run_on_what_beside_the_papers_values(reader: Reader):
+    for words in (
+        "64 galaxies of mine, profile demo",
+        "32 to learn from, 16 to choose the best epoch, 16 to test on",
+        "3 of 4 trained: linformer, linformer_weighted, resnet50",
+        "30.0 minutes in all, on cpu",  # three runs of 600 s
+        "torch 2.10.0",
+        "Code 0123456789ab with changes",
+        *("80.55", "72.33", "2,785,416", "672 (Tesla T4)", "paper 93.5"),
+        "not comparable: 3 epochs at most, the paper's 200",
+    ):
+        assert words in reader.text, words
+    assert len(reader.all("table")) == 5
+
+
+def test_the_best_model_comes_first(reader: Reader, tmp_path: Path):
+    short = reader.text.rpartition("In short")[2].partition("What was run")[0]
+    assert "The best of 3 models is resnet50: 85.6 [" in short
+    assert "% here, 80.55 % in the paper" in short and "None of them is comparable" in short
+    assert "Fig. 4: 1 supported, 1 not decided. Accuracy: 1 contradicted." in short
+    for key in ("linformer", "resnet50", "vgg16_bn"):
+        save_run(tmp_path, metrics_of(key, accuracy=0.5 if key == "vgg16_bn" else 0.75))
+    first, *_ = page.in_short(results_table(tmp_path, ["linformer", "resnet50", "vgg16_bn"]))
+    assert "are, equally, `linformer` and `resnet50`: 75.0" in first
+
+
+def test_a_verdict_in_plain_words_is_on_top(results: Path):
+    text = (
+        "**The claim** is _not_ supported by <b>its own</b> predictions.\n\nA second paragraph.\n"
+    )
+    (results / "tables" / "verdict.md").write_text(text)
+    reader = read(results)
+    short = reader.text.rpartition("In short")[2].partition("What was run")[0]
+    assert short.strip().startswith("The claim is not supported by <b>its own</b> predictions.")
+    assert len(reader.all("strong")) > 1 and not reader.all("b")
+
+
+def test_every_picture_is_in_the_file_and_described(reader: Reader):
+    pictures = reader.all("img")
+    assert len(pictures) == 5 + 3  # figures and learning curves
+    for one in pictures:
+        assert one["src"].startswith("data:image/png;base64,iVBOR")
+        assert len(one["alt"]) > 20 and min(int(one["width"]), int(one["height"])) > 100
+    alts = " ".join(one["alt"] for one in pictures)
+    assert "A line, drawn for <fig3> & tests." in alts
+    assert "Learning curves of linformer. Two panels with loss and accuracy over 3" in alts
+
+
+def test_each_figure_names_and_links_the_notebook_that_drew_it(reader: Reader):
+    links = [one["href"] for one in reader.all("a")]
+    assert links.count("notebooks/13_fig3.ipynb") == 3  # fig3, fig3_paper, the list
+    assert "Drawn by 13_fig3.ipynb" in reader.text
+    assert "Drawn by figures/12_draw_fig2_examples.ipynb" in reader.text  # not executed here
+    assert links.count("notebooks/03_linformer.ipynb") == 2  # its curves, the list
+
+
+def test_what_is_missing_is_said_in_its_place(reader: Reader, results: Path):
+    for step in ("fig1", "fig5"):
+        assert f"the step '{step}' makes it; run ./run_all.sh" in reader.text
+    assert "Not trained yet; run ./run_all.sh" in reader.text
+    assert "the data folder has no galaxy_properties.csv" in reader.text
+    (results / "tables" / "verdicts.csv").unlink()
+    text = read(results).text
+    assert "No verdicts yet" in text and "claims that were weighed" not in text
+
+
+def test_predictions_alone_are_enough(results: Path):
+    for path in results.glob("models/*/*"):
+        if path.name not in ("predictions.csv", "metrics.json"):
+            path.unlink()
+    for path in results.glob("models/*/metrics.json"):
+        run = json.loads(path.read_text())
+        for name in ("epochs", "best_epoch", "train_seconds", "weights", "device", "parameters"):
+            del run[name]
+        path.write_text(json.dumps(run | {"profile": "published"}))
+    reader = read(results)
+    assert "predictions are the authors' own" in reader.text
+    assert reader.text.count("no history of epochs") == 3
+    assert "All of them were trained as in the paper" in reader.text
+
+
+def test_with_nothing_but_a_selection_there_is_still_a_report(results: Path):
+    for name in ("models", "figures", "tables", "notebooks"):
+        shutil.rmtree(results / name)
+    reader = read(results)
+    assert "No model is trained yet" in reader.text and not reader.all("img")
+    assert reader.text.count("Not trained yet; run") == len(MODELS)
+    shutil.rmtree(results / "selection")
+    with pytest.raises(Gz2vitError, match="--only select"):
+        page.write_report(results, MODELS)
+
+
+def test_replaced_and_older_trainings_are_listed(results: Path):
+    for name in ("linformer/replaced/2026-01-02", "vit/seed3/replaced/2026-01-03"):
+        (results / "models" / name).mkdir(parents=True)
+    line = "vit: trained with older code, commit 0123456: --retrain vit renews it"
+    (results / "logs").mkdir()
+    (results / "logs" / "plan.txt").write_text(f"nothing to do\n{line}\n")
+    text = read(results).text
+    assert "models/linformer/replaced/2026-01-02" in text
+    assert "models/vit/seed3/replaced/2026-01-03" in text and line in text
+
+
+def test_simulated_beside_real_galaxies_have_a_section_where_there_is_something(results: Path):
+    assert "Simulated and real galaxies" not in read(results).text
+    path = results / "tables" / "transfer.csv"
+    path.write_text("model,test_accuracy,galaxies,note\nlinformer,0.51234,12345,\nvit,,3.0,a<b\n")
+    rows = "".join(f"{row}\n" for row in range(50))
+    (results / "tables" / "realism.csv").write_text(f"x\n{rows}")
+    text = read(results).text.rpartition("Simulated and real galaxies")[2]
+    assert "test accuracy" in text and "linformer 0.512 12,345 – vit – 3 a<b" in text
+    assert "(the first 40 of 50 rows)" in text
+
+
+def test_a_long_list_of_verdicts_is_folded_under_its_sum(results: Path):
+    rows = "".join(f"Pairs,c{row},not decided,The claim {row}.\n" for row in range(9))
+    table = f"family,claim,outcome,sentence\n{rows}One,c,supported,a <script> & `b<c`\n"
+    (results / "tables" / "verdicts.csv").write_text(table)
+    write_notebook(results, "08_mine", "# <b>Mine</b> & yours")
+    reader = read(results)
+    assert reader.all("details") == [{}, {"open": None}]
+    assert "9 not decided" in reader.text and "The claim 8." in reader.text
+    assert "<b>Mine</b> & yours" in reader.text and "a <script> & b<c" in reader.text
+    assert not reader.all("script") and not reader.all("b")
+
+
+def test_it_asks_no_one_and_every_link_leads_somewhere(made: Path, reader: Reader):
+    text = (made / "report.html").read_text()
+    assert not reader.all("script") and "@import" not in text and "url(" not in text
+    assert len(text) < 3e6
+    ids = [attrs["id"] for _, attrs in reader.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    links = [one["href"] for one in reader.all("a")]
+    for link in links:
+        if link.startswith("#"):
+            assert link[1:] in ids
+        elif not link.startswith("https://"):
+            assert (made / link).is_file(), link
+    assert "figures/fig3.pdf" in links and "models/vit/predictions.csv" not in links
+    assert page.write_report(made, MODELS).read_text() == text
+
+
+def test_its_own_failed_and_unfinished_files_are_not_linked(results: Path):
+    for name in ("17_report", "05_resnet50.failed", ".04_vit.running"):
+        write_notebook(results, name, "# x")
+    write_notebook(results, "02_b", "no heading")
+    (results / "notebooks" / "04_c.ipynb").write_text("{")
+    titles = [link.title for link in page.find_notebooks(results, but="report")]
+    assert titles == ["02_b.ipynb", "Train the Linformer", "04_c.ipynb", "Fig. 3"]
+    for name in ("tables/.a.1.tmp.csv", "models/vit/unfinished/predictions.csv"):
+        (results / name).parent.mkdir(parents=True, exist_ok=True)
+        (results / name).write_text("")
+    addresses = [link.address for link in page.find_files(results)]
+    expected = [f"models/{key}/predictions.csv" for key in MODELS[:3]]
+    assert addresses == [*expected, "tables/verdicts.csv"]
+
+
+def test_further_seeds_have_curves_of_their_own(results: Path):
+    model = results / "models" / "resnet50"
+    shutil.copytree(model, results / "seed7")
+    shutil.move(results / "seed7", model / "seed7")
+    text = read(results, resnet50=[0, 7]).text
+    assert "resnet50, seed 7" in text and "(2 seeds)" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        *(
+            ("models/linformer/history.csv", text)
+            for text in ("", "epoch\n", "epoch,valid_acc\nx,y")
+        ),
+        ("figures/fig3.png", "not a picture"),
+        *(("tables/verdicts.csv", text) for text in ("", "outcome,sentence\na,b\n", "\x00")),
+        ("tables/transfer.csv", ""),
+    ],
+)
+def test_damaged_files_are_named(results: Path, name: str, text: str):
+    (results / name).write_text(text)
+    with pytest.raises(Gz2vitError, match=f"{name} .*delete it"):
+        page.write_report(results, MODELS)
+
+
+# --- Pictures
+
+
+def save_png(folder: Path, name: str, pixels: np.ndarray | None = None) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = np.zeros((20, 40, 3), np.uint8) if pixels is None else pixels
+    Image.fromarray(shown).save(folder / f"{name}.png")
+
+
+def test_every_expected_picture_has_a_place(tmp_path: Path):
+    missing = [one for own in page.find_pictures(tmp_path).values() for one in own]
+    assert [one.name for one in missing] == [one.name for one in FIGURES if one.expected]
+    assert all("--only " in one.missing and not one.source for one in missing)
+
+
+def test_pictures_come_in_order_and_others_under_their_names(tmp_path: Path):
+    for name in ("zebra_crossing", "fig5_b10", "fig5_b2", "fig2", ".fig1.123.tmp", "fig5_A"):
+        save_png(tmp_path / "figures", name)
+    (tmp_path / "figures" / "fig2.pdf").write_text("")
+    sections = page.find_pictures(tmp_path)
+    there = [one for one in sections[PAPER] if one.source]
+    assert [one.name for one in there] == ["fig2", "fig5_A", "fig5_b2", "fig5_b10"]
+    assert there[0].links == ["figures/fig2.png", "figures/fig2.pdf"]
+    assert (there[0].width, there[0].height, there[0].alt) == (40, 20, there[0].caption)
+    (other,) = sections[INSIDE]
+    assert (other.title, other.alt) == ("Zebra crossing", "The figure zebra_crossing.")
+    assert [one.name for one in sections[DATA]] == ["class_composition"]
+
+
+def test_a_frame_that_says_why_nothing_is_drawn_becomes_words(tmp_path: Path):
+    data = {"profile": "demo", "name": "5 galaxies of mine", "simulated": False}
+    figure = draw_missing("Fig. 4", "there are no sizes; run `./run_all.sh`", data)
+    save_figure(figure, tmp_path / "figures" / "fig4")
+    (found,) = [one for one in page.find_pictures(tmp_path)[PAPER] if one.name == "fig4"]
+    assert found.missing == "Fig. 4 is not drawn: there are no sizes; run `./run_all.sh`."
+    assert not found.source and found.links == ["figures/fig4.png", "figures/fig4.pdf"]
+
+
+def test_large_pictures_are_embedded_smaller_where_that_is_shorter(tmp_path: Path):
+    noise = np.random.default_rng(0).integers(0, 255, (100, 2400, 3), dtype=np.uint8)
+    for name, pixels in (("fig2", noise), ("fig1", np.zeros_like(noise))):
+        save_png(tmp_path / "figures", name, pixels)
+    for one in (one for one in page.find_pictures(tmp_path)[PAPER] if one.source):
+        png = base64.b64decode(one.source.partition(",")[2])
+        assert (one.width, one.height) == (2400, 100)
+        assert len(png) <= (tmp_path / "figures" / f"{one.name}.png").stat().st_size
+        if one.name == "fig2":
+            assert Image.open(io.BytesIO(png)).size == (1600, 67)
+
+
+# --- In a browser, as wide as a desk and as a phone
+
+# So many models, not trained, that the tables are wider than any window.
+MANY = [*MODELS, *(f"convnext{number}" for number in range(20))]
+IMAGES = "Array.from(document.images)"
+RIGHTMOST = """Math.max(...Array.from(document.querySelectorAll('body *'))
+    .filter(one => !one.closest('.wide, .picture') && getComputedStyle(one).position !== 'absolute')
+    .map(one => one.getBoundingClientRect().right))"""
+GAPS = """Array.from(document.querySelectorAll('.cards td .whole')).map(one => {
+    const range = document.createRange();
+    range.selectNode(one.previousSibling);
+    const value = range.getBoundingClientRect(), interval = one.getBoundingClientRect();
+    return value.top < interval.top - 2 ? 0 : interval.left - value.right;
+})"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with open_browser() as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return page.write_report(make_results(tmp_path_factory.mktemp("wide")), MANY)
+
+
+@pytest.mark.parametrize("viewport", [DESKTOP, PHONE], ids=["desktop", "phone"])
+def test_in_a_browser_it_fits_reads_well_and_asks_no_one(browser, report: Path, viewport: dict):
+    opened = browser.new_context(viewport=viewport, offline=True).new_page()
+    asked, complaints = [], []
+    opened.on("request", lambda request: asked.append(request.url))
+    opened.on("console", lambda message: complaints.append(message.text))
+    opened.goto(report.as_uri())
+    assert [url for url in asked if not url.startswith("data:")] == [report.as_uri()]
+    assert complaints == []
+    assert opened.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
+    assert opened.evaluate(RIGHTMOST) <= viewport["width"] + 0.5
+    sizes = opened.evaluate(f"{IMAGES}.map(one => [one.naturalWidth, one.width, one.height])")
+    assert len(sizes) == 8
+    for natural_px, shown_px, _ in sizes:
+        # On a phone a wide picture slides sideways in its frame, no wider than 40 rem.
+        assert natural_px > 100 and 100 < shown_px <= max(viewport["width"], 640)
+    kept = f"{IMAGES}.map(one => one.width / one.height * one.naturalHeight / one.naturalWidth)"
+    assert opened.evaluate(kept) == pytest.approx([1.0] * 8, abs=0.02)
+    gaps = opened.evaluate(GAPS)  # a value is beside its interval
+    assert gaps and max(gaps) < 12
+    empty = opened.evaluate(
+        "Array.from(document.querySelectorAll('.cards td.none')).map(one => one.offsetHeight)"
+    )
+    assert empty and (max(empty) == 0) == (viewport == PHONE)
+    fonts = opened.evaluate(
+        "Array.from(document.querySelectorAll('p, td, th, dd, li, figcaption'))"
+        ".map(one => parseFloat(getComputedStyle(one).fontSize))"
+    )
+    assert min(fonts) >= 12
+    opened.context.close()
+
+
+def test_without_javascript_and_on_paper_all_is_there(browser, report: Path, tmp_path: Path):
+    opened = browser.new_context(viewport=PHONE, java_script_enabled=False).new_page()
+    opened.goto(report.as_uri())
+    assert "How to cite" in opened.inner_text("main")
+    opened.pdf(path=tmp_path / "report.pdf", format="A4")
+    assert (tmp_path / "report.pdf").read_bytes().startswith(b"%PDF")
+    opened.emulate_media(media="print")
+    assert not opened.locator("nav").is_visible()
+    assert opened.locator("#figure-fig3 img").is_visible()
+    opened.context.close()

@@ -1,0 +1,379 @@
+"""The results table: its numbers, intervals and forms, what may be compared, damaged files."""
+
+import json
+import statistics
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from gz2vit.evaluation import wilson_interval
+from gz2vit.io import Gz2vitError
+from gz2vit.paper import CLASS_NAMES, NETWORKS, PUBLISHED_RESULTS, SPLIT_CLASS_COUNTS
+from gz2vit.results_table import (
+    origin,
+    read_confusion,
+    read_network,
+    results_table,
+    to_csv,
+    to_latex,
+    to_markdown,
+    training_words,
+    write_tables,
+)
+from tests.saved_runs import CUT_SHORT, GALAXIES, LINFORMER, RESNET, metrics_of, save_run
+
+
+def note_of(results: Path, key: str) -> str:
+    return results_table(results, [key]).attrs["notes"][key]
+
+
+def value_of(table: pd.DataFrame, name: str, class_name: str = "", model: str = "") -> pd.Series:
+    own = table[(table.quantity == name) & (table.class_name == class_name)]
+    return own[own.model.str.startswith(model)].iloc[0]
+
+
+def rows_of(text: str, start: str) -> list[list[str]]:
+    """The cells of the Markdown rows that start so."""
+    lines = [line for line in text.splitlines() if line.startswith(f"| {start} ")]
+    return [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+
+
+def test_a_run_like_the_papers_is_comparable_and_differs_by_nothing(tmp_path: Path):
+    keys = ["linformer", "linformer_weighted", "resnet50"]
+    for key in keys:
+        save_run(tmp_path, metrics_of(key))
+    table = results_table(tmp_path, keys)
+    assert table.attrs["notes"] == {
+        "linformer": f"comparable; {CUT_SHORT}",
+        "linformer_weighted": "comparable",
+        "resnet50": "comparable",
+    }
+    assert np.abs(table.difference.dropna()).max() == 0
+    assert len(table) == 3 * (8 + 8)
+    accuracy = value_of(table, "accuracy")
+    assert (accuracy.low, accuracy.high) == wilson_interval(round(0.8055 * 31191), 31191)
+    classes = table[(table.model == "resnet50") & (table.quantity == "class_acc")]
+    assert classes.class_name.tolist() == list(CLASS_NAMES)
+    assert classes.n.tolist() == list(SPLIT_CLASS_COUNTS["test"])
+    assert table.spread.isna().all() and set(table.seeds) == {1}
+
+
+SMALL = [179, 160, 11, 83, 14, 57, 7, 18]
+
+
+@pytest.mark.parametrize(
+    ("key", "changes", "words"),
+    [
+        ("resnet50", {"weights": "none"}, ["from scratch", "from ImageNet weights"]),
+        ("linformer", {"weights": "a.pth"}, ["from the file a.pth", "from scratch"]),
+        ("linformer", {"class_weights": [2.0] * 8}, ["other class weights"]),
+        ("linformer_weighted", {"class_weights": [1.0] * 8}, ["other class weights"]),
+        ("linformer", {"data": "9 simulated galaxies"}, ["9 simulated galaxies, 99,808 to learn"]),
+        ("linformer", {"parameters": 101960}, ["another network, of 101,960 parameters"]),
+        ("linformer", {"trainable_parameters": 9}, ["only the last layer"]),
+        ("linformer", {"profile": "demo"}, ["profile demo (30 epochs)"]),
+        ("linformer", {"test_galaxies": 529, "class_test_galaxies": SMALL}, ["529 to test on"]),
+    ],
+)
+def test_what_is_not_the_papers_is_not_comparable(tmp_path, key, changes, words):
+    save_run(tmp_path, metrics_of(key, **changes))
+    note = note_of(tmp_path, key)
+    assert note.startswith("not comparable: ") and "; " not in note  # one reason alone
+    assert all(word in note for word in words)
+
+
+@pytest.mark.parametrize(
+    ("key", "recipe", "reasons"),
+    [
+        ("linformer", {"max_epoch": 30}, "30 epochs at most, the paper's 200"),
+        ("linformer", {"lr": 1e-3}, "learning rate 0.001, the paper's 0.0003"),
+        ("linformer", {"batch_size": 16}, "batches of 16, the paper's 64"),
+        ("resnet50", {"image_size": 64}, "images of 64 px, the paper's 224"),
+        ("linformer", {"gamma": 0.8}, "learning rate reduced by a factor 0.8, the paper's 0.9"),
+        (
+            "linformer_weighted",
+            {"hyperparameters": LINFORMER["hyperparameters"] | {"k_dim": 32, "share_kv": True}},
+            "projection to 32, the paper's 64; share_kv True, the paper's False",
+        ),
+    ],
+)
+def test_another_recipe_than_the_papers_is_not_comparable(tmp_path, key, recipe, reasons):
+    save_run(tmp_path, metrics_of(key), **recipe)
+    assert note_of(tmp_path, key) == f"not comparable: {reasons}"
+
+
+@pytest.mark.parametrize("name", ["lr", "image_size", "max_epoch", "early_stopping_epochs"])
+def test_what_was_not_recorded_may_have_been_another(tmp_path: Path, name: str):
+    path = save_run(tmp_path, metrics_of("resnet50")).with_name("params.json")
+    recipe = {key: value for key, value in RESNET.items() if key != name}
+    path.write_text(json.dumps({"parameters": recipe}))
+    assert note_of(tmp_path, "resnet50").startswith(f"not comparable: {name} is not recorded")
+    path.unlink()
+    assert "params.json is missing" in note_of(tmp_path, "resnet50")
+
+
+def test_fewer_galaxies_to_learn_from_are_not_comparable(tmp_path: Path):
+    save_run(tmp_path, metrics_of("resnet50"))
+    path = tmp_path / "selection" / "data.json"
+    path.write_text(json.dumps({"galaxies": GALAXIES | {"valid": 1}}))
+    note = note_of(tmp_path, "resnet50")
+    assert note.startswith("not comparable: 155,951 galaxies of gz2, ") and ", 1 to choose" in note
+    path.unlink()
+    assert "selection/ is missing" in note_of(tmp_path, "resnet50")
+
+
+def test_another_seed_and_precision_are_still_the_papers_recipe_but_mentioned(tmp_path: Path):
+    path = save_run(tmp_path, metrics_of("resnet50"), seed=7).with_name("params.json")
+    assert note_of(tmp_path, "resnet50") == "comparable; seed 7, the paper's 0"
+    record = {"parameters": RESNET, "sessions": [{"precision": "bf16-mixed"}]}
+    path.write_text(json.dumps(record))
+    note = "comparable; precision bf16-mixed, the paper's 32-true"
+    assert note_of(tmp_path, "resnet50") == note
+
+
+def test_weights_from_a_file_are_named_with_their_checksum(tmp_path: Path):
+    source = "/data/results/demo/models/linformer/best.ckpt"
+    path = save_run(tmp_path, metrics_of("linformer", weights=source)).with_name("params.json")
+    record = json.loads(path.read_text())
+    record["weights"] = {"source": source, "file": "best.ckpt", "sha256": "0123456789abcdef"}
+    path.write_text(json.dumps(record))
+    words = "from the file linformer/best.ckpt (SHA-256 0123456789ab…)"
+    assert words in note_of(tmp_path, "linformer")
+    assert rows_of(to_markdown(results_table(tmp_path, ["linformer"])), "linformer")[2][2] == words
+    assert training_words(tmp_path, ["linformer", "vit"]) == f"trained {words} for 30 epochs"
+    run = {"weights": "imagenet", "network": "timm/convnext_atto"}
+    assert origin(run) == "from its published weights"
+
+
+def test_a_figures_models_are_grouped_by_what_they_started_from(tmp_path: Path):
+    assert training_words(tmp_path, ["vit"]) == ""
+    for key, epochs in (("linformer", 5), ("vit", 9), ("resnet50", 7)):
+        save_run(tmp_path, metrics_of(key, epochs=epochs))
+    words = training_words(tmp_path, ["linformer", "vit"])
+    assert words == "trained from scratch for 5 to 9 epochs"
+    assert training_words(tmp_path, ["linformer", "resnet50", "vit"]) == (
+        "linformer, vit trained from scratch; resnet50 trained from ImageNet weights"
+    )
+
+
+def test_macro_averages_have_the_bootstraps_interval_where_there_are_predictions(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    true = rng.integers(0, 8, 4000)
+    pred = np.where(rng.random(4000) < 0.7, true, rng.integers(0, 8, 4000))
+    table = pd.DataFrame({"GalaxyID": range(4000), "class": true, "pred": pred})
+    path = save_run(tmp_path, metrics_of("linformer"))
+    assert np.isnan(value_of(results_table(tmp_path, ["linformer"]), "f1_macro").low)
+    table.to_csv(path.with_name("predictions.csv"), index=False)
+    found = results_table(tmp_path, ["linformer"])
+    right = (true == pred).mean()
+    # Eight classes of about 500: the error of their mean is about that of a share of all 4000.
+    half = 1.96 * np.sqrt(right * (1 - right) / 4000)
+    for name in ("recall_macro", "f1_macro"):
+        row = value_of(found, name)
+        assert (row.low, row.high) == pytest.approx((right - half, right + half), abs=0.004)
+
+
+# --- Several seeds
+
+SEEDS = {"linformer": [4, 0, 12]}
+SHARES = (0.70, 0.73, 0.74)  # their test accuracies
+FOLDERS = ("", "seed0", "seed12")
+
+
+def save_seeds(results: Path) -> None:
+    """Three seeds of the Linformer and, from an earlier call, a fourth."""
+    for folder, share, seed in zip(FOLDERS, SHARES, SEEDS["linformer"], strict=True):
+        run = metrics_of("linformer", accuracy=share, class_acc=[share] * 7 + [share / 2])
+        run |= {"train_seconds": 6000 * share, "best_epoch": int(100 * share), "f1_macro": share}
+        save_run(results, run, folder, seed=seed)
+    save_run(results, metrics_of("linformer", accuracy=0.1), "seed3")
+
+
+def test_several_seeds_give_mean_and_sample_spread(tmp_path: Path):
+    save_seeds(tmp_path)
+    table = results_table(tmp_path, ["linformer"], SEEDS)
+    mean, spread = sum(SHARES) / 3, statistics.stdev(SHARES)
+    accuracy, merger = value_of(table, "accuracy"), value_of(table, "class_acc", "Merger")
+    assert (accuracy.ours, accuracy.spread) == pytest.approx((mean, spread), abs=1e-12)
+    assert accuracy.seeds == 3
+    assert (accuracy.low, accuracy.high) == wilson_interval(round(mean * 31191), 31191)
+    assert (merger.ours, merger.spread) == pytest.approx((mean / 2, spread / 2))
+    note = table.attrs["notes"]["linformer"]
+    assert note == f"comparable; seeds 4, 0, 12, the paper's 0; {CUT_SHORT}"
+    text, latex = to_markdown(table), to_latex(table)
+    summary, _, trained = rows_of(text, "linformer")
+    assert (summary[2], summary[8]) == (
+        "72.3 ± 2.1 (3 seeds) [71.8, 72.8]",
+        "72.3 ± 2.1 (3 seeds)",
+    )
+    assert trained[1:4] == ["3", "from scratch", "70 to 74 of 30"]
+    assert trained[6] == "72.3"  # mean of 4200, 4380 and 4440 s in minutes
+    assert r"$72.3 \pm 2.1$ [71.8, 72.8]" in latex and "seeds)" not in latex
+    for seeds in ({}, {"linformer": [4]}, {"vit": [4, 0, 12]}):
+        accuracy = value_of(results_table(tmp_path, ["linformer"], seeds), "accuracy")
+        assert (accuracy.ours, accuracy.seeds) == (0.70, 1)
+
+
+@pytest.mark.parametrize("missing", FOLDERS)
+def test_a_seed_without_metrics_is_not_trained(tmp_path: Path, missing: str):
+    save_seeds(tmp_path)
+    (tmp_path / "models" / "linformer" / missing / "metrics.json").unlink()
+    table = results_table(tmp_path, ["linformer"], SEEDS)
+    assert table.attrs["notes"]["linformer"].endswith("; 2 of 3 seeds trained")
+    left = sum(SHARES) - SHARES[FOLDERS.index(missing)]
+    accuracy = value_of(table, "accuracy")
+    assert (accuracy.ours, accuracy.seeds) == (pytest.approx(left / 2), 2)
+
+
+def test_a_seed_of_another_network_or_data_is_named(tmp_path: Path):
+    save_seeds(tmp_path)
+    for name, other in (("data", "few"), ("parameters", 3), ("class_weights", [2.0] * 8)):
+        save_run(tmp_path, metrics_of("linformer", **{name: other}), "seed12")
+        with pytest.raises(Gz2vitError, match=f"seed12/metrics.json .*'{name}'"):
+            results_table(tmp_path, ["linformer"], SEEDS)
+
+
+# --- Forms, gaps, damaged files
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> pd.DataFrame:
+    save_run(tmp_path, metrics_of("linformer", accuracy=0.7, f1_macro=0.75, profile="demo"))
+    weights = "~/a^b|c&d.pth"
+    save_run(tmp_path, metrics_of("linformer_weighted", test_galaxies=100, weights=weights))
+    return results_table(tmp_path, ["linformer", "linformer_weighted", "vit"])
+
+
+def test_markdown_has_paper_ours_and_difference(table: pd.DataFrame):
+    text = to_markdown(table)
+    summary, _, trained = rows_of(text, "linformer")
+    assert summary[1:4] == ["80.55", "70.0 [69.5, 70.5]", "−10.6"]
+    assert summary[7:] == ["73.23", "75.0", "+1.8", "no"]
+    assert trained[-4:] == ["10.0", "20.0", "672 (Tesla T4)", "cpu"]
+    vit, *_ = rows_of(text, "vit")
+    assert vit[1:4] == ["81.66", "–", "–"] and vit[-1] == "–"
+    assert r"~/a^b\|c&d.pth" in text
+    assert "several seeds" not in text
+    epoch = value_of(table, "epoch_seconds")
+    assert (epoch.ours, epoch.paper) == (20.0, 672) and np.isnan(epoch.difference)
+
+
+def test_csv_keeps_all_digits(table: pd.DataFrame, tmp_path: Path):
+    (tmp_path / "t.csv").write_text(to_csv(table))
+    again = pd.read_csv(tmp_path / "t.csv")
+    assert again.difference.tolist()[:2] == table.difference.tolist()[:2]
+    assert again.note[0].startswith("not comparable: profile demo")
+
+
+def test_latex_is_well_formed(table: pd.DataFrame):
+    text = to_latex(table)
+    assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 4
+    assert text.count("{") == text.count("}")
+    body = [line for line in text.splitlines() if not line.startswith("%")]
+    assert r"linformer\_weighted" in text and r"c\&d.pth" in text
+    assert not any(mark in "".join(body) for mark in "Δ−–")
+    assert not any("%" in line.replace(r"\%", "") for line in body)
+    for block in "\n".join(body).split(r"\begin{tabular}")[1:]:
+        columns = len(block.split("}")[0].strip("{"))
+        rows = [line.replace(r"\&", "") for line in block.splitlines() if line.endswith(r"\\")]
+        assert {row.count("&") for row in rows} == {columns - 1}
+
+
+def test_all_three_are_written(table: pd.DataFrame, tmp_path: Path):
+    paths = write_tables(tmp_path, table)
+    assert [path.name for path in paths] == ["results.md", "results.csv", "results.tex"]
+    assert sorted((tmp_path / "tables").iterdir()) == sorted(paths)
+
+
+def test_a_model_of_the_users_own_or_not_trained_has_a_row(tmp_path: Path):
+    save_run(tmp_path, metrics_of("linformer", model="mine"))
+    table = results_table(tmp_path, ["mine", "resnet50"])
+    own, other = table[table.model == "mine"], table[table.model == "resnet50"]
+    assert own.paper.isna().all() and own.ours.notna().all()
+    assert "the paper has no such model" in table.attrs["notes"]["mine"]
+    assert other.ours.isna().all() and value_of(other, "accuracy").paper == 0.8558
+    assert table.attrs["notes"]["resnet50"].startswith("not trained: `./run_all.sh")
+
+
+def test_a_class_without_test_galaxies_has_no_accuracy(tmp_path: Path):
+    changes = {"class_acc": [0.5] * 7 + [None], "class_test_galaxies": [4] * 7 + [0]}
+    save_run(tmp_path, metrics_of("linformer", **changes))
+    table = results_table(tmp_path, ["linformer", "vit"])
+    merger = value_of(table, "class_acc", "Merger")
+    assert np.isnan([merger.ours, merger.low, merger.difference]).all()
+    text = to_markdown(table)
+    assert "no test galaxies of: Merger" in text
+    assert rows_of(text, "Merger")[0][1:4] == ["0", "53.1", "–"]
+
+
+def test_runs_on_other_data_are_kept_apart(tmp_path: Path):
+    save_run(tmp_path, metrics_of("linformer"))
+    few = {"test_galaxies": 80, "class_test_galaxies": [10] * 8, "class_acc": [0.5] * 8}
+    save_run(tmp_path, metrics_of("resnet50", device="cuda", data="400 galaxies of few", **few))
+    text = to_markdown(results_table(tmp_path, ["linformer", "resnet50", "hf_vit"]))
+    assert "155,951 galaxies of gz2, of which 31,191 to test on, on cpu." in text
+    assert "400 galaxies of few, of which 80 to test on, on cuda." in text
+    assert rows_of(text, "Merger")[0][1] == "10 or 407"
+
+
+@pytest.mark.parametrize(
+    "text", ['{"mod', "{}", "[]", "null", "", '{"model": "linformer"}', "short"]
+)
+def test_a_damaged_file_is_named_with_what_to_run(tmp_path: Path, text: str):
+    path = save_run(tmp_path, metrics_of("linformer"))
+    short = json.dumps(metrics_of("linformer", class_acc=[0.5] * 3))
+    path.write_text(short if text == "short" else text)
+    with pytest.raises(Gz2vitError, match="metrics.json .*--only linformer"):
+        results_table(tmp_path, ["linformer"])
+    path.write_text(json.dumps(metrics_of("linformer")))
+    path.with_name("params.json").write_text("[]")
+    with pytest.raises(Gz2vitError, match="params.json: .*--only linformer"):
+        results_table(tmp_path, ["linformer"])
+
+
+@pytest.mark.parametrize("name", ["accuracy", "class_acc", "f1_macro", "test_galaxies"])
+def test_a_file_that_lacks_a_figure_is_named(tmp_path: Path, name: str):
+    run = metrics_of("linformer")
+    path = save_run(tmp_path, run)
+    path.write_text(json.dumps({key: value for key, value in run.items() if key != name}))
+    with pytest.raises(Gz2vitError, match=f"metrics.json .*{name}"):
+        results_table(tmp_path, ["linformer"])
+
+
+def test_predictions_that_somebody_else_published_need_no_training(tmp_path: Path):
+    names = ("accuracy", "recall_macro", "f1_macro", "class_acc", "test_galaxies")
+    run = metrics_of("linformer", profile="published")
+    kept = (*names, "class_test_galaxies", "profile", "model")
+    path = save_run(tmp_path, {name: run[name] for name in kept})
+    path.with_name("params.json").unlink()
+    table = results_table(tmp_path, ["linformer"])
+    assert table.attrs["notes"]["linformer"].startswith("comparable")
+    assert value_of(table, "accuracy").difference == 0
+    assert np.isnan(value_of(table, "train_seconds").ours)
+    summary, _, trained = rows_of(to_markdown(table), "linformer")
+    assert summary[-1] == "yes" and trained[2:5] == ["–", "–", "–"]
+    assert "72.33" in to_latex(table) and training_words(tmp_path, ["linformer"]) == ""
+
+
+def test_a_network_is_the_trained_one_or_the_papers(tmp_path: Path):
+    network, parameters, source = read_network(tmp_path, "linformer_weighted")
+    assert (network, parameters) == (NETWORKS["linformer"], 2_785_416)
+    assert "linformer_weighted is not trained" in source
+    own = LINFORMER["hyperparameters"] | {"depth": 3}
+    path = save_run(tmp_path, metrics_of("linformer", parameters=99), hyperparameters=own)
+    assert read_network(tmp_path, "linformer") == (own, 99, "sizes of models/linformer")
+    path.with_name("params.json").unlink()
+    with pytest.raises(Gz2vitError, match="metrics.json .*--only linformer"):
+        read_network(tmp_path, "linformer")
+
+
+def test_a_confusion_matrix_or_what_to_run(tmp_path: Path):
+    counts, metrics = read_confusion(tmp_path, "vit")
+    assert counts is None and "--only vit" in metrics["missing"]
+    path = save_run(tmp_path, metrics_of("vit"))
+    path.with_name("predictions.csv").write_text("GalaxyID,class,pred\na,0,1\nb,0,0\n")
+    counts, metrics = read_confusion(tmp_path, "vit")
+    assert np.argwhere(counts).tolist() == [[0, 0], [0, 1]]
+    assert metrics["accuracy"] == PUBLISHED_RESULTS["vit"]["test_acc"]
