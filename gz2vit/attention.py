@@ -1,12 +1,19 @@
-"""What all looks into a network need: which family it is of, evaluation mode, batches of images.
+"""Where a network looks in an image: the attention of transformers, the class activation of CNNs.
 
-Networks are those of `gz2vit.models.build_model`; images are their input, normalised.
+Networks are those of `gz2vit.models.build_model`; images are their input, normalised floats
+(B, 3, H, W). A network computes in evaluation mode and is left as it was.
+
+Nothing of a forward pass is written a second time: hooks take what the network itself computes.
+vit-pytorch's `Recorder` and timm's `AttentionExtract` serve neither gradients nor a Linformer.
+
+Sources: attention rollout, Abnar & Zuidema 2020, arXiv:2005.00928 (the paper's Fig. 5); attention
+weighted with gradients, Chefer et al. 2021, arXiv:2103.15679; Grad-CAM, Selvaraju et al. 2017,
+arXiv:1610.02391, by captum; the Linformer's attention, Wang et al. 2020, arXiv:2006.04768.
 """
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -17,8 +24,22 @@ from torch.nn import functional
 
 from gz2vit.io import Gz2vitError
 
-BATCH_SIZE = 16  # images at once: all attention of a ViT-Base at 224 px is 22 MB an image
-# Where a network's class is defined decides its family, so that no library is imported for asking.
+BATCH_SIZE = 32  # images at once for maps: all attention of a ViT-Base at 224 px is 22 MB per image
+BATCH_PIXELS = BATCH_SIZE * 224**2  # of images at once where only logits are computed
+# float32 softmax rows miss 1 by about 1e-6, those of bfloat16 by up to 2^-9 = 2e-3; an effective
+# attention that was not normalised misses it by tenths.
+ROW_SUM_TOLERANCE = 5e-3
+
+# How a map was made. Maps of different methods share a scale, 0 to 1, but not a meaning: rollout
+# knows no class, the other two are for one.
+ROLLOUT = "attention rollout"
+EFFECTIVE_ROLLOUT = "attention rollout of absolute effective attention"
+CLASS_RELEVANCE = "attention weighted with the class's gradient"
+# Of 2 x 2 cells none lies on a galaxy in the middle: 4 is the least that can tell it from the sky.
+LEAST_CELLS = 4
+CLASS_ACTIVATION = f"Grad-CAM of the last stage with {LEAST_CELLS} x {LEAST_CELLS} cells or more"
+
+# Where a network's class is defined decides its family, so that no library is imported to ask.
 _FAMILIES = {
     "vit_pytorch.vit": "vit",
     "vit_pytorch.efficient": "linformer",
@@ -30,24 +51,28 @@ _FAMILIES = {
 
 
 def family_of(network: nn.Module) -> str:
-    """`vit`, `linformer`, `resnet`, `vgg`, `hugging_face` or `timm`.
-
-    Raises `Gz2vitError` for a network that `build_model` does not build.
-    """
+    """`vit`, `linformer`, `resnet`, `vgg`, `hugging_face` or `timm`; `Gz2vitError` for others."""
     for base in type(network).__mro__:
         for home, family in _FAMILIES.items():
             if base.__module__ == home or base.__module__.startswith(f"{home}."):
                 return family
     raise Gz2vitError(
-        f"a network of type {type(network).__name__} cannot be looked into; give one of "
+        f"a network of type {type(network).__name__} has no known layers; pass one of "
         "gz2vit.models.build_model (of a classifier, its `network`)"
     )
 
 
 def has_class_token(network: nn.Module) -> bool:
-    """Whether a network is a transformer that reads its answer off a class token."""
+    """Whether a network is a transformer that classifies by a class token."""
     names = (name for name, _ in network.named_parameters())
     return any(name.rpartition(".")[2] == "cls_token" for name in names)
+
+
+def has_plain_blocks(network: nn.Module) -> bool:
+    """Whether a network of timm is made of blocks whose attention can be seen."""
+    layers = [getattr(block, "attn", None) for block in getattr(network, "blocks", [])]
+    known = (hasattr(one, "fused_attn") and hasattr(one, "attn_drop") for one in layers)
+    return bool(layers) and all(known)
 
 
 @contextmanager
@@ -62,76 +87,72 @@ def in_evaluation(network: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-@contextmanager
-def with_gradients(network: nn.Module, images: torch.Tensor) -> Iterator[torch.Tensor]:
-    """A copy of the images, checked, that gradients reach; evaluation mode for the block.
-
-    Also where the caller has switched gradients off, or none of the network's parameters has any.
-    Errors as of `on_device`.
-    """
-    images = on_device(network, images)
-    with torch.inference_mode(False), torch.enable_grad(), in_evaluation(network):
-        yield images.detach().clone().requires_grad_()
-
-
-def on_device(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Images, checked, on the network's device.
-
-    Raises `Gz2vitError` unless they are floating-point (B, 3, H, W) with B from 1 on.
-    """
+def check_images(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    """Images on the network's device; `Gz2vitError` unless they are floats (B, 3, H, W), B > 0."""
     shape = tuple(images.shape)
     if len(shape) != 4 or shape[1] != 3 or 0 in shape or not images.is_floating_point():
         raise Gz2vitError(
-            f"images of shape {shape} and type {images.dtype} are no input of a network; give "
+            f"images of shape {shape} and type {images.dtype} do not fit a network; pass "
             "normalised floats (B, 3, H, W)"
         )
     return images.to(next(network.parameters()).device)
 
 
-def in_batches(images: torch.Tensor, batch_size: int) -> tuple[torch.Tensor, ...]:
-    """Images (B, ...) in pieces of `batch_size`, in order; `Gz2vitError` for a size below 1."""
-    if batch_size < 1:
-        raise Gz2vitError(f"batch_size is {batch_size}; it must be 1 or more")
-    return images.split(batch_size)
+@contextmanager
+def _with_gradients(network: nn.Module, images: torch.Tensor) -> Iterator[torch.Tensor]:
+    """A copy of the images that gradients reach, also where the caller has switched them off."""
+    images = check_images(network, images)
+    with torch.inference_mode(False), torch.enable_grad(), in_evaluation(network):
+        yield images.detach().clone().requires_grad_()
 
 
-def predict_probabilities(
-    network: nn.Module, images: torch.Tensor, batch_size: int = BATCH_SIZE
-) -> np.ndarray:
-    """Class probabilities, float64 (B, classes), each row's sum 1, for images (B, 3, H, W)."""
-    with torch.no_grad(), in_evaluation(network):
-        logits = [
-            network(part).cpu() for part in in_batches(on_device(network, images), batch_size)
-        ]
+def record_outputs(
+    network: nn.Module, images: torch.Tensor, parts: Sequence[nn.Module]
+) -> tuple[torch.Tensor, list]:
+    """The logits (B, classes), and what each of `parts` returned in that pass (None: not used)."""
+    found: list = [None] * len(parts)
+    with ExitStack() as hooks:
+        for number, part in enumerate(parts):
+
+            def keep(_part: nn.Module, _in: object, output: object, number: int = number) -> None:
+                found[number] = output
+
+            hooks.callback(part.register_forward_hook(keep).remove)
+        return network(images), found
+
+
+def predict_probabilities(network: nn.Module, images: torch.Tensor) -> np.ndarray:
+    """Class probabilities, float64 (B, classes), each row's sum 1."""
+    images = check_images(network, images)
+    at_once = max(BATCH_SIZE, BATCH_PIXELS // (images.shape[2] * images.shape[3]))
+    with torch.inference_mode(), in_evaluation(network):
+        logits = [network(part).cpu() for part in images.split(min(at_once, 8 * BATCH_SIZE))]
     return torch.cat(logits).double().softmax(dim=1).numpy()
 
 
 def check_class(class_index: int | torch.Tensor | None, logits: torch.Tensor) -> torch.Tensor:
     """The class of each image, int64 (B,); by default the one with the largest logit.
 
-    Raises `Gz2vitError` for a class that is not there, or another number of them.
+    Raises `Gz2vitError` for a class that does not exist, or another number of them.
     """
     if class_index is None:
         return logits.argmax(dim=1)
     wanted = torch.as_tensor(class_index, device=logits.device)
     if wanted.is_floating_point() or wanted.ndim > 1 or wanted.numel() not in (1, len(logits)):
         raise Gz2vitError(
-            f"class_index of shape {tuple(wanted.shape)} does not fit {len(logits)} images; give "
+            f"class_index of shape {tuple(wanted.shape)} does not fit {len(logits)} images; pass "
             "one whole number for all, or one for each"
         )
     wrong = wanted[(wanted < 0) | (wanted >= logits.shape[1])]
     if wrong.numel():
         raise Gz2vitError(
-            f"there is no class {wrong.flatten()[0]}; the classes are 0 to {logits.shape[1] - 1}"
+            f"class {wrong.flatten()[0]} does not exist; the classes are 0 to {logits.shape[1] - 1}"
         )
     return wanted.long().expand(len(logits))
 
 
 # ------------------------------------------------------------------------------------------
-# The attention of every layer of a network, taken from its own forward pass by hooks.
-#
-# Nothing of a network's forward pass is written a second time here, so that what is collected is
-# what was computed. Sources: the installed vit-pytorch, linformer, transformers and timm.
+# The attention of every layer
 
 
 def collect_attention(
@@ -139,21 +160,21 @@ def collect_attention(
 ) -> list[torch.Tensor]:
     """What each layer's tokens attend to: (B, H, N, N) for each layer, first layer first.
 
-    `images`: normalised floats (B, 3, H, W). Row n, column m is the weight that token n gives to
-    token m; token 0 is the class token. In a ViT every row is a softmax. In a Linformer it is the
-    `effective_attention`; only with `normalised` do its rows sum to one. The network computes in
-    evaluation mode and is left as it was. On the network's device, without gradients.
+    Row n, column m is the weight that token n gives to token m; token 0 is the class token. In a
+    ViT every row is a softmax. In a Linformer it is the `effective_attention`; only with
+    `normalised` do its rows sum to one. On the network's device, without gradients.
 
     Raises `Gz2vitError` for a network without attention between all its tokens.
     """
-    images = on_device(network, images)
+    images = check_images(network, images)
     with torch.no_grad(), in_evaluation(network):
         if family_of(network) != "linformer":
             return record_attention(network, images)[1]
-        weights = _record(linformer_layers(network), "dropout", network, images)[1]
+        layers = linformer_layers(network)
+        weights = record_outputs(network, images, [layer.dropout for layer in layers])[1]
         return [
             effective_attention(own, value_projection(layer)[: own.shape[2]], normalised)
-            for own, layer in zip(weights, linformer_layers(network), strict=True)
+            for own, layer in zip(weights, layers, strict=True)
         ]
 
 
@@ -162,20 +183,36 @@ def record_attention(
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """A ViT's logits (B, classes) and, of the same pass, each layer's softmax (B, H, N, N).
 
-    The network's mode and gradients are the caller's. Raises `Gz2vitError` for a network without
-    attention between a class token and all patches.
+    Mode and gradients are the caller's. Raises `Gz2vitError` for a network without attention
+    between a class token and all patches.
     """
-    match family_of(network):
-        case "vit":
-            layers = [layer[0].fn for layer in network.transformer.layers]
-            return _record(layers, "attend", network, images)
-        case "hugging_face" if has_class_token(network):
-            return _record_hugging_face(network.model, images)
-        case "timm" if has_class_token(network) and has_plain_blocks(network):
-            return _record_timm(network, images)
+    family = family_of(network)
+    if family == "vit":
+        parts = [layer[0].fn.attend for layer in network.transformer.layers]
+        return record_outputs(network, images, parts)
+    if family == "hugging_face" and has_class_token(network):
+        model = network.model
+        before = model.config._attn_implementation
+        model.set_attn_implementation("eager")  # the only one that has weights to record
+        try:
+            outputs = model(pixel_values=images, output_attentions=True)
+        finally:
+            model.set_attn_implementation(before)
+        if getattr(outputs, "attentions", None):
+            return outputs.logits, list(outputs.attentions)
+    if family == "timm" and has_class_token(network) and has_plain_blocks(network):
+        layers = [block.attn for block in network.blocks]
+        fused = [layer.fused_attn for layer in layers]  # fused attention has no weights to see
+        try:
+            for layer in layers:
+                layer.fused_attn = False
+            return record_outputs(network, images, [layer.attn_drop for layer in layers])
+        finally:
+            for layer, own in zip(layers, fused, strict=True):
+                layer.fused_attn = own
     raise Gz2vitError(
         f"{type(network).__name__} has no attention between a class token and all patches; for a "
-        "CNN take class_activation"
+        "CNN use class_activation"
     )
 
 
@@ -189,30 +226,28 @@ def effective_attention(
     (P F) V, so that token n takes exactly (P F)[n, m] of the value of token m: the effective
     attention is P F. It can be negative, and since sum_m (P F)[n, m] = sum_k P[n, k] f_k with
     f_k = sum_m F[k, m], a row sums to a weighted mean of the projection's column sums f, which
-    nothing holds at one.
+    need not be one.
 
     With `normalised`, absolute values divided by each row's sum, so that rows are distributions,
-    as rollout needs them: the share that each token has in moving the result, whichever its sign.
+    as rollout needs them: the share that each token has in moving the result, whatever its sign.
     That loses the sign, and how strong the layer is beside its skip connection. A row of zeros
     stays.
     """
     effective = weights @ projection.transpose(0, 1)  # (B, H, N, k) @ (k, N) -> (B, H, N, N)
     if not normalised:
         return effective
-    return nn.functional.normalize(effective, p=1.0, dim=-1).abs()
+    return functional.normalize(effective, p=1.0, dim=-1).abs()
 
 
 def effective_row_sums(network: nn.Module, images: torch.Tensor) -> pd.DataFrame:
-    """What the rows of a Linformer's effective attention P F sum to, a row for each layer.
+    """What the rows of a Linformer's effective attention P F sum to: one row per layer.
 
-    `images`: normalised floats (B, 3, H, W). Columns: `row_sum_low`, `row_sum_high` over images,
-    heads and tokens; `f_low`, `f_high`: the ends of the projection's sums f, between which each
-    row's must lie; `negative`: the share of entries below 0. Index: `layer`, from 1.
-
-    Raises `Gz2vitError` for another network.
+    Columns: `row_sum_low`, `row_sum_high` over images, heads and tokens; `f_low`, `f_high`: the
+    extremes of the projection's sums f, between which every row sum must lie; `negative`: the
+    fraction of entries below 0. Index: `layer`, from 1. Raises `Gz2vitError` for another network.
     """
     if family_of(network) != "linformer":
-        raise Gz2vitError(f"{type(network).__name__} is no Linformer; its rows sum to 1")
+        raise Gz2vitError(f"{type(network).__name__} is not a Linformer; its rows sum to 1")
     rows = []
     layers = collect_attention(network, images, normalised=False)
     for effective, layer in zip(layers, linformer_layers(network), strict=True):
@@ -225,91 +260,17 @@ def effective_row_sums(network: nn.Module, images: torch.Tensor) -> pd.DataFrame
 
 
 def linformer_layers(network: nn.Module) -> list[nn.Module]:
-    """The attention layers of a vit-pytorch ViT around a Linformer, first layer first.
-
-    Each hands its P to its `dropout`, which returns it unchanged in evaluation mode.
-    """
+    """The attention layers of a Linformer; each passes its P through `dropout` unchanged."""
     return [block[0].fn for block in network.transformer.net.layers]
 
 
 def value_projection(layer: nn.Module) -> torch.Tensor:
-    """F^T of a Linformer layer, (N, k): with `share_kv` keys and values have one projection.
-
-    It is the same for all heads; `one_kv_head` changes which keys P is made of, not its shape.
-    """
+    """F^T of a Linformer layer, (N, k): with `share_kv` keys and values have one projection."""
     return layer.proj_k if layer.share_kv else layer.proj_v
 
 
-Recorded = tuple[torch.Tensor, list[torch.Tensor]]  # logits (B, classes), attention of each layer
-
-
-def _record_hugging_face(model: nn.Module, images: torch.Tensor) -> Recorded:
-    """A transformers model's own record: only its `eager` attention has weights to record."""
-    before = model.config._attn_implementation
-    model.set_attn_implementation("eager")
-    try:
-        outputs = model(pixel_values=images, output_attentions=True)
-    finally:
-        model.set_attn_implementation(before)
-    if not getattr(outputs, "attentions", None):
-        raise Gz2vitError(f"{type(model).__name__} records no attention; its maps cannot be made")
-    return outputs.logits, list(outputs.attentions)
-
-
-def has_plain_blocks(network: nn.Module) -> bool:
-    """Whether a network of timm is made of blocks whose attention can be seen."""
-    layers = [getattr(block, "attn", None) for block in getattr(network, "blocks", [])]
-    known = (hasattr(one, "fused_attn") and hasattr(one, "attn_drop") for one in layers)
-    return bool(layers) and all(known)
-
-
-def _record_timm(network: nn.Module, images: torch.Tensor) -> Recorded:
-    """A ViT of timm, its attention unfused for the call: fused attention has no weights to see."""
-    layers = [block.attn for block in network.blocks]
-    fused = [layer.fused_attn for layer in layers]
-    try:
-        for layer in layers:
-            layer.fused_attn = False
-        return _record(layers, "attn_drop", network, images)
-    finally:
-        for layer, own in zip(layers, fused, strict=True):
-            layer.fused_attn = own
-
-
-def _record(
-    layers: Iterable[nn.Module], part: str, network: nn.Module, images: torch.Tensor
-) -> Recorded:
-    """The logits, and what the part of that name returns in each layer."""
-    found: dict[int, torch.Tensor] = {}
-    parts = [getattr(layer, part) for layer in layers]
-    with listening(parts, found.__setitem__):
-        logits = network(images)
-    return logits, [found[number] for number in range(len(parts))]
-
-
-@contextmanager
-def listening(
-    parts: Iterable[nn.Module], tell: Callable[[int, torch.Tensor], None]
-) -> Iterator[None]:
-    """For the block, call `tell(number, output)` whenever the part of that number has computed."""
-    with ExitStack() as hooks:
-        for number, part in enumerate(parts):
-            hook = part.register_forward_hook(
-                lambda _part, _inputs, output, number=number: tell(number, output)
-            )
-            hooks.callback(hook.remove)
-        yield
-
-
 # ------------------------------------------------------------------------------------------
-# Attention rollout: how much of each image patch reaches the class token, through all layers.
-#
-# Sources: Abnar & Zuidema 2020, arXiv:2005.00928; the paper's Fig. 5 draws it for the Hugging Face
-# ViT, for all heads averaged and for each head alone.
-
-# float32 softmax rows miss 1 by some 1e-6, those of bfloat16 by up to 2^-9 = 2e-3; an effective
-# attention that was not normalised misses it by tenths.
-ROW_SUM_TOLERANCE = 5e-3
+# Maps from attention
 
 
 def attention_rollout(attentions: Sequence[torch.Tensor], head: int | None = None) -> torch.Tensor:
@@ -322,21 +283,35 @@ def attention_rollout(attentions: Sequence[torch.Tensor], head: int | None = Non
     last layer leftmost), without its own entry, is the map. A map whose maximum is 0 stays 0.
 
     Computed in float64 (on Apple's GPUs, which have none, in float32); returned as float32.
-    Raises `Gz2vitError` for no layers, other shapes, layers that differ in shape, a head that is
-    not there, values that are not finite or negative, and rows whose sum misses 1 by more than
+    Raises `Gz2vitError` for no layers, other shapes, layers that differ in shape, a head that does
+    not exist, values that are not finite or negative, and rows whose sum misses 1 by more than
     `ROW_SUM_TOLERANCE`, 0.005.
     """
-    grid = _check_shapes(attentions, head)
+    _check_attention(attentions, head)
+    if head is None:
+        return _roll_out(attentions, average=True)[:, 0]
+    return _roll_out([weights[:, head : head + 1] for weights in attentions])[:, 0]
+
+
+def rollout_of_heads(attentions: Sequence[torch.Tensor]) -> torch.Tensor:
+    """`attention_rollout` of each head alone, (B, H, g, g); the same errors."""
+    _check_attention(attentions)
+    return _roll_out(attentions)
+
+
+def _roll_out(attentions: Sequence[torch.Tensor], average: bool = False) -> torch.Tensor:
+    """Rollout of each head of `attentions`, or of their average, (B, H or 1, g, g)."""
+    count, heads, tokens = attentions[0].shape[:3]
     kind = torch.float32 if attentions[0].device.type == "mps" else torch.float64
-    row = attentions[0].new_zeros(len(attentions[0]), 1, grid**2 + 1, dtype=kind)
-    row[:, :, 0] = 1.0  # (B, 1, N): the class token alone
-    for number in reversed(range(len(attentions))):
-        weights = attentions[number].detach()
-        _check_rows(weights, number)
-        weights = (weights.to(kind).mean(dim=1) if head is None else weights[:, head]).to(kind)
+    row = attentions[0].new_zeros(count, 1 if average else heads, 1, tokens, dtype=kind)
+    row[..., 0] = 1.0  # the class token alone
+    for weights in reversed(attentions):
+        weights = weights.detach().to(kind)
+        weights = weights.mean(dim=1, keepdim=True) if average else weights
         # A row of a product needs no product of matrices: row A' = (row A + row) / 2
         row = (row @ weights + row) / 2
-    return scale_maps(row[:, 0, 1:].unflatten(1, (grid, grid)))
+    grid = grid_of(tokens)
+    return scale_maps(row[:, :, 0, 1:].unflatten(-1, (grid, grid)))
 
 
 def layer_attention(
@@ -345,21 +320,21 @@ def layer_attention(
     """What the class token takes from each patch in one layer alone, (B, g, g), maximum 1.
 
     `attentions` and `head` as of `attention_rollout`; `layer` counts from 0. Float32. Raises
-    `Gz2vitError` as there, and for a layer that is not there.
+    `Gz2vitError` as there, and for a layer that does not exist.
     """
-    grid = _check_shapes(attentions, head)
+    grid = _check_attention(attentions, head)
     if not 0 <= layer < len(attentions):
-        raise Gz2vitError(f"there is no layer {layer}; the layers are 0 to {len(attentions) - 1}")
-    weights = attentions[layer].detach()
-    _check_rows(weights, layer)
-    row = weights[:, :, 0, 1:].float()  # (B, H, N - 1)
+        raise Gz2vitError(
+            f"layer {layer} does not exist; the layers are 0 to {len(attentions) - 1}"
+        )
+    row = attentions[layer].detach()[:, :, 0, 1:].float()  # (B, H, N - 1)
     row = row.mean(dim=1) if head is None else row[:, head]
     return scale_maps(row.unflatten(1, (grid, grid)))
 
 
 def scale_maps(maps: torch.Tensor) -> torch.Tensor:
-    """Maps (B, h, w), none negative, divided by each one's maximum; float32. All-zero ones stay."""
-    largest = maps.amax(dim=(1, 2), keepdim=True)
+    """Maps (..., h, w), none negative, divided by each one's maximum; float32. Zero maps stay."""
+    largest = maps.amax(dim=(-2, -1), keepdim=True)
     return torch.where(largest > 0, maps / largest, 0.0).float()
 
 
@@ -373,55 +348,102 @@ def grid_of(tokens: int) -> int:
     return grid
 
 
-def _check_shapes(attentions: Sequence[torch.Tensor], head: int | None) -> int:
-    """The side g of the grid of patches, if all layers fit together."""
+def _check_attention(attentions: Sequence[torch.Tensor], head: int | None = None) -> int:
+    """The side g of the grid of patches; `Gz2vitError` unless all layers are distributions."""
     if len(attentions) == 0:
-        raise Gz2vitError("there are no layers of attention to roll out; give at least one")
+        raise Gz2vitError("no layers of attention were passed; pass at least one")
     shape = tuple(attentions[0].shape)
-    if len(shape) != 4 or 0 in shape:
-        raise Gz2vitError(f"attention of shape {shape} cannot be rolled out; give (B, H, N, N)")
-    for number, weights in enumerate(attentions):
-        if tuple(weights.shape) != shape:
-            raise Gz2vitError(
-                f"layer {number} has attention of shape {tuple(weights.shape)}, but layer 0 has "
-                f"{shape}; rollout needs the same tokens in every layer"
-            )
-    if shape[2] != shape[3]:
-        raise Gz2vitError(
-            f"attention of {shape[2]} to {shape[3]} tokens is not among all of them; give "
-            "(B, H, N, N)"
-        )
+    if len(shape) != 4 or 0 in shape or shape[2] != shape[3]:
+        raise Gz2vitError(f"attention of shape {shape} cannot be rolled out; pass (B, H, N, N)")
     grid = grid_of(shape[2])
     if head is not None and not 0 <= head < shape[1]:
-        raise Gz2vitError(f"there is no head {head}; the heads are 0 to {shape[1] - 1}")
+        raise Gz2vitError(f"head {head} does not exist; the heads are 0 to {shape[1] - 1}")
+    for number, weights in enumerate(attentions):
+        what = f"the attention of layer {number}"
+        if tuple(weights.shape) != shape:
+            raise Gz2vitError(f"{what} has shape {tuple(weights.shape)}, that of layer 0 {shape}")
+        if not torch.isfinite(weights).all():
+            raise Gz2vitError(f"{what} is not finite; check the network's weights and its images")
+        if weights.min() < 0:
+            raise Gz2vitError(
+                f"{what} holds {weights.min().item():.3g}, but weights must not be negative (for a "
+                "Linformer use collect_attention with normalised=True)"
+            )
+        worst = (weights.detach().float().sum(dim=-1) - 1).abs().max().item()
+        if worst > ROW_SUM_TOLERANCE:
+            raise Gz2vitError(
+                f"{what} has a row whose sum misses 1 by {worst:.3g}; rollout needs sums of 1 "
+                f"within {ROW_SUM_TOLERANCE}"
+            )
     return grid
 
 
-def _check_rows(weights: torch.Tensor, number: int) -> None:
-    """Refuse a layer whose rows are no distributions."""
-    if not torch.isfinite(weights).all():
-        raise Gz2vitError(
-            f"the attention of layer {number} holds values that are not finite; check the weights "
-            "of the network and its images"
+def class_relevance(
+    network: nn.Module, images: torch.Tensor, class_index: int | torch.Tensor | None = None
+) -> torch.Tensor:
+    """How much each patch speaks for a class, float32 (B, g, g), each map's maximum 1.
+
+    Chefer et al.'s rule for self-attention, which takes attention of either sign. `class_index`:
+    one class for all or (B,), by default the predicted one. With A a layer's attention (of a
+    Linformer the effective one, not normalised) and G the gradient of the class's logit with
+    respect to it, C is the mean over heads of the positive part of G * A, and the map is the class
+    token's row of (I + C_L) ... (I + C_1), without its own entry. A map can be 0 throughout.
+    Raises `Gz2vitError` for a network without attention between a class token and all patches, and
+    a class that does not exist.
+    """
+    with _with_gradients(network, images) as images:
+        linformer = family_of(network) == "linformer"
+        logits, seen = (_record_linformer if linformer else record_attention)(network, images)
+        wanted = check_class(class_index, logits)
+        # Images do not mix, so that each keeps its own gradient in the sum.
+        score = logits.gather(1, wanted.unsqueeze(1)).sum()
+        if linformer:
+            pairs = _linformer_pairs(network, score, *seen)
+        else:
+            pairs = zip(seen, torch.autograd.grad(score, seen), strict=True)
+        layers = [(a * g).detach().clamp(min=0).mean(dim=1) for a, g in pairs]  # C, (B, N, N)
+    tokens = layers[0].shape[1]
+    row = torch.zeros(len(images), 1, tokens, device=images.device)
+    row[:, :, 0] = 1.0  # (B, 1, N): the class token alone
+    for contribution in reversed(layers):
+        row = row + row @ contribution
+    grid = grid_of(tokens)
+    return scale_maps(row[:, 0, 1:].unflatten(1, (grid, grid)))
+
+
+def _record_linformer(network: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, list]:
+    """A Linformer's logits; its layers' attention to projections, values and results."""
+    layers = linformer_layers(network)
+    parts = [layer.dropout for layer in layers]
+    parts += [layer.to_k if layer.share_kv else layer.to_v for layer in layers]
+    logits, found = record_outputs(network, images, parts + [layer.to_out for layer in layers])
+    count = len(layers)
+    return logits, [found[:count], found[count : 2 * count], found[2 * count :]]
+
+
+def _linformer_pairs(
+    network: nn.Module, score: torch.Tensor, weights: list, values: list, results: list
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Each layer's effective attention A = P F and the score's gradient to it, (B, H, N, N).
+
+    A is never computed in the network's pass, but the layer's result is A V: with Z the gradient
+    with respect to that, the gradient with respect to A is Z V^T.
+    """
+    gradients = torch.autograd.grad(score, results)
+    for layer, own, value, gradient in zip(
+        linformer_layers(network), weights, values, gradients, strict=True
+    ):
+        # to_out is linear: before it the gradient is the one behind it times its weights
+        before, value = (
+            one.unflatten(2, (-1, layer.dim_head)).transpose(1, 2)  # (B, N, H d) -> (B, H, N, d)
+            for one in (gradient @ layer.to_out.weight, value)  # with one_kv_head V has H = 1
         )
-    if weights.min() < 0:
-        raise Gz2vitError(
-            f"the attention of layer {number} holds {weights.min().item():.3g}; rollout needs "
-            "weights that are not negative (a Linformer's: collect_attention with normalised=True)"
-        )
-    worst = (weights.float().sum(dim=-1) - 1).abs().max().item()
-    if worst > ROW_SUM_TOLERANCE:
-        raise Gz2vitError(
-            f"a row of the attention of layer {number} sums to {worst:.3g} more or less than 1; "
-            f"rollout needs rows that sum to 1 within {ROW_SUM_TOLERANCE}"
-        )
+        effective = effective_attention(own, value_projection(layer)[: value.shape[2]])
+        yield effective, before @ value.transpose(2, 3)
 
 
 # ------------------------------------------------------------------------------------------
-# Class activation maps: where a network with planes finds its evidence for a class.
-#
-# Source: Grad-CAM, Selvaraju et al. 2017, arXiv:1610.02391, as captum computes it
-# (https://github.com/pytorch/captum).
+# Class activation of networks with planes
 
 
 def class_activation(
@@ -432,29 +454,51 @@ def class_activation(
 ) -> torch.Tensor:
     """Grad-CAM maps float32 (B, h, w), each map's maximum 1, of the last stage that has planes.
 
-    `images`: normalised floats (B, 3, H, W); h and w are the stage's: H / 32 for a ResNet, H / 16
-    for a VGG. Of a transformer without a class token its tokens, one for each patch, are the plane.
-    `class_index`: the class whose evidence is sought, one for all or (B,); by default
-    the predicted one. `least_cells`: the last stage with so many cells on a side is taken instead
-    (or the first, if none has them): of small images the last stage sees hardly more than one
-    cell. Each channel of the stage is weighted with the mean gradient of the class's logit over
-    the plane, and only what speaks for the class is kept: a map can be 0 throughout.
+    h and w are the stage's: H / 32 for a ResNet, H / 16 for a VGG. For a transformer without a
+    class token its tokens, one for each patch, are the plane. `class_index`: the class whose
+    evidence is sought, one for all or (B,); by default the predicted one. `least_cells`: the last
+    stage with that many cells on a side is used instead (or the first, if none has them): for
+    small images the last stage sees hardly more than one cell. Each channel is weighted with the
+    mean gradient of the class's logit over the plane, and only what speaks for the class is kept:
+    a map can be 0 throughout.
 
-    Raises `Gz2vitError` for a network without such a stage and a class that is not there.
+    Raises `Gz2vitError` for a network without such a stage and a class that does not exist.
     """
     from captum.attr import LayerGradCam  # slow to import, and only wanted here
 
-    with with_gradients(network, images) as images:
-        logits, stage = _look_once(network, images, least_cells)
+    with _with_gradients(network, images) as images:
+        with torch.no_grad():
+            stages = stages_of(network)
+            logits, outputs = record_outputs(network, images[:1], stages)
+            logits = network(images) if class_index is None else logits.expand(len(images), -1)
+        grids = [plane_of(tuple(getattr(one, "shape", ())), images.shape) for one in outputs]
+        if has_class_token(network) or not grids[-1]:
+            raise _no_stage(network)
+        fine = [number for number, grid in enumerate(grids) if min(grid, default=0) >= least_cells]
+        stage = stages[max(fine, default=next(n for n, grid in enumerate(grids) if grid))]
         target = check_class(class_index, logits)
-        with _as_planes(stage, images.shape) as planes:
+        planes = nn.Identity()
+
+        def lead_through(_part: nn.Module, _in: object, output: torch.Tensor) -> torch.Tensor:
+            """The stage's output, unchanged, after it has passed `planes` as (B, C, h, w)."""
+            height, width = plane_of(tuple(output.shape), images.shape)
+            if output.ndim == 3:  # (B, h w, C)
+                return planes(output.mT.unflatten(2, (height, width))).flatten(2).mT
+            if output.shape[2:] == (height, width):
+                return planes(output)
+            return planes(output.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (B, h, w, C)
+
+        hook = stage.register_forward_hook(lead_through)
+        try:
             activation = LayerGradCam(network, planes)
             maps = activation.attribute(images, target=target, relu_attributions=True)
+        finally:
+            hook.remove()
     return scale_maps(maps[:, 0].detach())  # (B, 1, h, w) -> (B, h, w)
 
 
 def stages_of(network: nn.Module) -> list[nn.Module]:
-    """The parts after which a CNN's planes, (B, channels, h, w), shrink; first part first.
+    """The parts after which a network's planes, (B, channels, h, w), shrink; first part first.
 
     Of a VGG, what each max pooling takes in; of others, what their library lists. Raises
     `Gz2vitError` where there are none.
@@ -475,34 +519,8 @@ def stages_of(network: nn.Module) -> list[nn.Module]:
     raise _no_stage(network)
 
 
-Shape = tuple[int, ...]
-
-
-def _look_once(
-    network: nn.Module, images: torch.Tensor, least_cells: int
-) -> tuple[torch.Tensor, nn.Module]:
-    """The logits (B, classes), and the last stage with so many cells on a side, or the first.
-
-    `Gz2vitError` if what the stages return are no planes of the image.
-    """
-    stages, shapes = stages_of(network), {}
-
-    def keep(number: int, output: object) -> None:
-        """Note the shape that a stage returns."""
-        shapes[number] = getattr(output, "shape", ())  # some return several tensors
-
-    with torch.no_grad(), listening(stages, keep):
-        logits = network(images)
-    grids = [plane_of(shapes.get(number, ()), images.shape) for number in range(len(stages))]
-    if has_class_token(network) or not grids[-1]:
-        raise _no_stage(network)
-    fine = [number for number, grid in enumerate(grids) if min(grid, default=0) >= least_cells]
-    first = next(number for number, grid in enumerate(grids) if grid)
-    return logits, stages[max(fine, default=first)]
-
-
-def plane_of(shape: Shape, image_shape: Shape) -> Shape:
-    """The h and w of what a stage returns, of images (B, 3, H, W); nothing if it is no plane.
+def plane_of(shape: tuple[int, ...], image_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The h and w of what a stage returns, of images (B, 3, H, W); () if it is not a plane.
 
     Planes are (B, C, h, w), (B, h, w, C) as in Swin, or tokens (B, h w, C), with h : w = H : W.
     """
@@ -516,177 +534,51 @@ def plane_of(shape: Shape, image_shape: Shape) -> Shape:
     return next((pair for pair in pairs if pair[0] * width == pair[1] * height), ())
 
 
-@contextmanager
-def _as_planes(stage: nn.Module, image_shape: Shape) -> Iterator[nn.Module]:
-    """A module through which all goes that `stage` returns, as planes (B, C, h, w)."""
-    planes = nn.Identity()
-
-    def lead_through(_part: nn.Module, _inputs: object, output: torch.Tensor) -> torch.Tensor:
-        """The stage's output, unchanged, after it has gone through `planes`."""
-        height, width = plane_of(output.shape, image_shape)
-        if output.ndim == 3:  # (B, h w, C)
-            return planes(output.mT.unflatten(2, (height, width))).flatten(2).mT
-        if output.shape[2:] == (height, width):
-            return planes(output)
-        return planes(output.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (B, h, w, C)
-
-    hook = stage.register_forward_hook(lead_through)
-    try:
-        yield planes
-    finally:
-        hook.remove()
-
-
 def _no_stage(network: nn.Module) -> Gz2vitError:
-    """What to say of a network that has no planes."""
     return Gz2vitError(
         f"{type(network).__name__} has no stage of planes, which class activation needs; for a "
-        "transformer with a class token take attention_rollout"
+        "transformer with a class token use attention_rollout"
     )
 
 
 # ------------------------------------------------------------------------------------------
-# Attention weighted with the gradient of a class's score: which tokens speak for that class.
-#
-# Source: Chefer et al. 2021, arXiv:2103.15679, their rule for self-attention. It takes attention of
-# either sign, and so a Linformer's effective attention as it is.
+# One function for every network
 
 
-def class_relevance(
-    network: nn.Module, images: torch.Tensor, class_index: int | torch.Tensor | None = None
-) -> torch.Tensor:
-    """How much each patch speaks for a class, float32 (B, g, g), each map's maximum 1.
-
-    `images`: normalised floats (B, 3, H, W); `class_index`: one class for all or (B,), by default
-    the predicted one. With A a layer's attention (of a Linformer the effective one, not
-    normalised) and G the gradient of the class's logit with respect to it, C is the mean over
-    heads of the positive part of G * A, and the map is the class token's row of (I + C_L) ...
-    (I + C_1), without its own entry. A map can be 0 throughout. Raises `Gz2vitError` for a network
-    without attention between a class token and all patches, and a class that is not there.
-    """
-    with with_gradients(network, images) as images:
-        find = _contributions_linformer if family_of(network) == "linformer" else _contributions
-        contributions = list(find(network, images, class_index))
-    tokens = contributions[0].shape[1]
-    row = torch.zeros(len(images), 1, tokens, device=images.device)
-    row[:, :, 0] = 1.0  # (B, 1, N): the class token alone
-    for contribution in reversed(contributions):
-        row = row + row @ contribution  # a row of a product needs no product of matrices
-    grid = grid_of(tokens)
-    return scale_maps(row[:, 0, 1:].unflatten(1, (grid, grid)))
-
-
-def _contributions(
-    network: nn.Module, images: torch.Tensor, class_index: int | torch.Tensor | None
-) -> Iterator[torch.Tensor]:
-    """C of each layer of a ViT, (B, N, N)."""
-    logits, attentions = record_attention(network, images)
-    gradients = torch.autograd.grad(_score(logits, class_index), attentions)
-    for weights, gradient in zip(attentions, gradients, strict=True):
-        yield _positive_mean(weights, gradient)
-
-
-def _contributions_linformer(
-    network: nn.Module, images: torch.Tensor, class_index: int | torch.Tensor | None
-) -> Iterator[torch.Tensor]:
-    """C of each layer of a Linformer, (B, N, N).
-
-    The effective attention A = P F never stands in the network's pass, but the layer's result is
-    A V: with Z the gradient of the logit with respect to it, that with respect to A is Z V^T.
-    """
-    layers = linformer_layers(network)
-    weights, values, results = {}, {}, {}
-    own_values = [layer.to_k if layer.share_kv else layer.to_v for layer in layers]
-    with (
-        listening([layer.dropout for layer in layers], weights.__setitem__),
-        listening(own_values, values.__setitem__),
-        listening([layer.to_out for layer in layers], results.__setitem__),
-    ):
-        logits = network(images)
-    gradients = torch.autograd.grad(_score(logits, class_index), [*results.values()])
-    for number, layer in enumerate(layers):
-        # to_out is linear: before it the gradient is that behind it times its weights
-        before = _by_head(gradients[number] @ layer.to_out.weight, layer.dim_head)
-        value = _by_head(values[number], layer.dim_head)  # (B, 1, N, d) with one_kv_head
-        tokens = value.shape[2]
-        effective = effective_attention(weights[number], value_projection(layer)[:tokens])
-        yield _positive_mean(effective, before @ value.transpose(2, 3))
-
-
-def _score(logits: torch.Tensor, class_index: int | torch.Tensor | None) -> torch.Tensor:
-    """The sum over images of the class's logit: images do not mix, so each keeps its gradient."""
-    wanted = check_class(class_index, logits)
-    return logits.gather(1, wanted.unsqueeze(1)).sum()
-
-
-def _by_head(tensor: torch.Tensor, dim_head: int) -> torch.Tensor:
-    """(B, N, H d) to (B, H, N, d)."""
-    return tensor.unflatten(2, (-1, dim_head)).transpose(1, 2)
-
-
-def _positive_mean(weights: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
-    """The mean over heads of the positive part of weight times gradient: (B, N, N)."""
-    return (weights * gradient).detach().clamp(min=0).mean(dim=1)
-
-
-# ------------------------------------------------------------------------------------------
-# Where a network looks: one door for all of them, by the means that fits each.
-
-ROLLOUT = "attention rollout"
-EFFECTIVE_ROLLOUT = "attention rollout of absolute effective attention"
-CLASS_RELEVANCE = "attention weighted with the class's gradient"
-# Of 2 x 2 cells none lies on a galaxy in the middle: 4 is the least that can tell it from the sky.
-LEAST_CELLS = 4
-CLASS_ACTIVATION = f"Grad-CAM of the last stage with {LEAST_CELLS} x {LEAST_CELLS} cells or more"
-
-
-@dataclass(frozen=True)
-class Gaze:
-    """Where a network looks in each image.
-
-    `maps`: float32 (B, g, g) on the CPU, 0 to 1, each map's maximum 1 (or 0 throughout);
-    `method`: how they were made, one of the names above. Maps of different methods share a
-    scale, but not a meaning: rollout knows no class, the other two are for one.
-    """
-
-    maps: torch.Tensor
-    method: str
-
-
-def gaze(
+def attribution_maps(
     network: nn.Module,
     images: torch.Tensor,
     class_index: torch.Tensor | None = None,
     of_class: bool = False,
     batch_size: int = BATCH_SIZE,
-) -> Gaze:
-    """Where `network` looks in `images`, normalised floats (B, 3, H, W).
+) -> torch.Tensor:
+    """Where `network` looks in `images`: maps float32 (B, g, g) on the CPU, 0 to 1, maximum 1.
 
-    For a ViT attention rollout, for a Linformer rollout of its effective attention's absolute
-    values, for a CNN class activation. With `of_class`, for a transformer `class_relevance`
-    instead, which tells galaxies apart where rollout does not: a Linformer's projections are the
-    same for all galaxies, and its rollout nearly is (`rank_correlation` of maps of two galaxies).
-    `class_index` (B,): whose evidence, by default the predicted classes'; rollout has no use for
-    it. g is that of the patches, or of the CNN's last stage with `LEAST_CELLS` on a side. Raises
-    `Gz2vitError` for a network that none of these fits.
+    Made as `method_for` says: for a ViT attention rollout, for a Linformer rollout of its effective
+    attention's absolute values, for a CNN class activation. With `of_class`, for a transformer
+    `class_relevance` instead, which tells galaxies apart where rollout does not: a Linformer's
+    projections are the same for all galaxies, and its rollout nearly is. `class_index` (B,): whose
+    evidence, by default the predicted classes'; rollout does not use it. g is that of the patches,
+    or of the CNN's last stage with `LEAST_CELLS` on a side. Raises `Gz2vitError` for a network
+    that none of these fits.
     """
-    method = method_for(network, of_class)
-    found = []
-    for number, part in enumerate(in_batches(on_device(network, images), batch_size)):
-        rows = slice(number * batch_size, (number + 1) * batch_size)
+    method, found = method_for(network, of_class), []
+    images = check_images(network, images)
+    for start in range(0, len(images), batch_size):
+        rows = slice(start, start + batch_size)
         wanted = None if class_index is None else class_index[rows]
         if method == CLASS_ACTIVATION:
-            maps = class_activation(network, part, wanted, LEAST_CELLS)
+            maps = class_activation(network, images[rows], wanted, LEAST_CELLS)
         elif method == CLASS_RELEVANCE:
-            maps = class_relevance(network, part, wanted)
+            maps = class_relevance(network, images[rows], wanted)
         else:
-            maps = attention_rollout(collect_attention(network, part))
+            maps = attention_rollout(collect_attention(network, images[rows]))
         found.append(maps.cpu())
-    return Gaze(torch.cat(found), method)
+    return torch.cat(found)
 
 
 def method_for(network: nn.Module, of_class: bool = False) -> str:
-    """How `gaze` looks into a network: one of the four names above."""
+    """How `attribution_maps` looks into a network: one of the four names above."""
     linformer = family_of(network) == "linformer"
     if not (linformer or has_class_token(network)):
         return CLASS_ACTIVATION
@@ -695,31 +587,11 @@ def method_for(network: nn.Module, of_class: bool = False) -> str:
     return EFFECTIVE_ROLLOUT if linformer else ROLLOUT
 
 
-def why_no_map(network: nn.Module, images: torch.Tensor) -> str:
-    """Why `gaze` cannot look into a network; nothing where it can.
-
-    Tried on the first of `images`, normalised floats (B, 3, H, W): what a network of another
-    library hands on cannot be told from its class.
-    """
-    try:
-        for of_class in (False, True):
-            gaze(network, images[:1], of_class=of_class)
-    except Gz2vitError as error:
-        return str(error)
-    return ""
-
-
 def resize_maps(maps: torch.Tensor, size: int) -> torch.Tensor:
     """Maps (B, h, w) as float32 (B, size, size), to lay over images or to compare networks.
 
-    Bilinear; to a smaller size, means over areas. Not scaled again. Raises `Gz2vitError` for
-    other shapes.
+    Bilinear; to a smaller size, means over areas. Not scaled again.
     """
-    if maps.ndim != 3 or size < 1:
-        raise Gz2vitError(
-            f"maps of shape {tuple(maps.shape)} cannot become {size} x {size}; give (B, h, w) and "
-            "a size from 1 on"
-        )
     planes = maps.float().unsqueeze(1)  # (B, 1, h, w)
     if size < maps.shape[1]:
         return functional.adaptive_avg_pool2d(planes, size)[:, 0]

@@ -1,53 +1,68 @@
-"""Does a network need what its map shows? Patches are taken away, or given back, one by one.
+"""Do a network's maps mean anything? Three checks of them, with intervals, as tables.
 
-Source: deletion and insertion of Petsiuk et al. 2018, arXiv:1806.07421. A map that shows what the
-network needs makes the predicted class's probability fall faster in deletion, and rise faster in
-insertion, than patches at random do. Since galaxies stand in the middle of their images, any map
-with a bright middle beats random patches; the order `centre` is the rival that tells more.
+1. Deletion and insertion (Petsiuk et al. 2018, arXiv:1806.07421): patches are removed, or given
+   back, one after another. A map that shows what the network needs makes the predicted class's
+   probability fall faster in deletion, and rise faster in insertion, than patches at random do.
+   Since galaxies are in the middle of their images, any map with a bright middle beats random
+   patches; the order `centre` is the harder rival.
+2. Light: how much of a map lies on the galaxy, whose own light decides which pixels those are.
+3. Random weights (Adebayo et al. 2018, arXiv:1810.03292): a map that stays when all weights are
+   drawn anew shows the architecture and the image, not what was learnt.
+
+Transformers have two kinds of maps: `attention`, rollout, which knows no class, and `class`,
+attention weighted with the predicted class's gradient; CNNs have Grad-CAM, of the second kind.
 """
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import torch
 from scipy.ndimage import gaussian_filter
-from scipy.stats import rankdata
+from scipy.stats import pearsonr, rankdata
 from torch import nn
 from torch.nn import functional
+from tqdm import tqdm
 
 from gz2vit.attention import (
-    BATCH_SIZE,
     CLASS_ACTIVATION,
-    gaze,
+    attribution_maps,
     method_for,
     predict_probabilities,
     resize_maps,
 )
-from gz2vit.attention_maps import MAPS_BATCH_SIZE, TrainedModel
-from gz2vit.evaluation import Interval, bootstrap_interval
+from gz2vit.attention_maps import TrainedModel
+from gz2vit.evaluation import bootstrap, bootstrap_interval, percentile_bounds
 from gz2vit.images import segment_galaxy
 from gz2vit.io import Gz2vitError
 
 ORDERS = ("most", "random", "centre")
-FILLS = ("mean", "blur")
+# What a patch is replaced by: in insertion blurred images are the usual start, as single patches in
+# a plane of one colour have edges that no galaxy has.
+FILLS = {"deletion": "mean", "insertion": "blur"}
+# The orders that need no map, against which the map's order is held.
+CONTROLS = {"deletion": ("random", "centre"), "insertion": ("random",)}
 BLUR_CELLS = 6  # of the grid on which a blurred image is computed, in a standard deviation
-BLUR_SHARE = 1 / 5  # standard deviation, of the side: 45 px of 224, where R90 spans 50 (see light)
+BLUR_FRACTION = 1 / 5  # standard deviation, of the side: 45 px of 224, where R90 spans 50
+# Coarser maps are laid on a grid of 8 x 8, the paper's Linformer's, so that what is deleted in one
+# step is of like size for all models.
+LEAST_GRID = 8
+CURVE_RESAMPLES = 2_000  # of a mean curve, at each of its points
+MAP_WORDS = {"attention": "attention", "class": "the predicted class's evidence"}
 
 
 @dataclass(frozen=True)
 class Curve:
     """The predicted class's probability while patches change.
 
-    `changed` (S,): the share of patches deleted or inserted so far, from 0 to 1; `probability`
-    float64 (B, S); `predicted` (B,): the class predicted of the whole image, whose it is.
+    `changed` (S,): the fraction of patches deleted or inserted so far, from 0 to 1; `probability`
+    float64 (B, S).
     """
 
     changed: np.ndarray
     probability: np.ndarray
-    predicted: np.ndarray
 
     @property
     def area(self) -> np.ndarray:
@@ -55,94 +70,79 @@ class Curve:
         return np.trapezoid(self.probability, self.changed, axis=1)
 
 
-def deletion_curve(
-    network: nn.Module,
-    images: torch.Tensor,
-    maps: torch.Tensor,
-    order: str = "most",
-    steps: int = 16,
-    fill: str | torch.Tensor = "mean",
-    seed: int = 0,
-    batch_size: int = BATCH_SIZE,
-) -> Curve:
-    """From the whole image to none of it: patches are replaced by `fill`, first in `order` first.
+class Masking:
+    """Images, what replaces their patches, and the network's predictions of both.
 
-    `images`: normalised floats (B, 3, H, W); `maps` (B, h, w), whose cells are the patches. In S =
-    `steps` + 1 states (fewer where there are fewer patches). `order`: `most` (the map's largest
-    first), `random` (another order for each galaxy, from `seed`), `centre` (nearest to the centre
-    first); equal patches at random. `fill`: `mean`, the images' mean colour; `blur`, the image
-    itself blurred; or a colour (3,) in the network's units. Raises `Gz2vitError` for other values.
+    `images`: normalised floats (B, 3, H, W); `fills`: for deletion and insertion `mean`, the
+    images' mean colour, `blur`, the image itself blurred, or a colour (3,) in the network's units.
+    `predicted` (B,): the class predicted of the whole image, whose probability curves follow.
     """
-    turns = _turns(images, maps, order, steps, seed)
-    return _curve(network, images, _filled(images, fill), True, turns, batch_size)
+
+    def __init__(
+        self,
+        network: nn.Module,
+        images: torch.Tensor,
+        fills: Mapping[str, str | torch.Tensor] = FILLS,
+    ) -> None:
+        self.network, self.images = network, images
+        self.whole = predict_probabilities(network, images)
+        self.predicted = self.whole.argmax(axis=1)
+        self.filled = {kind: _fill(images, fill) for kind, fill in fills.items()}
+        # A plane of one colour is the same for all galaxies (a view of one image): predicted once.
+        self.empty = {
+            kind: predict_probabilities(network, one if one.stride(0) else one[:1])
+            for kind, one in self.filled.items()
+        }
+
+    def curve(
+        self,
+        kind: str,
+        maps: torch.Tensor,
+        order: str = "most",
+        steps: int = 8,
+        seed: int = 0,
+        bar: tqdm | None = None,
+    ) -> Curve:
+        """`deletion`: from the whole image to none of it; `insertion`: the other way round.
+
+        `maps` (B, h, w), whose cells are the patches, first in `order` first: `most` (the map's
+        largest), `random` (another order for each galaxy, from `seed`), `centre` (nearest to the
+        centre); equal patches at random. In S = `steps` + 1 states, fewer where there are fewer
+        patches; `bar` advances by one at each.
+        """
+        _check_maps(maps, self.images)
+        if steps < 1:
+            raise Gz2vitError(f"steps is {steps}; set 1 or more")
+        ranks = torch.from_numpy(rank_patches(maps.cpu().numpy(), order, seed))
+        patches = ranks[0].numel()
+        counts = np.unique(np.linspace(0, patches, steps + 1).round().astype(np.int64))
+        ends = [self.whole, np.broadcast_to(self.empty[kind], self.whole.shape)]
+        pair = [self.images, self.filled[kind]]
+        if kind == "insertion":
+            ends, pair = ends[::-1], pair[::-1]
+        size, states = tuple(self.images.shape[2:]), ends[:1]
+        for count in counts[1:-1]:
+            changed = (ranks < int(count)).unsqueeze(1).float()  # (B, 1, h, w)
+            mask = functional.interpolate(changed, size, mode="nearest-exact") > 0.5
+            mixed = torch.where(mask.to(self.images.device), pair[1], pair[0])
+            states.append(predict_probabilities(self.network, mixed))
+            if bar is not None:
+                bar.update()
+        rows = np.arange(len(self.images))
+        probability = [one[rows, self.predicted] for one in (*states, ends[1])]
+        return Curve(counts / patches, np.stack(probability, axis=1))
 
 
-def insertion_curve(
-    network: nn.Module,
-    images: torch.Tensor,
-    maps: torch.Tensor,
-    order: str = "most",
-    steps: int = 16,
-    fill: str | torch.Tensor = "blur",
-    seed: int = 0,
-    batch_size: int = BATCH_SIZE,
-) -> Curve:
-    """From `fill` alone to the whole image, patches given back first in `order` first.
-
-    Arguments, result and errors as of `deletion_curve`; blurred images are the usual start here,
-    as single patches in a plane of one colour have edges that no galaxy has.
-    """
-    turns = _turns(images, maps, order, steps, seed)
-    return _curve(network, images, _filled(images, fill), False, turns, batch_size)
-
-
-def _curve(
-    network: nn.Module,
-    images: torch.Tensor,
-    filled: torch.Tensor,
-    deleted: bool,
-    turns: tuple[torch.Tensor, np.ndarray],
-    batch_size: int,
-) -> Curve:
-    """Probabilities while `filled` takes the place of `images`, or the other way round."""
-    whole = predict_probabilities(network, images, batch_size)
-    # A plane of one colour is the same for all galaxies (a view of one image): asked for once.
-    empty = predict_probabilities(network, filled if filled.stride(0) else filled[:1], batch_size)
-    ends = (whole, empty) if deleted else (empty, whole)
-    before, after = (images, filled) if deleted else (filled, images)
-    rows, predicted = np.arange(len(images)), whole.argmax(axis=1)
-    ranks, counts = turns
-    columns = []
-    for count in counts[1:-1]:
-        patches = (ranks < int(count)).unsqueeze(1).float()  # (B, 1, h, w)
-        mask = functional.interpolate(patches, tuple(images.shape[2:]), mode="nearest-exact") > 0.5
-        mixed = torch.where(mask, after, before)
-        columns.append(predict_probabilities(network, mixed, batch_size))
-    states = [np.broadcast_to(one, whole.shape) for one in (ends[0], *columns, ends[1])]
-    probability = np.stack([one[rows, predicted] for one in states], axis=1)
-    return Curve(counts / ranks[0].numel(), probability, predicted)
-
-
-def _turns(
-    images: torch.Tensor, maps: torch.Tensor, order: str, steps: int, seed: int
-) -> tuple[torch.Tensor, np.ndarray]:
-    """Each patch's turn, int64 (B, h, w), and how many have changed in each state, (S,)."""
+def _check_maps(maps: torch.Tensor, images: torch.Tensor | np.ndarray) -> None:
     if maps.ndim != 3 or len(maps) != len(images) or not torch.isfinite(maps).all():
         raise Gz2vitError(
-            f"maps of shape {tuple(maps.shape)} do not fit {len(images)} images; give one finite "
+            f"maps of shape {tuple(maps.shape)} do not fit {len(images)} images; pass one finite "
             "map (B, h, w) for each"
         )
-    if steps < 1:
-        raise Gz2vitError(f"steps is {steps}; it must be 1 or more")
-    ranks = torch.from_numpy(rank_patches(maps.detach().cpu().numpy(), order, seed)).to(
-        images.device
-    )
-    patches = ranks[0].numel()
-    return ranks, np.unique(np.linspace(0, patches, steps + 1).round().astype(np.int64))
 
 
 def rank_patches(maps: np.ndarray, order: str, seed: int = 0) -> np.ndarray:
-    """When each patch's turn comes, int64 (B, h, w), 0 first; equal patches at random."""
+    """The turn of each patch, int64 (B, h, w), 0 first; equal patches at random."""
     count, height, width = maps.shape
     match order:
         case "most":
@@ -154,70 +154,30 @@ def rank_patches(maps: np.ndarray, order: str, seed: int = 0) -> np.ndarray:
             distance = np.hypot(y - (height - 1) / 2, x - (width - 1) / 2)
             key = np.broadcast_to(distance.ravel(), (count, height * width))
         case _:
-            raise Gz2vitError(f"there is no order '{order}'; there are {', '.join(ORDERS)}")
+            raise Gz2vitError(f"order '{order}' does not exist; use one of {', '.join(ORDERS)}")
     ties = np.random.default_rng(seed).random(key.shape)
     turns = np.lexsort((ties, key), axis=-1)  # the last key is the first to decide
     return turns.argsort(axis=-1).reshape(maps.shape)
 
 
-def _filled(images: torch.Tensor, fill: str | torch.Tensor) -> torch.Tensor:
-    """What stands where nothing of an image is left, (B, 3, H, W)."""
+def _fill(images: torch.Tensor, fill: str | torch.Tensor) -> torch.Tensor:
+    """What is left where all of an image is replaced, (B, 3, H, W)."""
     if isinstance(fill, str) and fill == "blur":
-        return _blur(images)
+        # On a coarse grid: finer detail it would remove anyway, and the work grows with the third
+        # power of the side. scipy's is one pass per axis, torchvision's one per kernel pixel.
+        size = tuple(images.shape[2:])
+        sigma = BLUR_FRACTION * size[1]
+        factor = max(1, int(sigma / BLUR_CELLS))
+        coarse = functional.adaptive_avg_pool2d(images, [-(-one // factor) for one in size])
+        own = sigma * coarse.shape[-1] / size[1]
+        blurred = torch.from_numpy(gaussian_filter(coarse.cpu().numpy(), (0, 0, own, own)))
+        blurred = blurred.to(images.device)
+        return functional.interpolate(blurred, size, mode="bilinear", align_corners=False)
     if isinstance(fill, str) and fill == "mean":
         fill = images.mean(dim=(0, 2, 3))
     if isinstance(fill, str) or fill.shape != (3,):
-        known = ", ".join(FILLS)
-        raise Gz2vitError(f"fill {fill!r} is neither one of {known} nor a colour (3,)")
-    colour = fill.to(device=images.device, dtype=images.dtype)
-    return colour.view(1, 3, 1, 1).expand_as(images)
-
-
-def _blur(images: torch.Tensor) -> torch.Tensor:
-    """Images (B, 3, H, W) without their details: a Gaussian of `BLUR_SHARE` of the side.
-
-    On a grid of a sixth of its width: finer detail it would remove anyway, and the work goes with
-    the third power of the grid's side.
-    """
-    size = tuple(images.shape[2:])
-    sigma = BLUR_SHARE * size[1]
-    factor = max(1, int(sigma / BLUR_CELLS))
-    coarse = functional.adaptive_avg_pool2d(images.detach(), [-(-one // factor) for one in size])
-    own = sigma * coarse.shape[-1] / size[1]
-    # scipy's is one pass for each axis, torchvision's one for each pixel of the kernel
-    blurred = torch.from_numpy(gaussian_filter(coarse.cpu().numpy(), (0, 0, own, own)))
-    return functional.interpolate(
-        blurred.to(images.device), size, mode="bilinear", align_corners=False
-    )
-
-
-# ------------------------------------------------------------------------------------------
-# Does a map depend on what the network has learnt? The same map of a network that knows nothing.
-#
-# Source: Adebayo et al. 2018, "Sanity Checks for Saliency Maps", arXiv:1810.03292. A map that stays
-# when the weights are drawn anew shows the architecture and the image, not what was learnt.
-
-
-def randomised_similarity(
-    network: nn.Module,
-    images: torch.Tensor,
-    seed: int = 0,
-    of_class: bool = False,
-    batch_size: int = BATCH_SIZE,
-) -> np.ndarray:
-    """How alike each galaxy's map stays when all weights are drawn anew: float64 (B,), -1 to 1.
-
-    Spearman's rank correlation between the maps of `gaze` (`of_class` as there) by `network` and
-    by `randomise_weights(network, seed)`, for `images` (B, 3, H, W), both for the class that
-    `network` predicts: near 0 where the map shows what was learnt. NaN for a map without contrast.
-    """
-    predicted = predict_probabilities(network, images, batch_size).argmax(axis=1)
-    classes = torch.from_numpy(predicted)
-    learnt, random = (
-        gaze(one, images, classes, of_class, batch_size).maps
-        for one in (network, randomise_weights(network, seed))
-    )
-    return rank_correlation(learnt, random)
+        raise Gz2vitError(f"fill {fill!r} is neither 'mean' nor 'blur' nor a colour (3,)")
+    return fill.to(images).view(1, 3, 1, 1).expand_as(images)
 
 
 def randomise_weights(network: nn.Module, seed: int = 0) -> nn.Module:
@@ -244,251 +204,200 @@ def randomise_weights(network: nn.Module, seed: int = 0) -> nn.Module:
 def rank_correlation(first: torch.Tensor, second: torch.Tensor) -> np.ndarray:
     """Spearman's rank correlation of each pair of maps (B, h, w): float64 (B,), NaN for flat ones.
 
-    Raises `Gz2vitError` for maps of different shapes.
+    It is Pearson's of the ranks, which scipy computes for all pairs at once.
     """
-    if first.ndim != 3 or first.shape != second.shape:
-        raise Gz2vitError(
-            f"maps of shape {tuple(first.shape)} and {tuple(second.shape)} cannot be compared; "
-            "bring them to one size with resize_maps"
-        )
-    ranks = (rankdata(one.flatten(1).cpu().numpy(), axis=1) for one in (first, second))
-    one, other = (rank - rank.mean(axis=1, keepdims=True) for rank in ranks)
-    with np.errstate(invalid="ignore"):
-        return (one * other).sum(axis=1) / np.sqrt((one**2).sum(axis=1) * (other**2).sum(axis=1))
+    ranks = [rankdata(one.flatten(1).cpu().numpy(), axis=1) for one in (first, second)]
+    flat = (np.ptp(ranks[0], axis=1) == 0) | (np.ptp(ranks[1], axis=1) == 0)
+    found = np.full(len(flat), np.nan)
+    if not flat.all():
+        found[~flat] = pearsonr(*(one[~flat] for one in ranks), axis=1).statistic
+    return found
 
 
-# ------------------------------------------------------------------------------------------
-# How much of a map lies on the galaxy, whose own light decides which pixels those are.
+def galaxy_masks(images: np.ndarray) -> np.ndarray:
+    """The pixels of each galaxy in `images`, uint8 (B, H, W, 3) or any positive scale: bool."""
+    light = np.asarray(images, dtype=np.float32).mean(axis=3)
+    return np.stack([segment_galaxy(image) for image in light])
 
 
-@dataclass(frozen=True)
-class LightFraction:
-    """Of each galaxy's map, the part on the galaxy; float64 (B,), 0 to 1, NaN where there is none.
+def light_fraction(maps: torch.Tensor, masks: np.ndarray) -> pd.DataFrame:
+    """How much of `maps` (B, h, w), not negative, lies on the galaxies of `masks` (B, H, W).
 
-    `fraction`: of its map; `uniform`: of a map that is the same everywhere, which is the galaxy's
-    share of the area; `others`: the mean over the other galaxies' maps laid on this galaxy, which
-    is what a map of "the middle" gets without looking.
+    One row per galaxy, 0 to 1. `light`: the fraction of its map; `uniform`: that of an even map,
+    which is the galaxy's share of the area; `others`: the mean over the other galaxies' maps laid
+    on this galaxy, which a map of "the middle" gets without looking. A cell counts with the
+    fraction of its pixels on the galaxy. NaN for an empty mask and a map that is 0 throughout.
     """
-
-    fraction: np.ndarray
-    uniform: np.ndarray
-    others: np.ndarray
-
-
-def light_fraction(maps: torch.Tensor, images: torch.Tensor) -> LightFraction:
-    """How much of `maps` (B, h, w), not negative, lies on the galaxies in `images` (B, 3, H, W).
-
-    Images at any positive scale: 0 to 255, or normalised channel by channel. A cell of a map
-    counts with the share of its pixels that `segment_galaxy` finds. A galaxy that is not found,
-    and a map that is 0 throughout, have NaN. Raises `Gz2vitError` for maps that do not fit.
-    """
-    if maps.ndim != 3 or len(maps) != len(images) or not torch.isfinite(maps).all():
-        raise Gz2vitError(
-            f"maps of shape {tuple(maps.shape)} do not fit {len(images)} images; give one finite "
-            "map (B, h, w) for each"
-        )
+    _check_maps(maps, masks)
     if maps.min() < 0:
-        raise Gz2vitError(f"a map holds {maps.min().item():.3g}; weights cannot be negative")
-    masks = np.stack([segment_galaxy(image) for image in images.float().mean(dim=1).cpu().numpy()])
+        raise Gz2vitError(f"a map holds {maps.min().item():.3g}; weights must not be negative")
     cover = functional.adaptive_avg_pool2d(torch.from_numpy(masks).double(), tuple(maps.shape[1:]))
     cover = np.where(masks.any(axis=(1, 2))[:, None], cover.flatten(1).numpy(), np.nan)
     weights = maps.flatten(1).double().cpu().numpy()
     with np.errstate(invalid="ignore"):
         weights = weights / weights.sum(axis=1, keepdims=True)  # (B, h w), each row's sum 1
-    own = (cover * weights).sum(axis=1)
-    return LightFraction(own, cover.mean(axis=1), _of_other_maps(cover, weights))
+    known = np.isfinite(weights).all(axis=1)
+    filled = np.where(known[:, None], weights, 0.0)
+    # The sum over all maps laid on each galaxy, without its own.
+    total = cover @ filled.sum(axis=0) - (cover * filled).sum(axis=1)
+    count = known.sum() - known
+    others = np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
+    columns = {"light": (cover * weights).sum(axis=1), "uniform": cover.mean(axis=1)}
+    return pd.DataFrame(columns | {"others": others})
 
 
-def _of_other_maps(cover: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The mean part on each galaxy (B,) of the others' maps; `cover`, `weights` (B, h w)."""
-    whole = np.isfinite(weights).all(axis=1)  # a map that is 0 throughout says nothing
-    weights = np.where(whole[:, None], weights, 0.0)
-    total = cover @ weights.sum(axis=0) - (cover * weights).sum(axis=1)
-    count = whole.sum() - whole  # without the galaxy's own map
-    return np.divide(total, count, out=np.full(len(total), np.nan), where=count > 0)
+def check_maps(
+    models: Iterable[TrainedModel], images: np.ndarray, steps: int = 8, seed: int = 0
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Check the maps of `models` on galaxies: uint8 (N, H, W, 3), as the image cache holds them.
 
-
-# ------------------------------------------------------------------------------------------
-# Do the maps mean anything? Three checks of each model's maps, with intervals, as tables.
-#
-# For transformers two kinds of maps are checked: `attention`, rollout, which knows no class, and
-# `class`, attention weighted with the predicted class's gradient; for CNNs Grad-CAM, which is of the
-# second kind. What each check does, and by whom it was proposed, stands in `gz2vit.attention`.
-
-# Coarser maps are laid on a grid of 8 x 8, the paper's Linformer's, so that what is deleted in one
-# step is of like size for all models.
-LEAST_GRID = 8
-ATTENTION, CLASS = "attention", "class"  # the kinds of maps
-# For each kind of curve: what makes it, whether a smaller area is better (1) or a larger (-1), and
-# the orders beside the map's, which ask no map.
-KINDS = {
-    "deletion": (deletion_curve, 1, ("random", "centre")),
-    "insertion": (insertion_curve, -1, ("random",)),
-}
-CURVE_RESAMPLES = 2_000  # of a mean curve, at each of its points
-
-Curves = Mapping[tuple[str, str], Curve]  # by (deletion or insertion, order)
-
-
-@dataclass(frozen=True)
-class Checks:
-    """What the checks of one model found.
-
-    `table`: one row for each quantity: `model`, `map`, `quantity`, `value`, `low`, `high`,
-    `galaxies`; `curves`: the mean probability of the predicted class: `model`, `map`, `kind`,
-    `order`, `changed` (share of patches), `probability`, `low`, `high`.
-    """
-
-    table: pd.DataFrame
-    curves: pd.DataFrame
-
-
-def check_maps(model: TrainedModel, images: np.ndarray, steps: int = 8, seed: int = 0) -> Checks:
-    """Check the maps of `model` on galaxies: uint8 (N, H, W, 3), as the store holds them.
-
-    Quantities, each a mean over galaxies with its 95 % bootstrap interval: `deletion_most`,
-    `deletion_random`, `deletion_centre`: area under the predicted class's probability while
-    patches are deleted in that order, in `steps` steps; `deletion_gain`: random minus most,
-    positive where the map finds what the network needs; `deletion_gain_centre`: centre minus most;
-    `insertion_most`, `insertion_random`, `insertion_gain`: the same for patches given back, the
-    gain most minus random; `light`: the part of the map on the galaxy; `light_gain`,
-    `light_gain_others`: the same minus that of an even map, and of other galaxies' maps;
-    `randomised_similarity`: rank correlation with the map of the network with random weights;
-    `other_galaxy_similarity`: with the same model's map of another galaxy. A quantity that no
-    galaxy has is NaN, with 0 galaxies.
-
-    Raises `Gz2vitError` for fewer than two galaxies.
+    The first table has one row per model, map and galaxy: `model`, `map` (`attention` or `class`),
+    `galaxy` (its row), and the quantities
+    - `deletion_most`, `deletion_random`, `deletion_centre`: area under the predicted class's
+      probability while patches are deleted in that order, in `steps` steps; `deletion_gain`: random
+      minus most, positive where the map finds what the network needs; `insertion_most`,
+      `insertion_random`, `insertion_gain`: the same for patches given back, the gain most minus
+      random; `deletion_gain_centre`: centre minus most;
+    - `light`: the fraction of the map on the galaxy; `light_gain`, `light_gain_others`: the same
+      minus that of an even map, and of other galaxies' maps;
+    - `randomised_similarity`: rank correlation with the map of the network with random weights;
+      `other_galaxy_similarity`: with the same model's map of another galaxy.
+    The second has the mean curves with 95 % intervals: `model`, `map`, `kind`, `order`, `changed`
+    (fraction of patches), `probability`, `low`, `high`. Shows a progress bar for each model.
     """
     if len(images) < 2:
-        raise Gz2vitError(f"the checks compare galaxies; give two or more, not {len(images)}")
-    prepared = model.prepare(images)
-    maps = {kind: _maps(model.network, prepared, kind) for kind in _kinds(model)}
-    fine = {kind: _fine(one) for kind, one in maps.items()}
-    controls = _curves(model, prepared, next(iter(fine.values())), False, steps, seed)
-    predicted = torch.from_numpy(controls["deletion", "random"].predicted)
-    random = randomise_weights(model.network, seed)
+        raise Gz2vitError(f"the checks compare galaxies; pass two or more, not {len(images)}")
+    masks = galaxy_masks(images)
     tables, means = [], []
-    for kind in maps:
-        curves = controls | _curves(model, prepared, fine[kind], True, steps, seed)
-        guessed = _maps(random, prepared, kind, predicted)
-        values = areas_and_gains(curves) | _light(fine[kind], images)
-        values["randomised_similarity"] = rank_correlation(maps[kind], guessed)
-        values["other_galaxy_similarity"] = rank_correlation(maps[kind], maps[kind].roll(1, 0))
-        tables.append(_as_rows(values, seed).assign(map=kind))
-        means.append(_mean_curves(curves, seed).assign(map=kind))
-    table, mean = (pd.concat(parts, ignore_index=True) for parts in (tables, means))
-    for one in (table, mean):
-        one.insert(0, "map", one.pop("map"))
-        one.insert(0, "model", model.key)
-    return Checks(table, mean)
+    for model in models:
+        prepared = model.prepare(images)
+        cnn = method_for(model.network) == CLASS_ACTIVATION
+        kinds = ("class",) if cnn else ("attention", "class")
+        curves = sum(map(len, CONTROLS.values())) + len(CONTROLS) * len(kinds)
+        look = {"desc": f"check {model.key}", "unit": " passes"}
+        # A map takes about three passes: forward and backward.
+        with tqdm(total=curves * (steps - 1) + 6 * len(kinds), **look) as bar:
+            masking = Masking(model.network, prepared)
+            classes = torch.from_numpy(masking.predicted)
+            random = randomise_weights(model.network, seed)
+            controls: dict[tuple[str, str], Curve] = {}
+            for name in kinds:
+                maps, guessed = (
+                    attribution_maps(network, prepared, classes, name == "class")
+                    for network in (model.network, random)
+                )
+                bar.update(6)
+                fine = maps if maps.shape[1] >= LEAST_GRID - 1 else resize_maps(maps, LEAST_GRID)
+                words = (steps, seed, bar)
+                if not controls:  # they need the size of the maps alone
+                    controls = {
+                        (kind, order): masking.curve(kind, fine, order, *words)
+                        for kind, orders in CONTROLS.items()
+                        for order in orders
+                    }
+                own = controls | {
+                    (kind, "most"): masking.curve(kind, fine, "most", *words) for kind in CONTROLS
+                }
+                light = light_fraction(fine, masks)
+                table = areas_and_gains(own).assign(
+                    light=light["light"],
+                    light_gain=light["light"] - light["uniform"],
+                    light_gain_others=light["light"] - light["others"],
+                    randomised_similarity=rank_correlation(maps, guessed),
+                    other_galaxy_similarity=rank_correlation(maps, maps.roll(1, 0)),
+                )
+                table.insert(0, "model", model.key)
+                table.insert(1, "map", name)
+                table.insert(2, "galaxy", range(len(table)))
+                tables.append(table)
+                for (kind, order), curve in own.items():
+                    draws = bootstrap(
+                        lambda rows, curve=curve: np.stack(
+                            [values[rows].mean(axis=1) for values in curve.probability.T], axis=1
+                        ),
+                        len(images), resamples=CURVE_RESAMPLES, seed=seed,
+                    )  # fmt: skip
+                    low, high = percentile_bounds(draws)
+                    mean = curve.probability.mean(axis=0)
+                    line = {"model": model.key, "map": name, "kind": kind, "order": order}
+                    line |= {"changed": curve.changed, "probability": mean}
+                    means.append(pd.DataFrame(line | {"low": low, "high": high}))
+            bar.update(bar.total - bar.n)  # maps with fewer patches than steps have fewer states
+    return pd.concat(tables, ignore_index=True), pd.concat(means, ignore_index=True)
 
 
-def _kinds(model: TrainedModel) -> tuple[str, ...]:
-    """The kinds of maps that a model has."""
-    return (CLASS,) if method_for(model.network) == CLASS_ACTIVATION else (ATTENTION, CLASS)
-
-
-def _maps(
-    network: torch.nn.Module,
-    prepared: torch.Tensor,
-    kind: str,
-    classes: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """The maps of a kind, (N, g, g), for `classes`, by default the predicted ones."""
-    return gaze(network, prepared, classes, kind == CLASS, MAPS_BATCH_SIZE).maps
-
-
-def _fine(maps: torch.Tensor) -> torch.Tensor:
-    """Maps (N, g, g) with g at least `LEAST_GRID`."""
-    return maps if maps.shape[1] >= LEAST_GRID - 1 else resize_maps(maps, LEAST_GRID)
-
-
-def _curves(
-    model: TrainedModel,
-    prepared: torch.Tensor,
-    maps: torch.Tensor,
-    by_map: bool,
-    steps: int,
-    seed: int,
-) -> dict[tuple[str, str], Curve]:
-    """Deletion and insertion in the map's order, or in the orders beside it."""
-    words = {"steps": steps, "seed": seed, "batch_size": MAPS_BATCH_SIZE}
-    return {
-        (kind, order): make(model.network, prepared, maps, order, **words)
-        for kind, (make, _, controls) in KINDS.items()
-        for order in (("most",) if by_map else controls)
-    }
-
-
-def areas_and_gains(curves: Curves) -> dict[str, np.ndarray]:
-    """Areas under curves, and what the map's order gains on the others; (N,) each."""
+def areas_and_gains(curves: Mapping[tuple[str, str], Curve]) -> pd.DataFrame:
+    """Areas under curves by (kind, order), and what the map's order gains on the others."""
     found = {}
-    for kind, (_, sign, controls) in KINDS.items():
-        areas = {order: curves[kind, order].area for order in ("most", *controls)}
+    for kind, orders in CONTROLS.items():
+        areas = {order: curves[kind, order].area for order in ("most", *orders)}
         found |= {f"{kind}_{order}": area for order, area in areas.items()}
-        found[f"{kind}_gain"] = sign * (areas["random"] - areas["most"])
-    centre = curves["deletion", "centre"].area
-    return found | {"deletion_gain_centre": centre - curves["deletion", "most"].area}
+        gain = areas["random"] - areas["most"]
+        found[f"{kind}_gain"] = gain if kind == "deletion" else -gain
+    found["deletion_gain_centre"] = found["deletion_centre"] - found["deletion_most"]
+    return pd.DataFrame(found)
 
 
-def _light(maps: torch.Tensor, images: np.ndarray) -> dict[str, np.ndarray]:
-    """The part of each map on its galaxy, (N,), and how much more that is than expected."""
-    planes = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
-    found = light_fraction(maps, planes)
-    return {
-        "light": found.fraction,
-        "light_gain": found.fraction - found.uniform,
-        "light_gain_others": found.fraction - found.others,
-    }
+def summarise_checks(galaxies: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """The mean of each quantity of `check_maps` over galaxies, with its 95 % bootstrap interval.
 
-
-def _as_rows(values: Mapping[str, np.ndarray], seed: int) -> pd.DataFrame:
-    """The mean of each quantity with its interval, in the columns of `Checks.table`."""
+    Columns: `model`, `map`, `quantity`, `value`, `low`, `high`, `galaxies`; a quantity that no
+    galaxy has is NaN, with 0 galaxies.
+    """
     rows = []
-    for name, numbers in values.items():
-        one = Interval(np.nan, np.nan, np.nan, 0)
-        if not np.isnan(numbers).all():
-            one = bootstrap_interval(numbers, seed=seed)
-        rows.append((name, one.value, one.low, one.high, one.galaxies))
-    return pd.DataFrame(rows, columns=["quantity", "value", "low", "high", "galaxies"])
-
-
-def _mean_curves(curves: Curves, seed: int) -> pd.DataFrame:
-    """The mean over galaxies of each curve, with its interval at each point."""
-    rows = []
-    for (kind, order), curve in curves.items():
-        for changed, column in zip(curve.changed, curve.probability.T, strict=True):
-            one = bootstrap_interval(column, resamples=CURVE_RESAMPLES, seed=seed)
-            rows.append((kind, order, changed, one.value, one.low, one.high))
-    columns = ["kind", "order", "changed", "probability", "low", "high"]
+    for (model, name), own in galaxies.groupby(["model", "map"], sort=False):
+        for quantity, values in own.drop(columns=["model", "map", "galaxy"]).items():
+            found = (np.nan, np.nan, np.nan, 0)
+            if values.notna().any():
+                one = bootstrap_interval(values.to_numpy(), seed=seed)
+                found = (one.value, one.low, one.high, one.galaxies)
+            rows.append((model, name, quantity, *found))
+    columns = ["model", "map", "quantity", "value", "low", "high", "galaxies"]
     return pd.DataFrame(rows, columns=columns)
 
 
 # ------------------------------------------------------------------------------------------
-# What the checks of attention maps found, in words made from the numbers.
-
-MAP_WORDS = {"attention": "attention", "class": "the predicted class's evidence"}
-
-WANTED = (
-    *("deletion_gain", "deletion_gain_centre", "light_gain"),
-    *("randomised_similarity", "other_galaxy_similarity"),
-)
+# The outcome in words
 
 
 def describe_checks(table: pd.DataFrame) -> str:
-    """A list in Markdown: for each model and kind of map what deletion, light and weights say.
+    """A list in Markdown: for each model and kind of map what deletion, light and weights show.
 
-    `table`: as of `Checks.table`, of any models. Each verdict rests on a 95 % interval: an
-    interval that holds 0 shows nothing. Raises `Gz2vitError` for a table without the quantities.
+    `table`: of `summarise_checks`. Each verdict rests on a 95 % interval: one that holds 0 shows
+    nothing.
     """
     lines = []
     for (model, kind), rows in table.groupby(["model", "map"], sort=False):
         known = rows.set_index("quantity")
-        lost = [name for name in WANTED if name not in known.index]
-        if lost:
-            raise Gz2vitError(f"the checks of {model} have no {lost[0]}; run 'attention' again")
-        told = [_deletion(known), _centre(known), _light_words(known), _weights(known)]
-        lines.append(f"- **{model}**, {MAP_WORDS[kind]}: " + " ".join(told))
+        gain, centre, light, light_gain, random, other = (
+            known.loc[name]
+            for name in ("deletion_gain", "deletion_gain_centre", "light", "light_gain",
+                         "randomised_similarity", "other_galaxy_similarity")
+        )  # fmt: skip
+        hurts = _verdict(gain, "hurts more", "does not hurt measurably more", "hurts less")
+        words = [
+            f"deleting its highest patches first **{hurts}** than random order (area "
+            f"{known.value['deletion_most']:.3f} against {known.value['deletion_random']:.3f}, "
+            f"difference {_interval(gain)}).",
+            f"It is {_verdict(centre, 'better than', 'no better or worse than', 'worse than')} "
+            f"going from the centre outwards ({_interval(centre)}).",
+        ]
+        if light.galaxies:
+            even = f"{100 * (light.value - light_gain.value):.0f} %"
+            words.append(
+                f"{100 * light.value:.0f} % of it lies on the galaxy, "
+                + _verdict(light_gain, f"more than the {even} of an even map.",
+                           f"as of an even map ({even}).", f"less than the {even} of an even map.")
+            )  # fmt: skip
+        else:
+            words.append("No galaxy stood out from its sky, so that light shows nothing.")
+        if random.galaxies:
+            end = f", with that of another galaxy {_interval(other)}" if other.galaxies else ""
+            similar = f"Its rank correlation with that of random weights is {_interval(random)}"
+            words.append(f"{similar}{end}.")
+        else:
+            words.append("With random weights it is flat.")
+        lines.append(f"- **{model}**, {MAP_WORDS[kind]}: " + " ".join(words))
     return "\n".join(lines)
 
 
@@ -506,59 +415,12 @@ def describe_failures(table: pd.DataFrame) -> str:
     )
 
 
-def _deletion(known: pd.DataFrame) -> str:
-    """Does deleting by the map hurt more than deleting at random?"""
-    gain = known.loc["deletion_gain"]
-    areas = (
-        f"area {known.value['deletion_most']:.3f} against {known.value['deletion_random']:.3f}, "
-        f"difference {_interval(gain)}"
-    )
+def _verdict(gain: pd.Series, above: str, neither: str, below: str) -> str:
+    """Which of three words an interval supports: above 0, undecided, below 0."""
     if gain.low > 0:
-        return f"deleting its highest patches first **hurts more** than random order ({areas})."
-    if gain.high < 0:
-        return f"deleting its highest patches first **hurts less** than random order ({areas})."
-    return (
-        f"deleting its highest patches first **does not hurt measurably more** than random order "
-        f"({areas})."
-    )
-
-
-def _centre(known: pd.DataFrame) -> str:
-    """Does the map know more than that galaxies stand in the middle?"""
-    gain = known.loc["deletion_gain_centre"]
-    verdict = "no better or worse than"
-    if gain.low > 0:
-        verdict = "better than"
-    if gain.high < 0:
-        verdict = "worse than"
-    return f"It is {verdict} going from the centre outwards ({_interval(gain)})."
-
-
-def _light_words(known: pd.DataFrame) -> str:
-    """Does the map lie on the galaxy?"""
-    light, gain = known.loc["light"], known.loc["light_gain"]
-    if not light.galaxies:
-        return "No galaxy stood out from its sky, so that light says nothing."
-    share = f"{100 * light.value:.0f} % of it lies on the galaxy"
-    even = f"{100 * (light.value - gain.value):.0f} %"
-    if gain.low > 0:
-        return f"{share}, more than the {even} of an even map."
-    if gain.high < 0:
-        return f"{share}, less than the {even} of an even map."
-    return f"{share}, as of an even map ({even})."
-
-
-def _weights(known: pd.DataFrame) -> str:
-    """Is the map another one when the network knows nothing?"""
-    one, other = known.loc["randomised_similarity"], known.loc["other_galaxy_similarity"]
-    if not one.galaxies:
-        return "With random weights it is flat."
-    words = f"Its rank correlation with that of random weights is {_interval(one)}"
-    if not other.galaxies:
-        return f"{words}."
-    return f"{words}, with that of another galaxy {_interval(other)}."
+        return above
+    return below if gain.high < 0 else neither
 
 
 def _interval(row: pd.Series) -> str:
-    """A value with its interval."""
     return f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]"

@@ -1,4 +1,8 @@
-"""The trained models of a results folder, as looking inside them needs them."""
+"""The galaxies to look at, and where each trained model of a results folder looks in them.
+
+The step `attention` writes `attention/galaxies.{npz,csv}` (the galaxies and the lists that they are
+in) and `attention/<key>.npz` (a model's maps); figures and the explorer read them.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -11,12 +15,14 @@ import torch
 from torch import nn
 
 from gz2vit.attention import (
+    BATCH_SIZE,
     CLASS_ACTIVATION,
     attention_rollout,
+    attribution_maps,
     collect_attention,
-    gaze,
+    method_for,
     predict_probabilities,
-    why_no_map,
+    rollout_of_heads,
 )
 from gz2vit.batches import shrink
 from gz2vit.catalog import Selection, read_selection
@@ -34,12 +40,18 @@ from gz2vit.plots.paper_figures import (
 from gz2vit.plots.style import Figure, draw_missing, model_name
 from gz2vit.training import GalaxyClassifier, load_classifier
 
-MAPS_BATCH_SIZE = 32  # images at once: the attention of a ViT-Base at 224 px is 22 MB an image
+NO_MAP = "no map"
+ROUND, UNBARRED, MERGER = (
+    CLASS_NAMES.index(name) for name in ("Round Elliptical", "Unbarred Spiral", "Merger")
+)
+# The (true, predicted) classes of list A, as the authors' published predictions have its galaxies.
+LIST_A_KINDS = ((UNBARRED, UNBARRED), (ROUND, ROUND), (UNBARRED, ROUND))
+Lists = dict[str, list[str]]  # galaxy ids by the list's name
 
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A trained network and how its images are made; `key` is the name of its folder."""
+    """A trained network and how its images are prepared; `key` is the name of its folder."""
 
     key: str
     classifier: GalaxyClassifier
@@ -50,72 +62,63 @@ class TrainedModel:
         return self.classifier.network
 
     def prepare(self, images: np.ndarray) -> torch.Tensor:
-        """Images as the store holds them, uint8 (B, H, W, 3), as the network takes them.
+        """Images of the image cache, uint8 (B, H, W, 3), as the network takes them.
 
-        Float32 (B, 3, h, w) on the network's device: shrunk to what the network sees, normalised
-        as in its training.
+        Float32 (B, 3, h, w) on the network's device: shrunk and normalised as in training.
         """
         own = self.classifier
         small = np.ascontiguousarray(shrink(images, own.settings.image_size))
         pixels = torch.from_numpy(small).to(own.device).permute(0, 3, 1, 2)
         return torch.addcmul(own.shift, pixels.float(), own.scale)
 
-    def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Class probabilities float64 (B, 8) of images as the store holds them."""
-        return predict_probabilities(self.network, self.prepare(images), MAPS_BATCH_SIZE)
-
-
-def trained_models(
-    results_dir: Path | str, keys: Sequence[str] = ()
-) -> tuple[list[str], list[str]]:
-    """The models that are trained, and those that are not, of `keys`.
-
-    Without `keys`: the paper's seven, and whatever else stands in `models/`. Raises `Gz2vitError`,
-    with the step to run, where none is trained.
-    """
-    folder = Path(results_dir) / "models"
-    there = sorted(path.parent.name for path in folder.glob(f"*/{CHECKPOINT}"))
-    wanted = list(keys) or list(dict.fromkeys([*PUBLISHED_RESULTS, *there]))
-    found = [key for key in wanted if key in there]
-    if not found:
-        require(folder / wanted[0] / CHECKPOINT, wanted[0])
-    return found, [key for key in wanted if key not in there]
-
-
-def describe_models(results_dir: Path | str, found: Sequence[str], missing: Sequence[str]) -> str:
-    """Which models take part, and how those are trained that cannot."""
-    folder = Path(results_dir).resolve() / "models"
-    lines = [f"{len(found)} models: {', '.join(found)}"]
-    lines += [
-        f"{key} is not trained yet and left out; run {command_for(folder / key, key)}"
-        for key in missing
-    ]
-    return "\n".join(lines)
-
 
 def open_model(results_dir: Path | str, key: str) -> TrainedModel:
     """The trained model of that key, on the GPU where there is one.
 
-    Raises `Gz2vitError`, with the step to run, where it is not trained.
+    Raises `Gz2vitError` where it is not trained, or its network cannot be built.
     """
     classifier = load_classifier(Path(results_dir) / "models" / key)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return TrainedModel(key, classifier.to(device).eval())
 
 
-# ------------------------------------------------------------------------------------------
-# Which galaxies to look at: the paper's, chosen ones, a random batch, mistakes, mergers.
-#
-# A list of the paper's Fig. 5 whose images are not there has a stand-in of the same kind: of list A
-# six test galaxies that are round ellipticals, unbarred spirals, and unbarred spirals taken for
-# round ellipticals, two of each; of list B six mergers.
+def trained_keys(results_dir: Path | str) -> list[str]:
+    """The trained models of a results folder, the paper's first."""
+    folder = Path(results_dir) / "models"
+    trained = sorted(path.parent.name for path in folder.glob(f"*/{CHECKPOINT}"))
+    return [key for key in dict.fromkeys([*PUBLISHED_RESULTS, *trained]) if key in trained]
 
-ROUND, UNBARRED, MERGER = (
-    CLASS_NAMES.index(name) for name in ("Round Elliptical", "Unbarred Spiral", "Merger")
-)
-# The (true, predicted) classes of list A, as the authors' published predictions have its galaxies.
-LIST_A_KINDS = ((UNBARRED, UNBARRED), (ROUND, ROUND), (UNBARRED, ROUND))
-Lists = dict[str, list[str]]  # ids of galaxies by the list's name
+
+def open_models(
+    results_dir: Path | str, keys: Sequence[str] = ()
+) -> tuple[dict[str, TrainedModel], dict[str, str]]:
+    """The trained models among `keys` (default: the paper's seven and all others trained).
+
+    Prints them, and one line for each that is left out. The second value: why, for those that are
+    trained, but whose network `build_model` does not build (one changed in a notebook, say).
+    Raises `Gz2vitError`, with the step to run, where none is left.
+    """
+    folder, trained = (Path(results_dir) / "models").resolve(), trained_keys(results_dir)
+    wanted = list(keys) or list(dict.fromkeys([*PUBLISHED_RESULTS, *trained]))
+    models, left_out = {}, {}
+    for key in wanted:
+        if key not in trained:
+            print(f"{key} is left out: not trained yet; run {command_for(folder / key, key)}")
+            continue
+        try:
+            models[key] = open_model(results_dir, key)
+        except Gz2vitError as error:
+            left_out[key] = str(error)
+            print(f"{key} is left out: {error}")
+    if not models:
+        require(folder / wanted[0] / CHECKPOINT, wanted[0])
+        raise Gz2vitError(next(iter(left_out.values())))
+    print(f"{len(models)} models: {', '.join(models)}")
+    return models, left_out
+
+
+# ------------------------------------------------------------------------------------------
+# The galaxies
 
 
 @dataclass(frozen=True)
@@ -123,7 +126,7 @@ class Sample:
     """Galaxies with their images.
 
     `galaxy_ids` (N,); `class_index` int64 (N,), their true classes; `images` uint8 (N, H, W, 3),
-    the store's; `lists`: names of lists and their galaxies, any number of times.
+    from the image cache; `lists`: names of lists and their galaxies, any number of times.
     """
 
     galaxy_ids: tuple[str, ...]
@@ -132,7 +135,7 @@ class Sample:
     lists: Lists
 
     def rows(self, name: str) -> np.ndarray:
-        """The rows of the galaxies of a list, int64; none for a list that is not there."""
+        """The rows of the galaxies of a list, int64; none for a list that does not exist."""
         place = {galaxy_id: row for row, galaxy_id in enumerate(self.galaxy_ids)}
         return np.array([place[galaxy_id] for galaxy_id in self.lists.get(name, [])], dtype=int)
 
@@ -140,7 +143,7 @@ class Sample:
 def read_all_predictions(results_dir: Path | str, keys: Sequence[str]) -> dict[str, pd.DataFrame]:
     """The test predictions of trained models, indexed by galaxy id, in one order.
 
-    Raises `Gz2vitError` for a missing file, and for models that have not seen the same galaxies.
+    Raises `Gz2vitError` for a missing file, and for models tested on different galaxies.
     """
     tables: dict[str, pd.DataFrame] = {}
     for key in keys:
@@ -149,7 +152,7 @@ def read_all_predictions(results_dir: Path | str, keys: Sequence[str]) -> dict[s
         first = next(iter(tables.values()), table)
         if set(table.index) != set(first.index):
             raise Gz2vitError(
-                f"{path} is of other galaxies than {keys[0]}'s; run the step '{key}' again"
+                f"{path} has other galaxies than {keys[0]}'s; run the step '{key}' again"
             )
         tables[key] = table.loc[first.index]
     return tables
@@ -165,21 +168,34 @@ def choose_lists(
 ) -> Lists:
     """Galaxies to look at, by the name of their list; `count` in each, where there are so many.
 
-    `A`, `B`: the paper's Fig. 5, those that are in `selection`, or stand-ins by the predictions of
-    `model_key`; `chosen`: `galaxy_ids`; `random`: of the test galaxies; `mistakes`: of which the
+    `A`, `B`: the paper's Fig. 5, those that are in `selection`, or, where none is, stand-ins of the
+    same kinds by the predictions of `model_key`: for A six of the kinds `LIST_A_KINDS`, for B six
+    mergers; `chosen`: `galaxy_ids`; `random`: of the test galaxies; `mistakes`: those of which the
     models together (the mean of their probabilities) were most certain; `mergers`: true ones of
-    the test set; `classes`: of each class the one that the models together are surest of.
+    the test set; `classes`: for each class the galaxy that the models together are surest of.
     Raises `Gz2vitError` for a chosen galaxy that is not in the selection.
     """
     everything = set(pd.concat(selection.tables.values()).galaxyID)
-    for galaxy_id in map(str, galaxy_ids):
+    chosen = [str(galaxy_id) for galaxy_id in galaxy_ids]
+    for galaxy_id in chosen:
         if galaxy_id not in everything:
             raise Gz2vitError(f"galaxy {galaxy_id} is not among the selected galaxies; name others")
+
+    own = predictions[model_key]
+    true, pred, certainty = own["class"], own["pred"], own[list(PROBABILITY_COLUMNS)].max(axis=1)
+    kinds = [_surest(certainty[(true == a) & (pred == b)], 2) for a, b in LIST_A_KINDS]
+    recognised = _surest(certainty[(true == MERGER) & (pred == MERGER)], 6)
+    others = _surest(certainty[(true == MERGER) & (pred != MERGER)], 6 - len(recognised))
+    stand_ins = {"A": [name for names in kinds for name in names], "B": recognised + others}
+    papers = {
+        name: [str(one) for one in ids if str(one) in everything]
+        for name, ids in FIG5_GALAXY_IDS.items()
+    }
+
     test = next(iter(predictions.values()))["class"]
     shuffled = test.sample(frac=1, random_state=seed)
-    lists = {
-        **fig5_lists(everything, predictions[model_key]),
-        "chosen": [str(galaxy_id) for galaxy_id in galaxy_ids],
+    lists = {name: papers[name] or stand_ins[name] for name in papers} | {
+        "chosen": chosen,
         "random": shuffled.index[:count].tolist(),
         "mergers": shuffled.index[shuffled == MERGER][:count].tolist(),
     }
@@ -187,29 +203,11 @@ def choose_lists(
     together = pd.DataFrame(mean / len(predictions), index=test.index)
     guess, certainty = together.idxmax(axis=1), together.max(axis=1)
     lists["mistakes"] = _surest(certainty[guess != test], count)
-    own = pd.Series(together.to_numpy()[np.arange(len(test)), test], index=test.index)
-    surest = (_surest(own[test == index], 1) for index in range(len(CLASS_NAMES)))
-    lists["classes"] = [name for names in surest for name in names]
-    return {name: ids for name, ids in lists.items() if ids}
-
-
-def fig5_lists(everything: set[str], predictions: pd.DataFrame) -> Lists:
-    """Lists A and B of Fig. 5: the paper's galaxies that are in `everything`, or stand-ins."""
-    paper = {
-        name: [str(one) for one in ids if str(one) in everything]
-        for name, ids in FIG5_GALAXY_IDS.items()
-    }
-    certainty = predictions[list(PROBABILITY_COLUMNS)].max(axis=1)
-    kinds = [
-        _surest(certainty[(predictions["class"] == true) & (predictions["pred"] == pred)], 2)
-        for true, pred in LIST_A_KINDS
+    of_true = pd.Series(together.to_numpy()[np.arange(len(test)), test], index=test.index)
+    lists["classes"] = [
+        name for index in range(len(CLASS_NAMES)) for name in _surest(of_true[test == index], 1)
     ]
-    mergers = predictions["class"] == MERGER
-    right = mergers & (predictions["pred"] == MERGER)
-    recognised = _surest(certainty[right], 6)
-    others = _surest(certainty[mergers & ~right], 6 - len(recognised))
-    stand_ins = {"A": [name for names in kinds for name in names], "B": recognised + others}
-    return {name: paper[name] or stand_ins[name] for name in paper}
+    return {name: ids for name, ids in lists.items() if ids}
 
 
 def _surest(certainty: pd.Series, count: int) -> list[str]:
@@ -217,13 +215,8 @@ def _surest(certainty: pd.Series, count: int) -> list[str]:
     return certainty.sort_values(ascending=False, kind="stable").index[:count].tolist()
 
 
-def is_papers_list(name: str, galaxy_ids: Sequence[str]) -> bool:
-    """Whether list `A` or `B` holds galaxies of the paper's own, not stand-ins."""
-    return bool(galaxy_ids) and set(galaxy_ids) <= {str(one) for one in FIG5_GALAXY_IDS[name]}
-
-
 def read_sample(results_dir: Path | str, lists: Lists) -> Sample:
-    """The galaxies of `lists`, each once, with their images from the stores of all splits."""
+    """The galaxies of `lists`, each once, with their images from all splits."""
     wanted = dict.fromkeys(galaxy_id for ids in lists.values() for galaxy_id in ids)
     ids, classes, images = [], [], []
     for split in read_selection(results_dir).tables:
@@ -258,7 +251,9 @@ def write_sample(folder: Path | str, sample: Sample) -> None:
 def load_sample(folder: Path | str) -> Sample:
     """What `write_sample` wrote; `Gz2vitError`, with the step to run, where it is missing."""
     folder = Path(folder)
-    table = pd.read_csv(require(folder / "galaxies.csv", "attention"), dtype=str)
+    table = pd.read_csv(
+        require(folder / "galaxies.csv", "attention"), dtype=str, keep_default_na=False
+    )
     lists = table.groupby("list", sort=False).galaxyID.apply(list).to_dict()
     with np.load(require(folder / "galaxies.npz", "attention"), allow_pickle=False) as arrays:
         ids = tuple(arrays["galaxy_ids"].tolist())
@@ -266,9 +261,7 @@ def load_sample(folder: Path | str) -> Sample:
 
 
 # ------------------------------------------------------------------------------------------
-# Where each trained model looks in chosen galaxies, on disk, for the figures.
-
-NO_MAP = "no map"
+# Their maps
 
 
 @dataclass(frozen=True)
@@ -278,8 +271,8 @@ class GalaxyMaps:
     `average` (N, g, g): attention rollout with all heads averaged, of a CNN its class activation;
     `heads` (N, H, g, g): rollout of each head alone, H = 0 for a CNN; `of_class` (N, g, g): what
     speaks for the predicted class; `probability` float64 (N, 8); `method`, `class_method`: how
-    `average` and `of_class` were made, in words. Of a network that cannot be looked into all maps
-    are one cell of 0, and `method` says why.
+    `average` and `of_class` were made. Of a network that has no maps they are one cell of 0, and
+    `method` gives the reason.
     """
 
     average: np.ndarray
@@ -296,41 +289,43 @@ class GalaxyMaps:
 
     @property
     def seen(self) -> bool:
-        """Whether the network can be looked into."""
+        """Whether the network has maps."""
         return not self.method.startswith(NO_MAP)
 
 
 def map_galaxies(model: TrainedModel, images: np.ndarray) -> GalaxyMaps:
-    """The maps of `model` for images as the store holds them, uint8 (N, H, W, 3), N from 1 on."""
-    prepared = model.prepare(images)
-    if why := why_no_map(model.network, prepared):
-        empty = np.zeros((len(images), 1, 1), dtype=np.float32)
-        words = (f"{NO_MAP}: {why}",) * 2
-        return GalaxyMaps(empty, empty[:, :0, None], empty, model.probabilities(images), *words)
-    general = gaze(model.network, prepared, batch_size=MAPS_BATCH_SIZE)
-    of_class = gaze(model.network, prepared, of_class=True, batch_size=MAPS_BATCH_SIZE)
-    side = general.maps.shape[1]
-    heads = torch.zeros(len(images), 0, side, side)
-    if general.method != CLASS_ACTIVATION:
-        heads = torch.cat([_by_head(model, part) for part in prepared.split(MAPS_BATCH_SIZE)])
-    arrays = (general.maps.numpy(), heads.numpy(), of_class.maps.numpy())
-    return GalaxyMaps(*arrays, model.probabilities(images), general.method, of_class.method)
+    """The maps of `model` for images of the image cache, uint8 (N, H, W, 3), N at least 1."""
+    network, prepared = model.network, model.prepare(images)
+    probability = predict_probabilities(network, prepared)
+    classes = torch.from_numpy(probability.argmax(axis=1))
+    try:
+        of_class = attribution_maps(network, prepared, classes, of_class=True)
+        if method_for(network) == CLASS_ACTIVATION:
+            average, heads = of_class, of_class[:, None][:, :0]
+        else:
+            parts = []
+            for part in prepared.split(BATCH_SIZE):
+                seen = collect_attention(network, part)
+                parts.append((attention_rollout(seen).cpu(), rollout_of_heads(seen).cpu()))
+            average, heads = map(torch.cat, zip(*parts, strict=True))
+    except Gz2vitError as error:
+        return no_maps(str(error), probability)
+    arrays = (one.numpy() for one in (average, heads, of_class))
+    return GalaxyMaps(*arrays, probability, method_for(network), method_for(network, True))
 
 
-def _by_head(model: TrainedModel, prepared: torch.Tensor) -> torch.Tensor:
-    """Attention rollout of each head alone, (B, H, g, g), on the CPU."""
-    attentions = collect_attention(model.network, prepared)
-    heads = range(attentions[0].shape[1])
-    return torch.stack([attention_rollout(attentions, head).cpu() for head in heads], dim=1)
+def no_maps(why: str, probability: np.ndarray) -> GalaxyMaps:
+    """The maps of a network that has none, with the reason; `probability` (N, 8)."""
+    empty = np.zeros((len(probability), 1, 1), dtype=np.float32)
+    words = (f"{NO_MAP}: {why}",) * 2
+    return GalaxyMaps(empty, empty[:, :0, None], empty, probability, *words)
 
 
 def write_maps(folder: Path | str, key: str, maps: GalaxyMaps) -> Path:
     """Write the maps of a model to `<folder>/<key>.npz` and return the path."""
     path = Path(folder) / f"{key}.npz"
     with atomic_path(path) as temporary:
-        np.savez_compressed(
-            temporary, **{one.name: getattr(maps, one.name) for one in fields(maps)}
-        )
+        np.savez_compressed(temporary, **vars(maps))
     return path
 
 
@@ -343,7 +338,7 @@ def read_maps(folder: Path | str, key: str) -> GalaxyMaps:
 
 
 # ------------------------------------------------------------------------------------------
-# From samples of galaxies and saved maps to figures (`gz2vit.figures` draws them).
+# Samples and maps as figures
 
 KINDS = {
     "average": "transformers: attention rollout (of a Linformer's absolute effective attention)",
@@ -373,17 +368,14 @@ def draw_list(
     if not len(rows):
         return draw_missing(f"The list '{name}'", NO_GALAXIES, data)
     captions = [caption_of(sample.galaxy_ids[row], sample.class_index[row]) for row in rows]
-    shown = {key: getattr(own, kind)[rows] for key, own in maps.items()}
-    below = {
-        key: [
-            f"{CLASS_SHORT_NAMES[own.predicted[row]]} {100 * own.probability[row].max():.0f}%"
-            for row in rows
-        ]
-        for key, own in maps.items()
-    }
+    shown, below = {}, {}
+    for key, own in maps.items():
+        shown[key] = getattr(own, kind)[rows]
+        names = (CLASS_SHORT_NAMES[index] for index in own.predicted[rows])
+        certainty = 100 * own.probability[rows].max(axis=1)
+        below[key] = [f"{a} {b:.0f}%" for a, b in zip(names, certainty, strict=True)]
     words = f"{KINDS[kind]}; {REST}"
-    arrays = (sample.images[rows], shown, captions, below)
-    return draw_side_by_side(*arrays, data, words, colour_map)
+    return draw_side_by_side(sample.images[rows], shown, captions, below, data, words, colour_map)
 
 
 def draw_heads(
@@ -393,58 +385,35 @@ def draw_heads(
     key: str,
     data: Mapping[str, Any],
     colour_map: str = COLOUR_MAP,
+    first: bool = False,
 ) -> Figure:
     """The average and every head's map of the model `key` for the galaxies of a list: Fig. 5.
 
-    Where the model has no heads or no maps, or the list no galaxies, a frame that says so.
+    `first`: of its first galaxy alone, large, as the authors print it. Where the model has no heads
+    or no maps, or the list no galaxies, a frame that says so.
     """
     rows = sample.rows(name)
-    what = f"Every head of {key} for the list '{name}'"
-    if why := _why_not(maps, key, rows):
-        return draw_missing(what, why, data)
-    own = maps[key]
-    captions = [_caption(sample, own, row) for row in rows]
-    arrays = (sample.images[rows], own.average[rows], own.heads[rows])
-    return draw_fig5(*arrays, captions, data, _origin(sample, name, key, own), colour_map)
-
-
-def draw_first(
-    sample: Sample,
-    name: str,
-    maps: Mapping[str, GalaxyMaps],
-    key: str,
-    data: Mapping[str, Any],
-    colour_map: str = COLOUR_MAP,
-) -> Figure:
-    """The first galaxy of a list alone, as the authors print it; else as `draw_heads`."""
-    rows = sample.rows(name)
-    if why := _why_not(maps, key, rows):
-        return draw_missing(f"A galaxy's heads of {key}", why, data)
-    row, own = rows[0], maps[key]
-    arrays = (sample.images[row], own.average[row], own.heads[row])
-    words = _origin(sample, name, key, own)
-    return draw_one_galaxy(*arrays, _caption(sample, own, row), data, words, colour_map)
-
-
-def _why_not(maps: Mapping[str, GalaxyMaps], key: str, rows: Sequence[int]) -> str:
-    """Why the heads of a model cannot be drawn; nothing where they can."""
+    why = "" if len(rows) else NO_GALAXIES
     if key not in maps:
-        return f"{key} is not among the mapped models, {', '.join(maps)}; train it, or name another"
-    if not maps[key].heads.shape[1]:
-        return f"{key} is a CNN and has no attention heads; name a transformer"
-    return "" if len(rows) else NO_GALAXIES
-
-
-def _caption(sample: Sample, maps: GalaxyMaps, row: int) -> str:
-    """What stands beside a galaxy: id, true class, predicted class."""
-    return caption_of(sample.galaxy_ids[row], sample.class_index[row], maps.predicted[row])
-
-
-def _origin(sample: Sample, name: str, key: str, maps: GalaxyMaps) -> str:
-    """Whose heads these are, how they were followed, and whether the galaxies are the paper's."""
-    words = f"{model_name(key)} ({key}), {maps.method}"
-    if name not in FIG5_GALAXY_IDS:
-        return words
-    if is_papers_list(name, sample.lists[name]):
-        return f"{words}; the paper's galaxies, as far as this run has them"
-    return f"{words}; stand-ins: the paper's galaxies are not in this run"
+        why = f"{key} is not among the mapped models, {', '.join(maps)}; train it, or name another"
+    elif not maps[key].heads.shape[1]:
+        why = f"{key} is a CNN and has no attention heads; name a transformer"
+    if why:
+        what = f"A galaxy's heads of {key}" if first else f"Every head of {key} for list '{name}'"
+        return draw_missing(what, why, data)
+    own, words = maps[key], f"{model_name(key)} ({key}), {maps[key].method}"
+    if name in FIG5_GALAXY_IDS:
+        papers = set(sample.lists[name]) <= {str(one) for one in FIG5_GALAXY_IDS[name]}
+        words += (
+            "; the paper's galaxies, as far as this run has them"
+            if papers
+            else "; stand-ins: the paper's galaxies are not in this run"
+        )
+    captions = [
+        caption_of(sample.galaxy_ids[row], sample.class_index[row], own.predicted[row])
+        for row in rows
+    ]
+    shown = [part[rows] for part in (sample.images, own.average, own.heads)] + [captions]
+    if first:
+        return draw_one_galaxy(*(part[0] for part in shown), data, words, colour_map)
+    return draw_fig5(*shown, data, words, colour_map)

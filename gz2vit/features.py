@@ -1,7 +1,17 @@
-"""What every layer of a network makes of an image: one vector a layer."""
+"""What each layer of a network makes of a galaxy, and what can be read from it.
+
+`features/<key>.parquet` has one row per galaxy: `galaxyID`, `split`, `class`, and a column of
+vectors for each layer: of a transformer with a class token, that token after each block (`block 1`,
+...); of a CNN, the mean over the plane after each stage (`stage 1`, ...). Vectors are half-precision
+numbers, three decimal digits: all layers of a ViT-Base for the paper's 155,951 galaxies are then
+2.9 GB, not 5.7 GB.
+
+Sources: linear probes, Alain & Bengio 2016, arXiv:1610.01644; UMAP, McInnes, Healy & Melville 2018,
+arXiv:1802.03426, by umap-learn.
+"""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,28 +21,36 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import NearestNeighbors
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from torch import nn
-from torch.nn import functional
+from tqdm import tqdm
 
 from gz2vit.attention import (
     BATCH_SIZE,
+    check_images,
     family_of,
     has_class_token,
     has_plain_blocks,
-    in_batches,
     in_evaluation,
-    listening,
-    on_device,
+    record_outputs,
+    stages_of,
 )
-from gz2vit.attention_maps import MAPS_BATCH_SIZE, TrainedModel
+from gz2vit.attention_maps import TrainedModel
 from gz2vit.catalog import Selection, read_properties
-from gz2vit.evaluation import ClassIndices, wilson_interval
-from gz2vit.images import LabelledImages, open_split
+from gz2vit.evaluation import wilson_interval
+from gz2vit.images import open_split
 from gz2vit.io import Gz2vitError, atomic_path, require
 from gz2vit.paper import SPLIT_FRACTIONS
+
+ABOUT = ("galaxyID", "split", "class")  # the columns that are not layers
+CHUNK = 512  # galaxies in memory at once: 308 MB of images at 224 px
+MAX_ITERATIONS = 2000  # of L-BFGS; standardised features need some hundred
+LEAST_GALAXIES = 4  # below which there are no neighbourhoods for UMAP to keep
+# The properties of the figure, and the labels of their scales.
+PROPERTIES = {"petroR90_r": "size, R90 [arcsec]", "dered_r": "magnitude, r [mag]"}
 
 
 def layer_embeddings(
@@ -40,92 +58,56 @@ def layer_embeddings(
 ) -> dict[str, torch.Tensor]:
     """Layer name -> float32 (B, D) on the CPU, in the order of the layers.
 
-    `images`: normalised floats (B, 3, H, W). Of a transformer with a class token, that token
-    after each block (`block 1`, ...); of a CNN, the mean over the plane after each stage
-    (`stage 1`, ...); of other transformers, the mean over tokens. Raises `Gz2vitError` for a
-    network whose layers are not known.
+    `images`: normalised floats (B, 3, H, W). Raises `Gz2vitError` for a network whose layers are
+    not known.
     """
-    collect = _collector(network)
-    found = []
+    images = check_images(network, images)
     with torch.no_grad(), in_evaluation(network):
-        for part in in_batches(on_device(network, images), batch_size):
-            found.append([one.float().cpu() for one in collect(network, part)])
+        found = [_embed(network, part) for part in images.split(batch_size)]
     word = "block" if has_class_token(network) else "stage"
-    layers = (torch.cat(parts) for parts in zip(*found, strict=True))
+    layers = (torch.cat(parts).float().cpu() for parts in zip(*found, strict=True))
     return {f"{word} {number}": layer for number, layer in enumerate(layers, 1)}
 
 
-Collector = Callable[[nn.Module, torch.Tensor], list[torch.Tensor]]
-
-
-def _collector(network: nn.Module) -> Collector:
-    """What finds a network's layers."""
-    match family_of(network):
-        case "vit" | "linformer":
-            return _of_vit_pytorch
-        case "hugging_face":
-            return _of_hugging_face
-        case _:
-            return _of_stages
-
-
-def _of_vit_pytorch(network: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
-    """The class token after each block of a vit-pytorch ViT, Linformer or not.
-
-    The sum with the skip connection is made outside all parts, so that a block's result is seen
-    where the next block takes it in; the last one's is the transformer's.
-    """
-    inside = network.transformer
-    blocks = inside.net.layers if family_of(network) == "linformer" else inside.layers
-    tokens: list[torch.Tensor] = []
-    hooks = [
-        block[0].register_forward_pre_hook(lambda _part, inputs: tokens.append(inputs[0][:, 0]))
-        for block in list(blocks)[1:]
-    ]
-    hooks.append(inside.register_forward_hook(lambda _part, _in, out: tokens.append(out[:, 0])))
-    try:
-        network(images)
-    finally:
-        for hook in hooks:
-            hook.remove()
-    return tokens
-
-
-def _of_hugging_face(network: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
-    """A transformers model's own record, the first of which is its patches before any layer."""
-    states = network.model(pixel_values=images, output_hidden_states=True).hidden_states[1:]
-    return [_pool(state, has_class_token(network), state.shape[1]) for state in states]
-
-
-def _of_stages(network: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
-    """After each stage of a CNN, or of what timm lists as stages."""
-    family = family_of(network)
-    if family == "resnet":
-        parts = [network.layer1, network.layer2, network.layer3, network.layer4]
-        channels = [None] * len(parts)
-    elif family == "vgg":
-        parts = [part for part in network.features if isinstance(part, nn.MaxPool2d)]
-        channels = [None] * len(parts)
+def _embed(network: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
+    """One vector per image of each layer, (B, D)."""
+    family, token = family_of(network), has_class_token(network)
+    if family in ("vit", "linformer"):
+        # The sum with the skip connection is computed outside all parts: a block's result is seen
+        # where the next block takes it in; the last one's is the transformer's.
+        inside = network.transformer
+        blocks = inside.net.layers if family == "linformer" else inside.layers
+        tokens: list[torch.Tensor] = []
+        hooks = [
+            block[0].register_forward_pre_hook(lambda _part, inputs: tokens.append(inputs[0][:, 0]))
+            for block in list(blocks)[1:]
+        ]
+        try:
+            last = record_outputs(network, images, [inside])[1][0]
+            return [*tokens, last[:, 0]]
+        finally:
+            for hook in hooks:
+                hook.remove()
+    if family == "hugging_face":  # its own record, the first of which is the patches themselves
+        states = network.model(pixel_values=images, output_hidden_states=True).hidden_states[1:]
+        return [_pool(state, token, state.shape[1]) for state in states]
+    if family == "vgg":
+        stages = [part for part in network.features if isinstance(part, nn.MaxPool2d)]
     else:
-        parts = [network.get_submodule(one["module"]) for one in network.feature_info]
-        channels = [one["num_chs"] for one in network.feature_info]
-    pooled: dict[int, torch.Tensor] = {}
-    # Some add their class token behind these stages: until then all tokens are patches.
-    token = has_class_token(network) and has_plain_blocks(network)
-
-    def keep(number: int, output: torch.Tensor) -> None:
-        """Pool what a stage returns."""
-        pooled[number] = _pool(output, token, channels[number] or output.shape[1])
-
-    with listening(parts, keep):
-        network(images)
-    if len(pooled) < len(parts):  # it goes another way than through what timm lists: its last alone
+        stages = stages_of(network)
+    outputs = record_outputs(network, images, stages)[1]
+    if any(output is None for output in outputs):  # not all that timm lists is used: its last alone
         return [network.forward_head(network.forward_features(images), pre_logits=True)]
-    return [pooled[number] for number in range(len(parts))]
+    if family == "timm":
+        channels = [one["num_chs"] for one in network.feature_info]
+        token = token and has_plain_blocks(network)  # some add their class token behind the stages
+    else:
+        channels = [output.shape[1] for output in outputs]
+    return [_pool(one, token, width) for one, width in zip(outputs, channels, strict=True)]
 
 
 def _pool(output: torch.Tensor, class_token: bool, channels: int) -> torch.Tensor:
-    """One vector an image, (B, channels), of (B, N, D), (B, C, h, w) or (B, h, w, C)."""
+    """One vector per image, (B, channels), of (B, N, D), (B, C, h, w) or (B, h, w, C)."""
     if output.ndim == 3:
         return output[:, 0] if class_token else output.mean(dim=1)
     if output.ndim == 4 and output.shape[1] == channels:
@@ -133,105 +115,13 @@ def _pool(output: torch.Tensor, class_token: bool, channels: int) -> torch.Tenso
     if output.ndim == 4 and output.shape[3] == channels:
         return output.mean(dim=(1, 2))
     raise Gz2vitError(
-        f"a layer's output of shape {tuple(output.shape)} has no known pooling; give a network "
+        f"a layer's output of shape {tuple(output.shape)} has no known pooling; use a network "
         "whose layers return tokens (B, N, D) or planes (B, C, h, w)"
     )
 
 
 # ------------------------------------------------------------------------------------------
-# What can be read off embeddings: a linear classifier for each layer, and nearest neighbours.
-#
-# Source: linear probes, Alain & Bengio 2016, arXiv:1610.01644.
-
-Embeddings = Mapping[str, torch.Tensor]
-MAX_ITERATIONS = 2000  # of L-BFGS; standardised features need some hundred
-
-
-def linear_probe(
-    train: Embeddings,
-    train_classes: ClassIndices,
-    test: Embeddings,
-    test_classes: ClassIndices,
-    strength: float = 1.0,
-) -> pd.DataFrame:
-    """How well each layer's embedding tells the classes, by logistic regression.
-
-    `train`, `test`: layer name -> (B, D), as `layer_embeddings` returns them; classes (B,). The
-    classifier learns from the training galaxies alone, its features scaled to their mean and
-    standard deviation; `strength` is scikit-learn's C. One row for each layer: `layer`,
-    `accuracy` of the test galaxies (0 to 1), `low` and `high` (95 % Wilson interval), `galaxies`.
-    Raises `Gz2vitError` where layers or numbers do not fit, or one class is all there is to learn.
-    """
-    if not train or list(train) != list(test):
-        raise Gz2vitError("the layers of training and test embeddings differ; take one network's")
-    rows = []
-    for layer in train:
-        known = _checked(train[layer], train_classes, f"training, {layer}")
-        asked = _checked(test[layer], test_classes, f"test, {layer}")
-        hits = _hits(known, asked, strength)
-        low, high = wilson_interval(int(hits.sum()), len(hits))
-        rows.append((layer, float(hits.mean()), low, high, len(hits)))
-    return pd.DataFrame(rows, columns=["layer", "accuracy", "low", "high", "galaxies"])
-
-
-Labelled = tuple[np.ndarray, np.ndarray]  # embeddings (B, D), classes (B,)
-
-
-def _hits(known: Labelled, asked: Labelled, strength: float) -> np.ndarray:
-    """Which galaxies of `asked` a classifier taught with `known` recognises, bool (B,)."""
-    if len(np.unique(known[1])) < 2:
-        raise Gz2vitError("the training galaxies are all of one class; a probe needs two or more")
-    if not strength > 0:
-        raise Gz2vitError(f"strength is {strength}; it must be larger than 0")
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=MAX_ITERATIONS))
-    # Hundreds of small steps: several threads would mostly wait for each other, 12 times as long.
-    with threadpool_limits(1):
-        return probe.fit(*known).predict(asked[0]) == asked[1]
-
-
-def _checked(embeddings: torch.Tensor, classes: ClassIndices, what: str) -> Labelled:
-    """Both as arrays, float64 (B, D) and (B,)."""
-    vectors, classes = np.asarray(embeddings, dtype=np.float64), np.asarray(classes)
-    if vectors.ndim != 2 or len(vectors) == 0 or classes.shape != vectors.shape[:1]:
-        raise Gz2vitError(
-            f"{what}: embeddings of shape {vectors.shape} and classes of shape {classes.shape} do "
-            "not fit; give (B, D) and (B,)"
-        )
-    if not np.isfinite(vectors).all():
-        raise Gz2vitError(f"{what}: embeddings hold values that are not finite; check the network")
-    return vectors, classes
-
-
-def nearest_neighbours(
-    embeddings: torch.Tensor, row: int, k: int
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The `k` galaxies nearest to that of `row` by the cosine of their embeddings (B, D).
-
-    Returns their rows, int64 (k,), nearest first and without `row` itself, and the cosines,
-    float32 (k,), -1 to 1. Raises `Gz2vitError` for a row or a k that B does not hold.
-    """
-    count = len(embeddings)
-    if embeddings.ndim != 2 or not 0 <= row < count or not 1 <= k < count:
-        raise Gz2vitError(
-            f"embeddings of shape {tuple(embeddings.shape)} have no row {row} with {k} neighbours; "
-            "give (B, D), a row from 0 to B - 1 and k from 1 to B - 1"
-        )
-    directions = functional.normalize(embeddings.float(), dim=1)
-    cosines = (directions @ directions[row]).clamp(-1.0, 1.0)
-    order = cosines.argsort(descending=True, stable=True)
-    order = order[order != row][:k]
-    return order, cosines[order]
-
-
-# ------------------------------------------------------------------------------------------
-# What every layer of a trained model makes of every galaxy, as one Parquet file a model.
-#
-# One row a galaxy: `galaxyID`, `split`, `class`, and a column of vectors for each layer (`block 1`,
-# ... of a transformer, `stage 1`, ... of a CNN). Vectors are half-precision numbers, three decimal
-# digits: all layers of a ViT-Base for the paper's 155,951 galaxies are then 2.9 GB, not 5.7 GB.
-
-ABOUT = ("galaxyID", "split", "class")  # the columns that are no layers
-CHUNK = 512  # galaxies in memory at once: 308 MB of images at 224 px
+# Features on disk
 
 
 @dataclass(frozen=True)
@@ -242,19 +132,24 @@ class Features:
     galaxy_ids: np.ndarray
     split: np.ndarray
     class_index: np.ndarray
-    vectors: torch.Tensor
+    vectors: np.ndarray
 
     def of(self, split: str, most: int | None = None, seed: int = 0) -> "Features":
         """Those of one split; `most` of them at most, drawn with `seed`."""
-        rows = np.flatnonzero(self.split == split)
-        if most is not None and len(rows) > most:
-            rows = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
+        rows = _draw(np.flatnonzero(self.split == split), most, seed)
         own = (self.galaxy_ids[rows], self.split[rows], self.class_index[rows])
-        return Features(self.layer, *own, self.vectors[torch.from_numpy(rows)])
+        return Features(self.layer, *own, self.vectors[rows])
+
+
+def _draw(rows: np.ndarray, most: int | None, seed: int) -> np.ndarray:
+    """`most` of `rows` at most, drawn with `seed`, in order."""
+    if most is None or len(rows) <= most:
+        return rows
+    return np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
 
 
 def features_path(results_dir: Path | str, key: str) -> Path:
-    """Where a model's features stand."""
+    """Where a model's features are."""
     return Path(results_dir) / "features" / f"{key}.parquet"
 
 
@@ -266,46 +161,46 @@ def write_features(
     `most`: galaxies of a split at most, drawn with `seed`; None: all. Raises `Gz2vitError` where a
     layer's values are not finite.
     """
-    path = features_path(results_dir, model.key)
-    with atomic_path(path) as temporary:
-        writer = None
+    splits = [open_split(results_dir, split) for split in SPLIT_FRACTIONS]
+    drawn = [_draw(np.arange(len(one.store)), most, seed) for one in splits]
+    look = {"desc": f"features of {model.key}", "unit": " images"}
+    path, writer = features_path(results_dir, model.key), None
+    with atomic_path(path) as temporary, tqdm(total=sum(map(len, drawn)), **look) as bar:
         try:
-            for split in SPLIT_FRACTIONS:
-                for table in _tables(model, open_split(results_dir, split), most, seed):
+            for galaxies, rows in zip(splits, drawn, strict=True):
+                ids = np.array(galaxies.store.galaxy_ids)
+                for start in range(0, len(rows), CHUNK):
+                    own = rows[start : start + CHUNK]
+                    columns = {
+                        "galaxyID": pa.array(ids[own], pa.string()),
+                        "split": pa.array([galaxies.split] * len(own), pa.string()),
+                        "class": pa.array(galaxies.class_index[own], pa.int8()),
+                    }
+                    prepared = model.prepare(galaxies.store.read(own))
+                    for name, vectors in layer_embeddings(model.network, prepared).items():
+                        halves = vectors.numpy().astype(np.float16)
+                        if not np.isfinite(halves).all():
+                            raise Gz2vitError(
+                                f"the features of {name} of {model.key} are not finite numbers; "
+                                "check the network"
+                            )
+                        width = halves.shape[1]
+                        flat = pa.array(halves.ravel())
+                        columns[name] = pa.FixedSizeListArray.from_arrays(flat, width)
+                    table = pa.table(columns)
                     writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
                     writer.write_table(table)
+                    bar.update(len(own))
         finally:
             if writer is not None:
                 writer.close()
     return path
 
 
-def _tables(
-    model: TrainedModel, galaxies: LabelledImages, most: int | None, seed: int
-) -> Iterator[pa.Table]:
-    """The rows of a split, some hundred galaxies at a time."""
-    rows = np.arange(len(galaxies.store))
-    if most is not None and len(rows) > most:
-        rows = np.sort(np.random.default_rng(seed).choice(rows, most, replace=False))
-    ids = np.array(galaxies.store.galaxy_ids)
-    for start in range(0, len(rows), CHUNK):
-        own = rows[start : start + CHUNK]
-        prepared = model.prepare(galaxies.store.read(own))
-        layers = layer_embeddings(model.network, prepared, MAPS_BATCH_SIZE)
-        columns = {
-            "galaxyID": pa.array(ids[own], pa.string()),
-            "split": pa.array([galaxies.split] * len(own), pa.string()),
-            "class": pa.array(galaxies.class_index[own], pa.int8()),
-        }
-        yield pa.table(columns | {name: _column(name, one) for name, one in layers.items()})
-
-
-def _column(name: str, vectors: torch.Tensor) -> pa.Array:
-    """Vectors (B, D) as a column of half-precision vectors of fixed length."""
-    halves = vectors.numpy().astype(np.float16)
-    if not np.isfinite(halves).all():
-        raise Gz2vitError(f"the features of {name} are not finite numbers; check the network")
-    return pa.FixedSizeListArray.from_arrays(pa.array(halves.ravel()), vectors.shape[1])
+def write_no_features(results_dir: Path | str, key: str) -> None:
+    """Write a file without layers, for a model whose network cannot be built."""
+    with atomic_path(features_path(results_dir, key)) as temporary:
+        pq.write_table(pa.table({name: pa.array([], pa.string()) for name in ABOUT}), temporary)
 
 
 def layers_of(path: Path | str) -> list[str]:
@@ -320,75 +215,93 @@ def read_features(path: Path | str, layer: str | None = None) -> Features:
     Raises `Gz2vitError` for a missing file and a layer that it does not have.
     """
     layers = layers_of(path)
+    if not layers or layer not in (None, *layers):
+        known = ", ".join(layers) or "none: the network could not be built"
+        raise Gz2vitError(f"{path} has no layer '{layer or 'last'}'; it has {known}")
     layer = layer or layers[-1]
-    if layer not in layers:
-        raise Gz2vitError(f"{path} has no layer '{layer}'; it has {', '.join(layers)}")
     table = pq.read_table(path, columns=[*ABOUT, layer]).combine_chunks()
     about = [table.column(name).to_numpy() for name in ABOUT]
     column = table.column(layer).combine_chunks()
-    width = column.type.list_size
-    vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, width)
-    return Features(layer, *about, torch.from_numpy(vectors.astype(np.float32)))
+    vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
+    return Features(layer, *about, vectors.astype(np.float32))
 
 
 # ------------------------------------------------------------------------------------------
-# Features in two dimensions, for the eye: UMAP.
-#
-# Source: McInnes, Healy & Melville 2018, arXiv:1802.03426, by umap-learn. Neighbours stay together;
-# distances between groups, and the groups' sizes, mean nothing.
-
-LEAST = 4  # galaxies below which there are no neighbourhoods to keep
+# What features know
 
 
-def project(vectors: torch.Tensor, neighbours: int = 15, seed: int = 0) -> np.ndarray:
-    """Vectors (N, D) as points float32 (N, 2); distances by the cosine, as for neighbours.
+def probe_hits(train: Features, test: Features, strength: float = 1.0) -> np.ndarray:
+    """Which galaxies of `test` a logistic regression trained on `train` classifies right: bool.
 
-    `neighbours`: how many of a galaxy's are to stay near it (fewer where there are not so many).
-    With the same seed the same points. Raises `Gz2vitError` for fewer than `LEAST` galaxies.
+    Features are scaled to the training galaxies' mean and standard deviation; `strength` is
+    scikit-learn's C. Raises `Gz2vitError` where all training galaxies are of one class.
     """
-    if vectors.ndim != 2 or len(vectors) < LEAST:
+    if len(np.unique(train.class_index)) < 2:
+        raise Gz2vitError("the training galaxies are all of one class; a probe needs two or more")
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=MAX_ITERATIONS))
+    known, asked = (one.vectors.astype(np.float64) for one in (train, test))
+    # Hundreds of small steps: several threads would mostly wait for each other, 12 times as long.
+    with threadpool_limits(1):
+        return probe.fit(known, train.class_index).predict(asked) == test.class_index
+
+
+def probe_layers(
+    results_dir: Path | str, key: str, most: int | None = None, seed: int = 0
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Linear probes of every layer of a model, trained on training and tested on test galaxies.
+
+    `most`: training galaxies at most. The first table: `model`, `layer`, `accuracy` (0 to 1),
+    `low`, `high` (95 % Wilson), `galaxies`; the second: which test galaxies are right, bool, one
+    column per layer, by galaxy id.
+    """
+    path = features_path(results_dir, key)
+    rows, hits = [], {}
+    for layer in layers_of(path):
+        every = read_features(path, layer)
+        test = every.of("test")
+        hits[layer] = probe_hits(every.of("train", most, seed), test)
+        share = float(hits[layer].mean())
+        rows.append((key, layer, share, *wilson_interval(hits[layer].sum(), len(hits[layer]))))
+    columns = ["model", "layer", "accuracy", "low", "high"]
+    table = pd.DataFrame(rows, columns=columns).assign(galaxies=len(test.galaxy_ids))
+    return table, pd.DataFrame(hits, index=pd.Index(test.galaxy_ids, name="GalaxyID"))
+
+
+def nearest_galaxies(features: Features, galaxy_id: str, count: int) -> list[str]:
+    """The ids of the `count` galaxies nearest to one by the cosine of their features, nearest first.
+
+    Fewer where there are not so many. Raises `Gz2vitError` for a galaxy without features.
+    """
+    rows = np.flatnonzero(features.galaxy_ids == galaxy_id)
+    if len(rows) == 0:
+        raise Gz2vitError(f"galaxy {galaxy_id} has no features; run the step 'features' again")
+    search = NearestNeighbors(n_neighbors=min(count + 1, len(features.vectors)), metric="cosine")
+    found = search.fit(features.vectors).kneighbors(features.vectors[rows], return_distance=False)
+    return features.galaxy_ids[found[0][found[0] != rows[0]][:count]].tolist()
+
+
+def project(vectors: np.ndarray, neighbours: int = 15, seed: int = 0) -> np.ndarray:
+    """Vectors (N, D) as points float32 (N, 2) by UMAP; distances by the cosine, as for neighbours.
+
+    Neighbours stay together; distances between groups, and the groups' sizes, mean nothing.
+    `neighbours`: how many of a galaxy's are to stay near it (fewer where there are not so many).
+    With the same seed the same points. Raises `Gz2vitError` for fewer than `LEAST_GALAXIES`.
+    """
+    if len(vectors) < LEAST_GALAXIES:
         raise Gz2vitError(
-            f"vectors of shape {tuple(vectors.shape)} are too few for a map; give (N, D) with N "
-            f"from {LEAST} on"
+            f"{len(vectors)} galaxies are too few for a map; extract at least {LEAST_GALAXIES}"
         )
     from umap import UMAP  # it compiles for seconds, and is only wanted here
 
     near, threads = min(neighbours, len(vectors) // 2), torch.get_num_threads()
     try:
         with warnings.catch_warnings():
-            # It tells that a seed leaves it one thread, and of groups that nothing connects.
+            # Expected: a seed leaves it one thread, and some groups are not connected.
             warnings.simplefilter("ignore", UserWarning)
             made = UMAP(n_neighbors=near, metric="cosine", random_state=seed, init="pca")
-            return made.fit_transform(vectors.numpy()).astype(np.float32)
+            return made.fit_transform(vectors).astype(np.float32)
     finally:
         torch.set_num_threads(threads)  # its compiler sets them for the whole process
-
-
-# ------------------------------------------------------------------------------------------
-# What saved features know: classes by layer, maps of galaxies, neighbours.
-
-# The properties of the figure, and how their scales are called.
-PROPERTIES = {"petroR90_r": "size, R90 [arcsec]", "dered_r": "magnitude, r [mag]"}
-
-
-def probe_layers(
-    results_dir: Path | str, key: str, most: int | None = None, seed: int = 0
-) -> pd.DataFrame:
-    """Linear probes of every layer of a model, learnt from training and asked of test galaxies.
-
-    `most`: training galaxies at most. Columns: `model`, `layer`, `accuracy` (0 to 1), `low`,
-    `high` (95 % Wilson), `galaxies`. Errors as of `linear_probe` and `read_features`.
-    """
-    path = features_path(results_dir, key)
-    rows = []
-    for layer in layers_of(path):
-        every = read_features(path, layer)
-        train, test = every.of("train", most, seed), every.of("test")
-        pair = ({layer: train.vectors}, train.class_index, {layer: test.vectors}, test.class_index)
-        rows.append(linear_probe(*pair))
-    table = pd.concat(rows, ignore_index=True)
-    table.insert(0, "model", key)
-    return table
 
 
 def umap_table(
@@ -396,10 +309,10 @@ def umap_table(
 ) -> pd.DataFrame:
     """UMAP of the last layer of each model: the same test galaxies for all, `most` at most.
 
-    Columns: `model`, `galaxyID`, `class`, `x`, `y`. Errors as of `project` and `read_features`.
+    Columns: `model`, `galaxyID`, `class`, `x`, `y`.
     """
     parts = []
-    for key in keys:
+    for key in tqdm(keys, desc="UMAP", unit=" models"):
         own = read_features(features_path(results_dir, key)).of("test", most, seed)
         points = project(own.vectors, neighbours, seed)
         columns = {"galaxyID": own.galaxy_ids, "class": own.class_index}
@@ -407,19 +320,13 @@ def umap_table(
     return pd.concat(parts, ignore_index=True)
 
 
-def read_umap(results_dir: Path | str) -> pd.DataFrame:
-    """The table of `umap_table`, as the step `features` saved it."""
-    path = require(Path(results_dir) / "features" / "umap.csv", "features")
-    return pd.read_csv(path, dtype={"galaxyID": str})
-
-
 def property_values(
     selection: Selection, galaxy_ids: Sequence[str]
 ) -> Mapping[str, np.ndarray | str]:
-    """Sizes and magnitudes of galaxies (N,), by the label of their scale.
+    """Sizes and magnitudes of galaxies (N,), NaN where unknown, by the label of their scale.
 
     Words that say why there are none, where the data folder has no `galaxy_properties.csv` or no
-    value for any of these galaxies. NaN where one galaxy's is unknown.
+    value for any of these galaxies.
     """
     folder = Path(selection.data["folder"])
     table = read_properties(folder / "galaxy_properties.csv")
@@ -433,16 +340,3 @@ def property_values(
         empty = f"not known:\n{column} has no value\nfor these galaxies"
         found[label] = empty if np.isnan(values).all() else values
     return found
-
-
-def nearest_galaxies(features: Features, galaxy_id: str, count: int) -> list[str]:
-    """The ids of the `count` galaxies nearest to one, by the cosine of their features.
-
-    Fewer where there are not so many. Raises `Gz2vitError` for a galaxy without features.
-    """
-    rows = np.flatnonzero(features.galaxy_ids == galaxy_id)
-    if len(rows) == 0:
-        raise Gz2vitError(f"galaxy {galaxy_id} has no features; run the step 'features' again")
-    near = min(count, len(features.galaxy_ids) - 1)
-    found, _ = nearest_neighbours(features.vectors, int(rows[0]), near)
-    return features.galaxy_ids[found.numpy()].tolist()
