@@ -2,9 +2,8 @@
 
 `features/<key>.parquet` has one row per galaxy: `galaxyID`, `split`, `class`, and a column of
 vectors for each layer: of a transformer with a class token, that token after each block (`block 1`,
-...); of a CNN, the mean over the plane after each stage (`stage 1`, ...). Vectors are half-precision
-numbers, three decimal digits: all layers of a ViT-Base for the paper's 155,951 galaxies are then
-2.9 GB, not 5.7 GB.
+...); of a CNN, the mean over the plane after each stage (`stage 1`, ...). Vectors are float16: all
+layers of a ViT-Base for the paper's 155,951 galaxies are then 2.9 GB.
 
 Sources: linear probes, Alain & Bengio 2016, arXiv:1610.01644; UMAP, McInnes, Healy & Melville 2018,
 arXiv:1802.03426, by umap-learn.
@@ -268,7 +267,7 @@ def probe_layers(
 
 
 def nearest_galaxies(features: Features, galaxy_id: str, count: int) -> list[str]:
-    """The ids of the `count` galaxies nearest to one by the cosine of their features, nearest first.
+    """The ids of the `count` galaxies nearest to one by the cosine of their features, in order.
 
     Fewer where there are not so many. Raises `Gz2vitError` for a galaxy without features.
     """
