@@ -269,7 +269,9 @@ class Explorer:
 
     def _fill_galaxies(self) -> None:
         self._forget_name()
-        self.galaxy.options = self.viewer.members(self.network.value, self.group.value)
+        ids = self.viewer.members(self.network.value, self.group.value)
+        self.galaxy.options = ids
+        self.galaxy.value = ids[0] if ids else None
 
     def _forget_name(self) -> None:
         self.named.value = ""

@@ -2,11 +2,8 @@
 
 import gc
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
-
-from tests.unit.small_inspection import make_inspected
 
 
 @pytest.fixture
@@ -19,9 +16,3 @@ def quick_collection() -> Iterator[None]:
     gc.freeze()
     yield
     gc.unfreeze()
-
-
-@pytest.fixture(scope="session")
-def inspected(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A results folder with two trained models; tests only read it."""
-    return make_inspected(tmp_path_factory.mktemp("inspected"))

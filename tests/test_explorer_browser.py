@@ -17,7 +17,7 @@ import pytest
 
 from tests.browser import DESKTOP, find_browser, open_browser
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = "explore_galaxies.ipynb"
 WAIT_MS = 120_000  # for a kernel to start on a busy machine; 10 s on a free one
 PICTURE = ".jp-OutputArea img"  # the widget's
@@ -95,12 +95,12 @@ def choose(page: Any, menu: str, option: str | int) -> None:
         box.select_option(label=option)
 
 
-def test_another_galaxy_is_another_picture(inspected: Path, tmp_path: Path):
+def test_another_galaxy_is_another_picture(trained_run: Path, tmp_path: Path):
     find_browser()  # skips before a server is started in vain
     pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
     (tmp_path / "notebooks").mkdir()
     shutil.copy(ROOT / "notebooks" / NOTEBOOK, tmp_path / "notebooks")
-    (tmp_path / "results").symlink_to(inspected.parent)
+    (tmp_path / "results").symlink_to(trained_run.parent)
     with open_browser() as browser, jupyter_lab(tmp_path) as address:
         page = open_notebook(browser, address)
         first = picture(page)

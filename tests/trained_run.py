@@ -5,17 +5,23 @@ from pathlib import Path
 
 from gz2vit.attention_maps import open_model
 from gz2vit.features import write_features
+from gz2vit.images import LabelledImages, open_split
 from gz2vit.predict import evaluate_model
 from gz2vit.training import train_model
-from tests.unit.small_training import SETTINGS, make_results, open_splits
+from tests.unit.small_training import SETTINGS, make_results
 
 KEYS = ["linformer", "convnext"]
 CNN = {"name": "timm/convnext_atto", "image_size": 32}
 
 
-def make_inspected(root: Path) -> Path:
-    """`root`/results/demo: 96 galaxies, a Linformer with features, a CNN without; its path."""
-    results = make_results(root / "results" / "demo")
+def open_splits(results: Path) -> tuple[LabelledImages, ...]:
+    """The three splits of a results folder."""
+    return tuple(open_split(results, split) for split in ("train", "valid", "test"))
+
+
+def make_trained_run(results: Path) -> Path:
+    """96 galaxies, a Linformer with features, a CNN without; its path."""
+    make_results(results)
     train, valid, test = open_splits(results)
     linformer = replace(SETTINGS, max_epoch=2)
     words = {"hyperparameters": CNN, "architecture": "backbone", "max_epoch": 1}

@@ -1,0 +1,461 @@
+"""Attention and class activation: what is collected is what the network computes, by definition."""
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from gz2vit.attention import (
+    CLASS_ACTIVATION,
+    CLASS_RELEVANCE,
+    EFFECTIVE_ROLLOUT,
+    ROLLOUT,
+    ROW_SUM_TOLERANCE,
+    attention_rollout,
+    attribution_maps,
+    check_class,
+    class_activation,
+    class_relevance,
+    collect_attention,
+    effective_attention,
+    effective_row_sums,
+    family_of,
+    has_class_token,
+    in_evaluation,
+    layer_attention,
+    linformer_layers,
+    method_for,
+    plane_of,
+    predict_probabilities,
+    resize_maps,
+    rollout_of_heads,
+    stages_of,
+)
+from gz2vit.io import Gz2vitError
+from gz2vit.models import build_model
+
+TRANSFORMER = {"image_size": 32, "patch_size": 8, "depth": 2, "dim": 16, "heads": 4}
+SMALL = {
+    "linformer": TRANSFORMER | {"k_dim": 4},
+    "vit": TRANSFORMER | {"mlp_dim": 8},
+    "hf_vit": TRANSFORMER | {"mlp_dim": 8},
+    "resnet50": {},
+    "vgg16_bn": {},
+    "backbone": {"name": "timm/convnext_atto", "image_size": 32},
+}
+TIMM = "timm/vit_tiny_patch16_224"
+SWIN, MIXER = "timm/swin_tiny_patch4_window7_224", "timm/mixer_s32_224"
+LINFORMERS = [{"share_kv": a, "one_kv_head": b} for a in (False, True) for b in (False, True)]
+
+
+def build(name: str, side: int = 32, **hyperparameters: bool) -> tuple[nn.Module, torch.Tensor]:
+    """A small network with random weights, and three images for it."""
+    torch.manual_seed(0)
+    sizes = SMALL.get(name, {"image_size": side})
+    return build_model(name, **sizes, **hyperparameters).eval(), torch.randn(3, 3, side, side)
+
+
+def by_head(values: torch.Tensor, dim_head: int) -> torch.Tensor:
+    """(B, N, H d) to (B, H, N, d)."""
+    return values.unflatten(2, (-1, dim_head)).transpose(1, 2)
+
+
+# For each family: its layers; their last projection; what makes values; values of what it made.
+LAYERS: dict[str, tuple[Callable, Callable, Callable, Callable]] = {
+    "vit": (
+        lambda n: [layer[0].fn for layer in n.transformer.layers],
+        lambda layer: layer.to_out,
+        lambda layer: layer.to_qkv,
+        lambda layer, made: by_head(made.chunk(3, dim=-1)[2], 64),
+    ),
+    "hf_vit": (
+        lambda n: [layer.attention for layer in n.model.vit.layers],
+        lambda layer: layer.o_proj,
+        lambda layer: layer.v_proj,
+        lambda layer, made: by_head(made, layer.head_dim),
+    ),
+    TIMM: (
+        lambda n: [block.attn for block in n.blocks],
+        lambda layer: layer.proj,
+        lambda layer: layer.qkv,
+        lambda layer, made: by_head(made.chunk(3, dim=-1)[2], layer.head_dim),
+    ),
+    "linformer": (
+        linformer_layers,
+        lambda layer: layer.to_out,
+        lambda layer: layer.to_k if layer.share_kv else layer.to_v,
+        lambda layer, made: by_head(made, layer.dim_head),
+    ),
+}
+
+
+def check_products(name: str, network: nn.Module, images: torch.Tensor) -> None:
+    """Attention times values is what goes into the layer's last projection, in an ordinary pass."""
+    layers_of, last, maker, values_of = LAYERS[name]
+    layers, results, made = layers_of(network), [], []
+    attentions = collect_attention(network, images, normalised=False)
+    for layer in layers:
+        last(layer).register_forward_pre_hook(lambda _, inputs: results.append(inputs[0]))
+        maker(layer).register_forward_hook(lambda _, i, output: made.append(output))
+    with torch.no_grad():
+        network(images)
+    assert len(attentions) == len(layers) == len(results)
+    for layer, weights, result, one in zip(layers, attentions, results, made, strict=True):
+        found = (weights @ values_of(layer, one)).transpose(1, 2).flatten(2)
+        assert torch.allclose(found, result, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["vit", "hf_vit", TIMM])
+def test_attention_times_values_is_the_layers_result(name: str):
+    network, images = build(name)
+    for weights in collect_attention(network, images):
+        assert torch.allclose(weights.sum(dim=-1), torch.ones(()), atol=1e-5)
+    check_products(name, network, images)
+
+
+@pytest.mark.parametrize("options", LINFORMERS)
+def test_a_linformers_effective_attention_is_exact(options: dict):
+    network, images = build("linformer", **options)
+    table, exact = effective_row_sums(network, images), collect_attention(network, images, False)
+    for row, whole in zip(table.itertuples(), exact, strict=True):
+        sums = whole.sum(-1)
+        assert row.row_sum_low == pytest.approx(sums.min().item())
+        assert row.row_sum_high == pytest.approx(sums.max().item())
+        assert row.f_low - 1e-6 <= row.row_sum_low < row.row_sum_high <= row.f_high + 1e-6
+        assert row.negative == pytest.approx((whole < 0).float().mean().item())
+    for share, whole in zip(collect_attention(network, images), exact, strict=True):
+        assert torch.allclose(share, whole.abs() / whole.abs().sum(-1, keepdim=True))
+    with pytest.raises(Gz2vitError):
+        attention_rollout(exact)  # its rows are not distributions
+    check_products("linformer", network, images)
+
+
+def test_effective_attention_of_numbers_and_of_smaller_images():
+    weights = torch.tensor([[[[0.25, 0.75]]]])  # one token attends to two projected keys
+    projection = torch.tensor([[4.0, 0.0], [0.0, -4.0]])  # of two tokens
+    assert effective_attention(weights, projection).tolist() == [[[[1.0, -3.0]]]]
+    assert effective_attention(weights, projection, True).tolist() == [[[[0.25, 0.75]]]]
+    network, _ = build("linformer")
+    check_products("linformer", network, torch.randn(2, 3, 16, 16))  # 5 of the 17 tokens
+
+
+@pytest.mark.parametrize("name", ["linformer", "vit", "hf_vit", TIMM, "timm/convnext_atto"])
+def test_a_network_is_left_as_it_was(name: str):
+    network, images = build(name)
+    with torch.no_grad():
+        before = network(images)
+    network.train().requires_grad_(False)
+    with torch.inference_mode():
+        maps = [attribution_maps(network, images, of_class=one) for one in (False, True)]
+    assert all(part.training for part in network.modules())
+    assert not any(one.requires_grad for one in (images, *maps))
+    assert predict_probabilities(network, images) == pytest.approx(before.softmax(1), abs=1e-6)
+    # images do not mix: alone each has the same map
+    assert torch.allclose(attribution_maps(network, images[1:2]), maps[0][1:2], atol=1e-4)
+    with torch.no_grad():
+        assert torch.equal(network.eval()(images), before)
+    if name == TIMM:
+        assert all(block.attn.fused_attn for block in network.blocks)
+
+
+def test_every_part_returns_to_its_mode_after_an_error():
+    network = nn.Sequential(nn.Dropout(), nn.Sequential(nn.Dropout(), nn.Dropout()))
+    network[1][0].eval()
+    with pytest.raises(ZeroDivisionError), in_evaluation(network):
+        assert not any(part.training for part in network.modules())
+        raise ZeroDivisionError
+    assert [part.training for part in network.modules()] == [True, True, True, False, True]
+
+
+# ------------------------------------------------------------------------------------------
+# Rollout
+
+
+def random_attention(layers: int = 4, heads: int = 3, grid: int = 3) -> list[torch.Tensor]:
+    """Softmax rows, float32 (2, heads, N, N) for each layer; sharp, so that layers differ."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (2, heads, grid**2 + 1, grid**2 + 1)
+    return [(2 * torch.randn(shape, generator=generator)).softmax(-1) for _ in range(layers)]
+
+
+@pytest.mark.parametrize("head", [None, 0, 2])
+def test_rollout_is_the_definition(head: int | None):
+    """Whole matrices of the paper's recipe, in float64."""
+    attentions = random_attention()
+    maps = attention_rollout(attentions, head)
+    for galaxy in range(2):
+        product = np.eye(10)
+        for layer in attentions:
+            weights = layer[galaxy].double().numpy()
+            mean = weights.mean(axis=0) if head is None else weights[head]
+            product = (mean + np.eye(10)) / 2 @ product
+        expected = product[0, 1:].reshape(3, 3)
+        assert maps[galaxy].numpy() == pytest.approx(expected / expected.max(), abs=1e-6)
+    assert maps.dtype == torch.float32
+    if head is not None:
+        assert torch.equal(rollout_of_heads(attentions)[:, head], maps)
+
+
+def test_the_last_layer_comes_last():
+    """The class token takes from patch 1 in the last layer, which took from patch 3 in the first:
+    the other way round nothing would reach it from patch 3."""
+    first, last = torch.eye(5), torch.eye(5)
+    first[1], last[0] = torch.eye(5)[3], torch.eye(5)[1]
+    maps = attention_rollout([first[None, None], last[None, None]])
+    assert maps[0].flatten().tolist() == [1.0, 0.0, 1.0, 0.0]
+    turned = attention_rollout([last[None, None], first[None, None]])
+    assert turned[0].flatten().tolist() == [1.0, 0.0, 0.0, 0.0]
+    assert not attention_rollout([torch.eye(5)[None, None]]).any()  # a token that looks nowhere
+
+
+def test_half_precision_is_within_the_tolerance():
+    rough = [layer.bfloat16() for layer in random_attention(grid=14)]
+    assert attention_rollout(rough).amax() == 1.0
+    attention_rollout([torch.eye(5)[None, None] * (1 + 0.9 * ROW_SUM_TOLERANCE)])
+
+
+def spoilt(value: float) -> list[torch.Tensor]:
+    """Attention with one entry replaced in the second layer."""
+    attentions = random_attention()
+    attentions[1][0, 1, 2, 3] = value
+    return attentions
+
+
+@pytest.mark.parametrize(
+    ("attentions", "head", "named"),
+    [
+        ([], None, "no layers"),
+        ([torch.eye(5)], None, r"\(5, 5\)"),
+        ([torch.zeros(0, 1, 5, 5)], None, r"\(0, 1, 5, 5\)"),
+        ([torch.eye(6)[None, None]], None, "6 tokens"),
+        ([torch.eye(1)[None, None]], None, "1 tokens"),
+        ([torch.ones(1, 1, 5, 4) / 4], None, r"\(1, 1, 5, 4\)"),
+        (random_attention() + random_attention(grid=2), None, "layer 4"),
+        (random_attention(), 3, "head 3 .* 0 to 2"),
+        (random_attention(), -1, "head -1"),
+        (spoilt(float("nan")), None, "layer 1"),
+        (spoilt(float("inf")), None, "layer 1"),
+        (spoilt(-0.5), None, "layer 1 holds -0.5"),
+        (spoilt(2.0), None, "layer 1"),
+        ([torch.eye(5)[None, None] * (1 + 1.1 * ROW_SUM_TOLERANCE)], None, "0.0055"),
+    ],
+)
+def test_what_is_not_attention_is_refused(attentions: list, head: int | None, named: str):
+    with pytest.raises(Gz2vitError, match=named) as caught:
+        attention_rollout(attentions, head)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("head", [None, 1])
+def test_one_layer_alone_is_the_class_tokens_row(head: int | None):
+    attentions = random_attention()
+    row = attentions[2].numpy()[:, :, 0, 1:]
+    expected = (row.mean(axis=1) if head is None else row[:, head]).reshape(2, 3, 3)
+    expected = expected / expected.max(axis=(1, 2), keepdims=True)
+    assert layer_attention(attentions, 2, head).numpy() == pytest.approx(expected, abs=1e-6)
+    for layer in (-1, 4):
+        with pytest.raises(Gz2vitError, match=str(layer)):
+            layer_attention(attentions, layer)
+
+
+# ------------------------------------------------------------------------------------------
+# Relevance for a class
+
+
+def linformer_pairs(network: nn.Module, images: torch.Tensor, wanted: list[int]) -> list[tuple]:
+    """Each Linformer layer's effective attention as a matrix in the network's way, its gradient.
+
+    Later layers attend otherwise when an earlier one does, so that each matrix is computed anew in
+    the pass, from the layer's own queries and keys: the gradient goes through all that follows.
+    """
+    _, _, maker, values_of = LAYERS["linformer"]
+    attentions = []
+
+    def instead(layer: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
+        def forward(tokens: torch.Tensor) -> torch.Tensor:
+            queries = by_head(layer.to_q(tokens), layer.dim_head)
+            keys = layer.proj_k.T @ by_head(layer.to_k(tokens), layer.dim_head)  # (B, H, k, d)
+            shares = (queries @ keys.transpose(2, 3) / layer.dim_head**0.5).softmax(dim=-1)
+            attentions.append(shares @ (layer.proj_k if layer.share_kv else layer.proj_v).T)
+            result = attentions[-1] @ values_of(layer, maker(layer)(tokens))
+            return layer.to_out(result.transpose(1, 2).flatten(2))
+
+        return forward
+
+    for layer in linformer_layers(network):
+        layer.forward = instead(layer)
+    logits = network(images)
+    score = sum(logits[row, index] for row, index in enumerate(wanted))
+    return list(zip(attentions, torch.autograd.grad(score, attentions), strict=True))
+
+
+@pytest.mark.parametrize("options", [*LINFORMERS, None])
+def test_relevance_is_the_definition(options: dict | None):
+    """Maps of whole matrices, in float64: R = R + C R, layer after layer."""
+    network, images = build("vit") if options is None else build("linformer", **options)
+    maps = class_relevance(network, images, torch.tensor([1, 2, 3]))
+    if options is None:
+        kept: list[torch.Tensor] = []
+        for layer in LAYERS["vit"][0](network):
+            layer.attend.register_forward_hook(lambda _, i, o: kept.append(o))
+        logits = network(images)
+        score = logits[0, 1] + logits[1, 2] + logits[2, 3]
+        pairs = list(zip(kept, torch.autograd.grad(score, kept), strict=True))
+    else:
+        pairs = linformer_pairs(network, images, [1, 2, 3])
+    relevance = torch.eye(17, dtype=torch.float64)
+    for weights, gradient in pairs:
+        contribution = (weights * gradient).detach().double().clamp(min=0).mean(dim=1)
+        relevance = relevance + contribution @ relevance
+    expected = relevance[:, 0, 1:].unflatten(1, (4, 4))
+    expected = expected / expected.amax(dim=(1, 2), keepdim=True)
+    assert maps.dtype == torch.float32
+    assert maps.numpy() == pytest.approx(expected.numpy(), abs=1e-4)
+
+
+# ------------------------------------------------------------------------------------------
+# Class activation
+
+
+def grad_cam(
+    network: nn.Module,
+    images: torch.Tensor,
+    wanted: list[int],
+    stage: int = -1,
+    turned: Callable[[torch.Tensor], torch.Tensor] = lambda planes: planes,
+) -> np.ndarray:
+    """Maps (B, h, w) by definition; `turned` makes planes (B, C, h, w) of what a stage returns."""
+    kept = []
+    hook = stages_of(network)[stage].register_forward_hook(lambda _, i, o: kept.append(o))
+    logits = network(images)
+    hook.remove()
+    score = sum(logits[row, index] for row, index in enumerate(wanted))
+    gradient = turned(torch.autograd.grad(score, kept[0])[0])
+    weights = gradient.mean(dim=(2, 3), keepdim=True)
+    maps = (weights * turned(kept[0])).detach().sum(dim=1).clamp(min=0)
+    return torch.stack([one / one.max() if one.max() > 0 else one for one in maps]).numpy()
+
+
+@pytest.mark.parametrize(
+    ("name", "side", "least", "stage", "cells", "turned"),
+    [
+        ("resnet50", 64, 1, -1, 2, None),
+        ("resnet50", 64, 3, 2, 4, None),
+        ("resnet50", 64, 999, 0, 16, None),  # none is as fine: the first
+        ("vgg16_bn", 32, 3, 3, 4, None),
+        ("timm/convnext_atto", 64, 1, -1, 2, None),
+        # Transformers without a class token: planes (B, h, w, C), or tokens (B, h w, C).
+        (SWIN, 224, 1, -1, 7, lambda stage: stage.permute(0, 3, 1, 2)),
+        (MIXER, 224, 1, -1, 7, lambda stage: stage.transpose(1, 2).unflatten(2, (7, 7))),
+    ],
+)
+def test_class_activation_is_the_definition(
+    name: str, side: int, least: int, stage: int, cells: int, turned: Callable | None
+):
+    network, images = build(name, side)
+    maps = class_activation(network, images, torch.tensor([3, 5, 0]), least)
+    assert maps.shape == (3, cells, cells)
+    options = {"turned": turned} if turned else {}
+    expected = grad_cam(network, images, [3, 5, 0], stage, **options)
+    assert maps.numpy() == pytest.approx(expected, abs=1e-4)
+    assert not any(part._forward_hooks for part in stages_of(network))
+
+
+def test_the_class_is_the_predicted_one_by_default():
+    network, images = build("timm/resnet18", 64)
+    with torch.no_grad():
+        predicted = network(images).argmax(dim=1)
+    maps = class_activation(network, images)
+    assert torch.equal(maps, class_activation(network, images, predicted))
+    assert not torch.equal(maps, class_activation(network, images, (predicted + 1) % 8))
+
+
+def test_planes_are_known_by_their_shape():
+    for shape in ((2, 64, 7, 7), (2, 7, 7, 64), (2, 49, 64)):
+        assert plane_of(shape, (2, 3, 224, 224)) == (7, 7)
+    for shape in ((2, 50, 64), (2, 64), (), (2, 5, 6, 7)):
+        assert plane_of(shape, (2, 3, 224, 224)) == ()
+    assert plane_of((2, 64, 4, 8), (2, 3, 112, 224)) == (4, 8)
+    assert plane_of((2, 49, 64), (2, 3, 112, 224)) == ()
+
+
+# ------------------------------------------------------------------------------------------
+# All networks
+
+
+@pytest.mark.parametrize(
+    ("name", "family", "methods"),
+    [
+        ("linformer", "linformer", (EFFECTIVE_ROLLOUT, CLASS_RELEVANCE)),
+        ("vit", "vit", (ROLLOUT, CLASS_RELEVANCE)),
+        ("hf_vit", "hugging_face", (ROLLOUT, CLASS_RELEVANCE)),
+        ("resnet50", "resnet", (CLASS_ACTIVATION, CLASS_ACTIVATION)),
+        ("vgg16_bn", "vgg", (CLASS_ACTIVATION, CLASS_ACTIVATION)),
+        ("backbone", "timm", (CLASS_ACTIVATION, CLASS_ACTIVATION)),
+    ],
+)
+def test_every_architecture_has_maps(name: str, family: str, methods: tuple):
+    network, images = build(name)
+    assert family_of(network) == family
+    assert has_class_token(network) == (CLASS_RELEVANCE in methods)
+    classes = torch.tensor([0, 5, 2])
+    for of_class, method in zip((False, True), methods, strict=True):
+        assert method_for(network, of_class) == method
+        found = attribution_maps(network, images, classes, of_class, batch_size=2)
+        if method == CLASS_ACTIVATION:
+            expected = class_activation(network, images, classes, least_cells=4)
+            assert expected.shape == (3, 4, 4)
+        elif method == CLASS_RELEVANCE:
+            expected = class_relevance(network, images, classes)
+        else:
+            expected = attention_rollout(collect_attention(network, images))
+        assert torch.allclose(found, expected, atol=1e-3)
+        assert found.amin() >= 0
+
+
+@pytest.mark.parametrize(
+    ("method", "name", "named"),
+    [
+        (class_activation, "vit", "ViT"),
+        (class_activation, "linformer", "ViT"),
+        (class_activation, "hf_vit", "HuggingFaceClassifier"),
+        (class_activation, "timm/coat_tiny", "CoaT"),
+        (collect_attention, "backbone", "ConvNeXt"),
+        (class_relevance, "backbone", "ConvNeXt"),
+        # It has a class token and blocks, but mixes heads.
+        (collect_attention, "timm/cait_xxs24_224", "Cait"),
+        (attribution_maps, "timm/deit_tiny_distilled_patch16_224", "6 tokens"),
+        (effective_row_sums, "vit", "ViT"),
+    ],
+)
+def test_networks_that_a_method_does_not_fit(method: Callable, name: str, named: str):
+    with pytest.raises(Gz2vitError, match=named):
+        method(*build(name))
+
+
+def test_what_cannot_be_looked_into():
+    with pytest.raises(Gz2vitError, match="Linear"):
+        family_of(nn.Linear(1, 1))
+    network, _ = build("vit")
+    for shape in ((3, 8, 8), (0, 3, 32, 32), (1, 1, 32, 32)):
+        with pytest.raises(Gz2vitError, match="32|8, 8"):
+            predict_probabilities(network, torch.zeros(shape))
+    with pytest.raises(Gz2vitError, match="uint8"):
+        predict_probabilities(network, torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+    logits = torch.tensor([[0.0, 2.0], [3.0, 1.0]])
+    assert check_class(None, logits).tolist() == [1, 0]
+    assert check_class(1, logits).tolist() == [1, 1]
+    for wrong in (2, -1, torch.tensor([0, 1, 0]), torch.tensor(0.5)):
+        with pytest.raises(Gz2vitError):
+            check_class(wrong, logits)
+
+
+def test_sizes():
+    maps = torch.tensor([[[0.0, 1.0], [1.0, 0.0]]])
+    assert resize_maps(maps, 1).tolist() == [[[0.5]]]
+    assert torch.equal(resize_maps(maps, 2), maps)
+    larger = resize_maps(maps, 8)
+    assert (larger[0, 0, 0], larger[0, 0, 7]) == (0.0, 1.0)
+    assert larger.mean() == pytest.approx(0.5)

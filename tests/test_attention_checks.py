@@ -1,0 +1,348 @@
+"""The checks of maps: a network that looks at one patch alone shows what a map is worth."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.stats import spearmanr
+from torch import nn
+
+from gz2vit.attention import attribution_maps, predict_probabilities, resize_maps
+from gz2vit.attention_checks import (
+    Curve,
+    Masking,
+    areas_and_gains,
+    check_maps,
+    describe_checks,
+    describe_failures,
+    galaxy_masks,
+    light_fraction,
+    randomise_weights,
+    rank_correlation,
+    rank_patches,
+    summarise_checks,
+)
+from gz2vit.attention_maps import open_model
+from gz2vit.evaluation import bootstrap_interval
+from gz2vit.io import Gz2vitError
+from gz2vit.models import build_model
+from tests.test_attention import SMALL
+from tests.trained_run import open_splits
+
+QUANTITIES = [
+    *("deletion_most", "deletion_random", "deletion_centre", "deletion_gain"),
+    *("insertion_most", "insertion_random", "insertion_gain", "deletion_gain_centre"),
+    *("light", "light_gain", "light_gain_others"),
+    *("randomised_similarity", "other_galaxy_similarity"),
+]
+BLACK = {"deletion": torch.zeros(3), "insertion": torch.zeros(3)}
+FULL = 1 / (1 + np.exp(-8.0))  # of class 1 with the patch; 0.5 without
+
+
+class OnePatch(nn.Module):
+    """Class 1 is as probable as the patch in row 1, column 2 of 4 x 4 is bright."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(4.0))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        bright = self.gain * images[:, :, 2:4, 4:6].mean(dim=(1, 2, 3))
+        return torch.stack([-bright, bright], dim=1)
+
+
+def masking(count: int = 3, fills: dict = BLACK) -> Masking:
+    """8 x 8 px, all 0 but that patch, which is 1."""
+    images = torch.zeros(count, 3, 8, 8)
+    images[:, :, 2:4, 4:6] = 1.0
+    return Masking(OnePatch(), images, fills)
+
+
+def maps_of(row: int, column: int, count: int = 3) -> torch.Tensor:
+    maps = torch.zeros(count, 4, 4)
+    maps[:, row, column] = 1.0
+    return maps
+
+
+def test_deletion_and_insertion_of_what_the_network_looks_at():
+    found = masking()
+    assert found.predicted.tolist() == [1, 1, 1]
+    deletion = found.curve("deletion", maps_of(1, 2), steps=16)
+    assert deletion.changed == pytest.approx(np.arange(17) / 16)
+    assert deletion.probability.shape == (3, 17)
+    assert deletion.probability[:, 0] == pytest.approx(FULL)
+    assert deletion.probability[:, 1:] == pytest.approx(0.5)
+    assert deletion.area == pytest.approx((FULL + 0.5) / 32 + 0.5 * 15 / 16)
+    insertion = found.curve("insertion", maps_of(1, 2), steps=16)
+    assert insertion.probability[:, 0] == pytest.approx(0.5)
+    assert insertion.probability[:, 1:] == pytest.approx(FULL)
+
+
+def test_a_right_map_beats_random_and_a_wrong_one_does_not():
+    found, maps = masking(40), maps_of(1, 2, 40)
+    random = found.curve("deletion", maps, "random", steps=16).area
+    right, wrong = (found.curve("deletion", one, steps=16).area for one in (maps, -maps))
+    assert right.max() < random.mean() < wrong.min()
+    # at random the patch goes at any step alike: its area is on average the middle one
+    assert random.mean() == pytest.approx((FULL + 0.5) / 2, abs=0.05)
+
+
+def test_orders_of_patches():
+    ranks = rank_patches(np.zeros((5, 4, 4)), "random", seed=1)
+    assert [sorted(one.ravel()) for one in ranks] == [list(range(16))] * 5
+    assert len({tuple(one.ravel()) for one in ranks}) == 5
+    assert np.array_equal(ranks, rank_patches(np.zeros((5, 4, 4)), "random", seed=1))
+    assert not np.array_equal(ranks, rank_patches(np.zeros((5, 4, 4)), "random", seed=2))
+    assert rank_patches(np.array([[[0.1, 0.9], [0.5, 0.3]]]), "most").tolist() == [[[3, 0], [1, 2]]]
+    flat = rank_patches(np.ones((50, 2, 2)), "most")  # ties are broken at random
+    assert len({tuple(one.ravel()) for one in flat}) > 10
+    centre = rank_patches(np.random.default_rng(0).random((2, 5, 5)), "centre")
+    assert (centre[:, 2, 2] == 0).all()
+    assert (centre[:, [0, 0, 4, 4], [0, 4, 0, 4]] >= 21).all()
+
+
+def test_fills():
+    torch.manual_seed(0)
+    images = 0.1 * torch.rand(3, 3, 8, 8)
+    images[:, :, 2:4, 4:6] += 1.0
+    found = Masking(OnePatch(), images).filled
+    mean, blurred = found["deletion"], found["insertion"]
+    assert torch.allclose(mean, images.mean(dim=(0, 2, 3)).view(1, 3, 1, 1).expand_as(mean))
+    assert torch.allclose(blurred.mean(dim=(2, 3)), images.mean(dim=(2, 3)), atol=1e-2)
+    assert 0 < blurred.std(dim=(2, 3)).max() < 0.5 * images.std(dim=(2, 3)).min()
+
+
+def test_maps_of_any_grid():
+    images = torch.rand(2, 3, 10, 10)
+    curve = Masking(OnePatch(), images, BLACK).curve("deletion", torch.rand(2, 3, 3), steps=4)
+    assert curve.changed == pytest.approx(np.array([0, 2, 4, 7, 9]) / 9)
+    assert curve.probability[:, -1] == pytest.approx(0.5)
+    more = masking().curve("deletion", torch.rand(3, 2, 2), steps=100)  # as many as patches
+    assert more.changed.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("maps", "options", "named"),
+    [
+        (torch.zeros(2, 4, 4), {}, r"\(2, 4, 4\)"),
+        (torch.full((3, 4, 4), float("nan")), {}, "finite"),
+        (maps_of(1, 2), {"order": "least"}, "least"),
+        (maps_of(1, 2), {"steps": 0}, "steps is 0"),
+    ],
+)
+def test_what_cannot_be_masked(maps: torch.Tensor, options: dict, named: str):
+    with pytest.raises(Gz2vitError, match=named):
+        masking().curve("deletion", maps, **options)
+
+
+@pytest.mark.parametrize("fill", ["black", torch.zeros(1)])
+def test_unknown_fills_are_refused(fill: str | torch.Tensor):
+    with pytest.raises(Gz2vitError, match="black|tensor"):
+        masking(fills={"deletion": fill})
+
+
+# ------------------------------------------------------------------------------------------
+# Random weights
+
+
+def test_rank_correlation_is_spearmans():
+    torch.manual_seed(0)
+    first, second = torch.rand(4, 5, 5), torch.rand(4, 5, 5).round(decimals=1)  # with ties
+    expected = [
+        spearmanr(one.flatten(), other.flatten()).statistic
+        for one, other in zip(first.numpy(), second.numpy(), strict=True)
+    ]
+    assert rank_correlation(first, second) == pytest.approx(expected)
+    second[1] = 1.0  # flat
+    assert np.isnan(rank_correlation(first, second)).tolist() == [False, True, False, False]
+    assert np.isnan(rank_correlation(first, torch.ones(4, 5, 5))).all()
+
+
+@pytest.mark.parametrize("architecture", ["linformer", "vit", "hf_vit", "resnet50", "backbone"])
+def test_every_weight_that_could_have_been_learnt_is_drawn_anew(architecture: str):
+    torch.manual_seed(0)
+    network = build_model(architecture, **SMALL[architecture])
+    with torch.no_grad():  # as if trained: nothing is as it started
+        for parameter in network.parameters():
+            parameter.add_(torch.rand_like(parameter))
+    before = {name: one.clone() for name, one in network.state_dict().items()}
+    generator = torch.get_rng_state()
+    first, again, other = (randomise_weights(network, seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert all(torch.equal(one, before[name]) for name, one in network.state_dict().items())
+    drawn, others = dict(again.named_parameters()), dict(other.named_parameters())
+    differ = 0
+    for name, parameter in first.named_parameters():
+        assert torch.equal(parameter, drawn[name])
+        differ += not torch.equal(parameter, others[name])
+        if parameter.numel() > 1:
+            assert not torch.equal(parameter, before[name]), name
+    assert differ
+    if architecture == "linformer":  # what has no known start is shuffled
+        old, new = (one.pos_embedding.flatten() for one in (network, first))
+        assert torch.equal(old.sort().values, new.sort().values)
+
+
+# ------------------------------------------------------------------------------------------
+# Light
+
+SIDE = 112
+
+
+def galaxies(*sigmas: float) -> np.ndarray:
+    """Round galaxies on noisy sky, (B, SIDE, SIDE, 3); none where sigma is 0."""
+    rows, columns = np.mgrid[:SIDE, :SIDE]
+    distance = (columns - 55.5) ** 2 + (rows - 55.5) ** 2
+    light = [150 * np.exp(-distance / (2 * s**2)) if s else 0 * distance for s in sigmas]
+    noise = np.random.default_rng(0).normal(20.0, 2.0, (len(sigmas), SIDE, SIDE))
+    return np.repeat((np.stack(light) + noise)[..., None], 3, axis=3)
+
+
+def test_fractions_of_known_maps():
+    masks = galaxy_masks(galaxies(8, 8, 8))
+    area = masks.mean(axis=(1, 2))
+    maps = torch.zeros(3, 14, 14)
+    maps[0, 6:8, 6:8] = 1.0  # on the galaxy
+    maps[1, 0, 0] = 1.0  # in a corner
+    maps[2] = 0.5  # everywhere
+    found = light_fraction(maps, masks)
+    assert found.light.tolist() == pytest.approx([1.0, 0.0, area[2]])
+    assert found.uniform.to_numpy() == pytest.approx(area)
+    assert found.others[0] == pytest.approx((0.0 + area[0]) / 2)
+    assert found.others[1] == pytest.approx((1.0 + area[1]) / 2)
+    # a cell counts with the fraction of its pixels
+    assert light_fraction(torch.ones(3, 1, 1), masks).light.to_numpy() == pytest.approx(area)
+
+
+def test_what_does_not_exist_has_no_value():
+    masks = galaxy_masks(galaxies(8, 0, 8))
+    maps = torch.ones(3, 4, 4)
+    maps[2] = 0.0
+    found = light_fraction(maps, masks)
+    assert found.light.isna().tolist() == [False, True, True]
+    assert found.uniform.isna().tolist() == [False, True, False]
+    assert found.others[0] == pytest.approx(found.uniform[0])  # map 2 is empty: only map 1 counts
+    assert found.others[2] == pytest.approx(found.uniform[2])
+    assert light_fraction(maps[:1], masks[:1]).others.isna().all()
+    for wrong in (torch.ones(2, 4, 4), -torch.ones(3, 4, 4), torch.full((3, 4, 4), torch.nan)):
+        with pytest.raises(Gz2vitError):
+            light_fraction(wrong, masks)
+
+
+# ------------------------------------------------------------------------------------------
+# All checks
+
+
+def curve(*probability: float) -> Curve:
+    """One galaxy's curve at three states."""
+    return Curve(np.array([0.0, 0.5, 1.0]), np.array([probability]))
+
+
+def test_gains_are_positive_where_the_map_is_the_better_order():
+    curves = {
+        ("deletion", "most"): curve(1.0, 0.1, 0.0),  # area 0.3: it falls at once
+        ("deletion", "random"): curve(1.0, 0.7, 0.0),  # 0.6
+        ("deletion", "centre"): curve(1.0, 0.5, 0.0),  # 0.5
+        ("insertion", "most"): curve(0.0, 0.9, 1.0),  # 0.7: it rises at once
+        ("insertion", "random"): curve(0.0, 0.3, 1.0),  # 0.4
+    }
+    found = areas_and_gains(curves).iloc[0].round(6)
+    assert found["deletion_gain"] == 0.3
+    assert found["insertion_gain"] == 0.3
+    assert found["deletion_gain_centre"] == 0.2
+
+
+def test_every_quantity_of_every_map(trained_run: Path, capsys: pytest.CaptureFixture):
+    images = open_splits(trained_run)[2].store.images[:6]
+    models = {key: open_model(trained_run, key) for key in ("linformer", "convnext")}
+    per_galaxy, curves = check_maps(models.values(), images, steps=2)
+    bars = capsys.readouterr().err
+    assert all(f"check {key}: 100%" in bars for key in models)
+    table = summarise_checks(per_galaxy)
+    kinds = table[["model", "map"]].drop_duplicates().to_numpy().tolist()
+    assert kinds == [["linformer", "attention"], ["linformer", "class"], ["convnext", "class"]]
+    for (key, kind), rows in table.groupby(["model", "map"], sort=False):
+        assert list(rows["quantity"]) == QUANTITIES
+        model, known = models[key], rows.set_index("quantity")
+        own = per_galaxy[(per_galaxy["model"] == key) & (per_galaxy["map"] == kind)]
+        gain = bootstrap_interval((own["deletion_random"] - own["deletion_most"]).to_numpy())
+        assert known.loc["deletion_gain", "value":"high"].tolist() == pytest.approx(
+            [gain.value, gain.low, gain.high]
+        )
+        prepared = model.prepare(images)
+        maps = attribution_maps(model.network, prepared, of_class=kind == "class")
+        random = attribution_maps(
+            randomise_weights(model.network), prepared,
+            torch.from_numpy(predict_probabilities(model.network, prepared).argmax(axis=1)),
+            of_class=kind == "class",
+        )  # fmt: skip
+        expected = {
+            "other_galaxy_similarity": rank_correlation(maps, maps.roll(1, 0)),
+            "randomised_similarity": rank_correlation(maps, random),
+            "light": light_fraction(resize_maps(maps, 8), galaxy_masks(images)).light,
+        }
+        for name, values in expected.items():
+            np.testing.assert_allclose(own[name], values, atol=1e-3)
+        mean = curves[(curves["model"] == key) & (curves["map"] == kind)]
+        assert set(mean["order"]) == {"most", "random", "centre"}
+        sure = predict_probabilities(model.network, prepared).max(axis=1).mean()
+        ends = mean[(mean["kind"] == "deletion") & (mean["changed"] == 0)]
+        assert ends["probability"].to_numpy() == pytest.approx(sure, abs=1e-3)
+        assert ((mean["low"] <= mean["probability"]) & (mean["probability"] <= mean["high"])).all()
+    with pytest.raises(Gz2vitError, match="1"):
+        check_maps(models.values(), images[:1])
+
+
+# ------------------------------------------------------------------------------------------
+# In words
+
+NONE = (np.nan, np.nan, np.nan, 0)
+ROWS = {  # value, low, high, galaxies
+    "deletion_most": (0.3, 0.2, 0.4, 50),
+    "deletion_random": (0.5, 0.4, 0.6, 50),
+    "deletion_gain": (0.2, 0.1, 0.3, 50),
+    "deletion_gain_centre": (-0.1, -0.2, -0.05, 50),
+    "light": (0.6, 0.5, 0.7, 50),
+    "light_gain": (0.2, 0.1, 0.3, 50),
+    "randomised_similarity": (0.1, 0.0, 0.2, 50),
+    "other_galaxy_similarity": (0.9, 0.8, 0.95, 50),
+}
+
+
+def summary(model: str = "vit", kind: str = "attention", **changed: tuple) -> pd.DataFrame:
+    """Checks of one map as `summarise_checks` returns them."""
+    rows = [(model, kind, name, *values) for name, values in (ROWS | changed).items()]
+    columns = ["model", "map", "quantity", "value", "low", "high", "galaxies"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({}, ("hurts more", "0.200 [0.100, 0.300]", "worse than going", "more than the 40 %")),
+        ({"deletion_gain": (0.1, -0.1, 0.3, 50)}, ("does not hurt measurably more",)),
+        ({"deletion_gain": (0.0, 0.0, 0.0, 50)}, ("does not hurt measurably more",)),
+        ({"deletion_gain": (-0.2, -0.3, -0.1, 50)}, ("hurts less",)),
+        ({"deletion_gain_centre": (0.1, 0.05, 0.2, 50)}, ("is better than going",)),
+        ({"deletion_gain_centre": (0.0, -0.1, 0.1, 50)}, ("no better or worse than going",)),
+        ({"light_gain": (-0.1, -0.2, -0.05, 50)}, ("60 % of it", "less than the 70 %")),
+        ({"light_gain": (0.0, -0.1, 0.1, 50)}, ("as of an even map",)),
+        ({"light": NONE}, ("No galaxy stood out",)),
+        ({"randomised_similarity": NONE}, ("it is flat",)),
+        ({"other_galaxy_similarity": NONE}, ("weights is 0.100 [0.000, 0.200].",)),
+    ],
+)
+def test_the_verdict_follows_the_interval(changed: dict, words: tuple[str, ...]):
+    assert all(one in describe_checks(summary(**changed)) for one in words)
+
+
+def test_failures_are_named_and_only_they():
+    for weak in ((0.1, -0.1, 0.3, 50), NONE):
+        failing = summary("cnn", "class", deletion_gain=weak)
+        words = describe_failures(pd.concat([summary(), failing]))
+        assert words.startswith("For 1 of 2 maps")
+        assert "cnn" in words
+        assert "vit" not in words
+    assert describe_failures(summary()).startswith("For all 1 maps")

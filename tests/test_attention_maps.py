@@ -1,0 +1,290 @@
+"""Which galaxies are looked at, their maps on disk, and the figures made of both."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from gz2vit.attention import (
+    attention_rollout,
+    attribution_maps,
+    class_relevance,
+    collect_attention,
+    predict_probabilities,
+)
+from gz2vit.attention_maps import (
+    GalaxyMaps,
+    Sample,
+    choose_lists,
+    draw_heads,
+    draw_list,
+    draw_test_images,
+    load_sample,
+    map_galaxies,
+    open_model,
+    open_models,
+    read_all_predictions,
+    read_maps,
+    read_sample,
+    write_maps,
+    write_sample,
+)
+from gz2vit.evaluation import PROBABILITY_COLUMNS
+from gz2vit.io import Gz2vitError
+from gz2vit.paper import FIG5_GALAXY_IDS
+from tests.trained_run import KEYS, open_splits
+
+# True class, class predicted, certainty of twelve test galaxies g0 ... g11; 5 is unbarred spirals,
+# 0 round ellipticals, 7 mergers.
+GALAXIES = [
+    *((5, 5, 0.9), (5, 5, 0.7), (5, 5, 0.8), (0, 0, 0.6), (0, 0, 0.95), (5, 0, 0.9), (5, 0, 0.4)),
+    *((7, 7, 0.5), (7, 7, 0.9), (7, 2, 0.99), (7, 0, 0.3), (3, 3, 0.8)),
+]
+DATA = {"profile": "demo", "name": "24 galaxies", "simulated": False}
+PAPERS = str(FIG5_GALAXY_IDS["B"][0])
+
+
+def predictions(rows: list[tuple[int, int, float]] = GALAXIES) -> pd.DataFrame:
+    """A table as `read_all_predictions` returns it."""
+    shares = np.full((len(rows), 8), 0.0)
+    for row, (_, pred, certainty) in enumerate(rows):
+        shares[row] = (1 - certainty) / 7
+        shares[row, pred] = certainty
+    table = pd.DataFrame(shares, columns=list(PROBABILITY_COLUMNS))
+    table.insert(0, "class", [row[0] for row in rows])
+    table.insert(1, "pred", [row[1] for row in rows])
+    return table.set_index(pd.Index([f"g{row}" for row in range(len(rows))], name="GalaxyID"))
+
+
+def choose(*extra: str, count: int = 3, seed: int = 0, chosen: tuple = (), **other: pd.DataFrame):
+    """Lists of a selection that holds the test galaxies and some more."""
+    ids = [*predictions().index, *extra]
+    selection = SimpleNamespace(tables={"test": pd.DataFrame({"galaxyID": ids})})
+    return choose_lists(selection, {"vit": predictions(), **other}, "vit", count, seed, chosen)
+
+
+def test_fig5_has_the_papers_galaxies_or_stand_ins_of_their_kinds_surest_first():
+    lists = choose()
+    assert lists["A"] == ["g0", "g2", "g4", "g3", "g5", "g6"]
+    assert lists["B"] == ["g8", "g7", "g9", "g10"]  # recognised mergers, then the others
+    known = [str(one) for one in FIG5_GALAXY_IDS["A"][1:3]]
+    assert choose(*known)["A"] == known
+
+
+def test_mistakes_are_those_of_all_models_together():
+    other = predictions([(5, 0, 0.8), *GALAXIES[1:9], (7, 7, 0.999), *GALAXIES[10:]])
+    lists = choose(count=2, cnn=other)
+    # g9: 0.99 for class 2 and 0.999 for its own; g0: 0.9 for its own and 0.8 for another
+    assert lists["mistakes"] == ["g5", "g6"]
+    assert lists["classes"] == ["g4", "g11", "g2", "g8"]  # classes 0, 3, 5, 7; others have none
+
+
+def test_draws_depend_on_the_seed_alone_and_chosen_galaxies_must_exist():
+    first, again, other = (choose("t1", count=2, seed=seed) for seed in (1, 1, 2))
+    assert first == again
+    assert first["random"] != other["random"]
+    assert set(first["mergers"]) <= {"g7", "g8", "g9", "g10"}
+    assert "chosen" not in first
+    assert choose("t1", chosen=("t1", "g3"))["chosen"] == ["t1", "g3"]
+    with pytest.raises(Gz2vitError, match="17"):
+        choose(chosen=(17,))
+
+
+def test_a_sample_keeps_images_classes_and_lists_on_disk(trained_run: Path, tmp_path: Path):
+    train, _, test = open_splits(trained_run)
+    lists = {"one": [test.store.galaxy_ids[5], train.store.galaxy_ids[2]]}
+    lists["two"] = [train.store.galaxy_ids[2]]
+    sample = read_sample(trained_run, lists)
+    assert len(sample.galaxy_ids) == 2  # each galaxy once
+    with pytest.raises(Gz2vitError, match="attention"):
+        load_sample(tmp_path)
+    write_sample(tmp_path, sample)
+    for one in (sample, load_sample(tmp_path)):
+        assert one.lists == lists
+        rows = one.rows("one")
+        np.testing.assert_array_equal(one.images[rows[0]], test.store.images[5])
+        np.testing.assert_array_equal(one.images[rows[1]], train.store.images[2])
+        assert one.class_index[rows].tolist() == [test.class_index[5], train.class_index[2]]
+        assert one.rows("two").tolist() == [rows[1]]
+        assert one.rows("three").tolist() == []
+
+
+def test_ids_that_look_like_missing_values_survive(tmp_path: Path):
+    images = np.zeros((2, 8, 8, 3), dtype=np.uint8)
+    write_sample(tmp_path, Sample(("NA", "null"), np.zeros(2, int), images, {"A": ["null", "NA"]}))
+    assert load_sample(tmp_path).rows("A").tolist() == [1, 0]
+
+
+def test_test_images_are_drawn_once_each(trained_run: Path):
+    test = open_splits(trained_run)[2].store.images
+    some, every = (draw_test_images(trained_run, count, seed=3) for count in (5, 10**6))
+    np.testing.assert_array_equal(every, test)
+    assert len({image.tobytes() for image in some}) == 5
+    np.testing.assert_array_equal(some, draw_test_images(trained_run, 5, seed=3))
+
+
+# ------------------------------------------------------------------------------------------
+# Models and maps
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_model_sees_its_images_as_in_its_evaluation(trained_run: Path, key: str):
+    test, model = open_splits(trained_run)[2], open_model(trained_run, key)
+    found = predict_probabilities(model.network, model.prepare(test.store.images))
+    table = read_all_predictions(trained_run, [key])[key]
+    assert table.index.tolist() == list(test.store.galaxy_ids)
+    np.testing.assert_allclose(found, table[list(PROBABILITY_COLUMNS)], atol=2e-3)
+
+
+def test_models_that_are_missing_or_cannot_be_built_are_left_out(
+    trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    (tmp_path / "models" / "odd").mkdir(parents=True)
+    for key in KEYS:
+        (tmp_path / "models" / key).symlink_to(trained_run / "models" / key)
+    checkpoint = torch.load(trained_run / "models" / "linformer" / "best.ckpt", weights_only=True)
+    checkpoint["state_dict"]["network.extra.weight"] = torch.zeros(3)  # a layer more than known
+    torch.save(checkpoint, tmp_path / "models" / "odd" / "best.ckpt")
+    models, left_out = open_models(tmp_path)
+    assert list(models) == KEYS  # the paper's first, then the run's own
+    assert list(left_out) == ["odd"]
+    lines = [line for line in capsys.readouterr().out.splitlines() if "odd" in line]
+    assert len(lines) == 1
+    assert list(open_models(tmp_path, ["vit", "convnext"])[0]) == ["convnext"]
+    assert "vit is left out" in capsys.readouterr().out
+    for key in ("vit", "odd"):
+        with pytest.raises(Gz2vitError, match=key):
+            open_models(tmp_path, [key])
+
+
+def test_predictions_of_other_galaxies_are_refused(trained_run: Path, tmp_path: Path):
+    for key, cut in zip(KEYS, (0, 1), strict=True):
+        lines = (trained_run / "models" / key / "predictions.csv").read_text().splitlines()
+        (tmp_path / "models" / key).mkdir(parents=True)
+        path = tmp_path / "models" / key / "predictions.csv"
+        path.write_text("\n".join(lines[: len(lines) - cut]))
+    with pytest.raises(Gz2vitError, match=KEYS[1]):
+        read_all_predictions(tmp_path, KEYS)
+
+
+def test_maps_are_those_of_the_network_on_disk_too(trained_run: Path, tmp_path: Path):
+    model, images = open_model(trained_run, "linformer"), open_splits(trained_run)[2].store.images
+    maps, prepared = map_galaxies(model, images[:3]), model.prepare(images[:3])
+    attentions = collect_attention(model.network, prepared)
+    expected = [
+        (maps.average, attention_rollout(attentions)),
+        *((maps.heads[:, head], attention_rollout(attentions, head)) for head in (0, 1)),
+        (maps.of_class, class_relevance(model.network, prepared)),
+    ]
+    for found, one in expected:
+        assert torch.allclose(torch.from_numpy(found), one, atol=1e-5)
+    with pytest.raises(Gz2vitError, match=r"linformer\.npz"):
+        read_maps(tmp_path, "linformer")
+    write_maps(tmp_path, "linformer", maps)
+    again = read_maps(tmp_path, "linformer")
+    for name, value in vars(maps).items():
+        np.testing.assert_array_equal(getattr(again, name), value)
+    assert again.seen
+
+
+def test_a_cnn_has_no_heads_and_a_network_without_maps_the_reason(
+    trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    model, images = open_model(trained_run, "convnext"), open_splits(trained_run)[2].store.images
+    maps = map_galaxies(model, images[:2])
+    assert maps.heads.shape == (2, 0, *maps.average.shape[1:])
+    expected = attribution_maps(model.network, model.prepare(images[:2]))
+    np.testing.assert_allclose(maps.average, expected, atol=1e-5)
+    np.testing.assert_array_equal(maps.average, maps.of_class)
+
+    def refuse(*_words: object) -> None:
+        raise Gz2vitError("it has no planes")
+
+    monkeypatch.setattr("gz2vit.attention.class_activation", refuse)
+    write_maps(tmp_path, "convnext", map_galaxies(model, images[:2]))
+    empty = read_maps(tmp_path, "convnext")
+    assert not empty.seen
+    assert "it has no planes" in empty.method
+    assert (empty.average.shape, empty.heads.shape) == ((2, 1, 1), (2, 0, 1, 1))
+    np.testing.assert_array_equal(empty.probability, maps.probability)
+
+
+# ------------------------------------------------------------------------------------------
+# Figures
+
+
+@pytest.fixture
+def sample() -> Sample:
+    images = np.random.default_rng(0).integers(0, 255, (3, 16, 16, 3), dtype=np.uint8)
+    lists = {"A": ["g1", "g0"], "B": [PAPERS], "random": ["g0"]}
+    return Sample(("g0", "g1", PAPERS), np.array([0, 5, 7]), images, lists)
+
+
+@pytest.fixture
+def maps() -> dict[str, GalaxyMaps]:
+    rng = np.random.default_rng(1)
+    found = {}
+    for key, heads in (("vit", 3), ("resnet50", 0)):
+        arrays = (rng.random((3, 4, 4)), rng.random((3, heads, 4, 4)), rng.random((3, 4, 4)))
+        probability = rng.dirichlet(np.ones(8), 3)
+        found[key] = GalaxyMaps(*arrays, probability, "attention rollout", "evidence")
+    return found
+
+
+def shown(figure: plt.Figure) -> list[list[np.ndarray]]:
+    """What the panels of a figure show, line by line."""
+    lines: dict[int, list[np.ndarray]] = {}
+    for axes in figure.axes:
+        line = lines.setdefault(axes.get_subplotspec().rowspan.start, [])
+        line += [np.asarray(image.get_array()) for image in axes.images]
+    plt.close(figure)
+    return [lines[number] for number in sorted(lines)]
+
+
+def assert_shows(line: list[np.ndarray], expected: list[np.ndarray]) -> None:
+    for one, other in zip(line, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_each_line_shows_its_galaxy(sample: Sample, maps: dict):
+    vit = maps["vit"]
+    for line, row in zip(shown(draw_heads(sample, "A", maps, "vit", DATA)), (1, 0), strict=True):
+        assert_shows(line, [sample.images[row], vit.average[row], *vit.heads[row]])
+    above, below = shown(draw_heads(sample, "A", maps, "vit", DATA, first=True))
+    assert_shows(above + below, [sample.images[1], vit.average[1], *vit.heads[1]])
+    for kind in ("average", "of_class"):
+        figure = draw_list(sample, "A", maps, DATA, kind)
+        labels = [axes.get_xlabel() for axes in figure.axes]
+        assert any(one.endswith(f"{100 * vit.probability[1].max():.0f}%") for one in labels)
+        for line, row in zip(shown(figure), (1, 0), strict=True):
+            own = [getattr(one, kind)[row] for one in maps.values()]
+            assert_shows(line, [sample.images[row], *own])
+
+
+def test_a_figure_names_whether_its_galaxies_are_the_papers(sample: Sample, maps: dict):
+    words = {
+        name: " ".join(draw_heads(sample, name, maps, "vit", DATA).get_supxlabel().split())
+        for name in ("A", "B", "random")
+    }
+    plt.close("all")
+    assert "stand-ins" in words["A"]
+    assert "the paper's galaxies, as far" in words["B"]
+    assert "galaxies are" not in words["random"]
+
+
+@pytest.mark.parametrize(
+    ("key", "name", "why"),
+    [("hf_vit", "A", "vit, resnet50"), ("resnet50", "A", "CNN"), ("vit", "mergers", "none")],
+)
+def test_what_cannot_be_drawn_is_a_frame_with_the_reason(
+    sample: Sample, maps: dict, key: str, name: str, why: str
+):
+    figures = [draw_heads(sample, name, maps, key, DATA, first=first) for first in (True, False)]
+    figures += [draw_list(sample, name, maps, DATA)] if name == "mergers" else []
+    for figure in figures:
+        assert why in " ".join(figure.axes[0].texts[0].get_text().split())
+    plt.close("all")
