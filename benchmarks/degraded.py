@@ -94,9 +94,10 @@ def main() -> None:
             right = (answers["class"] == answers["pred"]).to_numpy()
             first = right if first is None else first
             found = compare_right(first, right)
-            failed |= number > 0 and not (found.difference.low > 0 and found.p_value < 0.01)
-            told = f"{found.only_first} lost, {found.only_second} gained, p = {found.p_value:.1g}"
-            print(f"{name:40} {100 * right.mean():5.1f} %   {told}", flush=True)
+            failed |= number > 0 and not (found["low"] > 0 and found["p_value"] < 0.01)
+            changes = f"{found['only_first']} lost, {found['only_second']} gained"
+            accuracy = f"{100 * right.mean():5.1f} %"
+            print(f"{name:40} {accuracy}   {changes}, p = {found['p_value']:.1g}", flush=True)
     raise SystemExit(int(failed))
 
 

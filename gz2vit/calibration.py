@@ -1,16 +1,16 @@
-"""Is a model right as often as it says? The reliability diagram and the calibration error.
+"""Is a model right as often as its probabilities say, and how pure a sample can it make?
 
-Source: Guo et al. 2017, "On Calibration of Modern Neural Networks", arXiv:1706.04599: the expected
-calibration error (ECE) over 15 bins of equal width.
+Expected calibration error (ECE), reliability diagram and temperature scaling as in Guo et al. 2017
+(arXiv:1706.04599): logits divided by the temperature for which the true classes are likeliest.
+Logarithms of probabilities serve as logits: they differ by a constant that softmax does not see.
+Curves and average precisions of each class against the rest are scikit-learn's.
 """
-
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
-from scipy.stats import t
+from scipy.stats import ttest_1samp
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from gz2vit.evaluation import (
@@ -18,23 +18,30 @@ from gz2vit.evaluation import (
     PROBABILITY_COLUMNS,
     RESAMPLES,
     ClassIndices,
-    Interval,
-    check_bootstrap,
+    bootstrap,
     percentile_bounds,
     wilson_interval,
 )
 from gz2vit.io import Gz2vitError
 from gz2vit.paper import CLASS_COUNT, CLASS_NAMES
 
-BINS = 15
+BINS = 15  # of confidence, equally wide, as Guo et al. have them
+CURVE_RESAMPLES = 500  # each costs a pass over all galaxies and classes
 SUM_TOLERANCE = 1e-3  # probabilities rounded to four digits still pass
-CHUNK = 2_000_000  # numbers drawn at once: 16 MB
+SMALLEST = float(np.finfo(np.float32).tiny)  # the networks' softmax gives 0 below it
+TEMPERATURES = (0.02, 50.0)  # where a model is always right, sharpening would have no end
+FOLDS = 5
+
+
+def has_probabilities(table: pd.DataFrame) -> bool:
+    """Whether predictions have p0 to p7; published ones are classes alone."""
+    return set(PROBABILITY_COLUMNS) <= set(table)
 
 
 def probabilities_of(table: pd.DataFrame) -> np.ndarray:
     """`p0` to `p7` of a table of predictions, float64 (N, 8), each row's sum 1.
 
-    Raises `Gz2vitError` where they are not in the table, or are no probabilities.
+    Raises `Gz2vitError` where columns are missing or values are not probabilities.
     """
     if missing := [name for name in PROBABILITY_COLUMNS if name not in table]:
         raise Gz2vitError(
@@ -45,9 +52,9 @@ def probabilities_of(table: pd.DataFrame) -> np.ndarray:
 
 
 def check_probabilities(probabilities: np.ndarray) -> np.ndarray:
-    """Probabilities (N, 8), their rows scaled to sum 1 exactly.
+    """Probabilities (N, 8) as float64, their rows scaled to sum 1 exactly.
 
-    Raises `Gz2vitError` for another shape, none at all, or rows that are no probabilities.
+    Raises `Gz2vitError` for another shape or rows that are not probabilities.
     """
     probabilities = np.asarray(probabilities, dtype=np.float64)
     if probabilities.ndim != 2 or probabilities.shape[1] != CLASS_COUNT or not len(probabilities):
@@ -65,39 +72,36 @@ def check_probabilities(probabilities: np.ndarray) -> np.ndarray:
     return probabilities / totals[:, None]
 
 
+# -- Reliability ------------------------------------------------------------------------------
+
+
 def confidences(true: ClassIndices, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The largest probability of each galaxy (N,), and whether its class is right, bool (N,)."""
-    true, probabilities = np.asarray(true), check_probabilities(probabilities)
-    if true.shape != (len(probabilities),):
-        raise Gz2vitError(
-            f"there are {true.size} true classes, but {len(probabilities)} rows of probabilities"
-        )
-    return probabilities.max(axis=1), probabilities.argmax(axis=1) == true
+    probabilities = check_probabilities(probabilities)
+    return probabilities.max(axis=1), probabilities.argmax(axis=1) == np.asarray(true)
 
 
-def reliability(
-    true: ClassIndices, probabilities: np.ndarray, bins: int = BINS, level: float = LEVEL
-) -> pd.DataFrame:
+def reliability(true: ClassIndices, probabilities: np.ndarray, bins: int = BINS) -> pd.DataFrame:
     """The reliability diagram, a row for each bin of confidence that holds galaxies.
 
-    Columns: `low_edge`, `high_edge`, `confidence` (mean), `galaxies`, `right`, `accuracy`, `low`,
-    `high` (Wilson).
+    Columns: `low_edge`, `high_edge` (included), `confidence` (mean), `galaxies`, `right`,
+    `accuracy`, `low`, `high` (Wilson).
     """
     confidence, right = confidences(true, probabilities)
-    number = _bin_numbers(confidence, bins)
-    rows = []
-    for index in np.unique(number):
-        inside = number == index
-        n, k = int(inside.sum()), int(right[inside].sum())
-        edges = (index / bins, (index + 1) / bins)
-        ends = wilson_interval(k, n, level)
-        rows.append((*edges, confidence[inside].mean(), n, k, k / n, *ends))
-    names = ["low_edge", "high_edge", "confidence", "galaxies", "right", "accuracy"]
-    return pd.DataFrame(rows, columns=[*names, "low", "high"])
+    groups = pd.DataFrame({"confidence": confidence, "right": right}).groupby(
+        _bin_numbers(confidence, bins)
+    )
+    aggregates = {"galaxies": ("right", "size"), "right": ("right", "sum")}
+    table = groups.agg(confidence=("confidence", "mean"), **aggregates)
+    table.insert(0, "low_edge", table.index / bins)
+    table.insert(1, "high_edge", (table.index + 1) / bins)
+    low, high = wilson_interval(table.right, table.galaxies)
+    table = table.assign(accuracy=table.right / table.galaxies, low=low, high=high)
+    return table.reset_index(drop=True)
 
 
 def _bin_numbers(confidence: np.ndarray, bins: int) -> np.ndarray:
-    """The bin of each confidence (0 to bins - 1); a bin holds its upper edge, as Guo et al.'s."""
+    """The bin of each confidence (0 to bins - 1); a bin includes its upper edge."""
     return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
@@ -105,28 +109,26 @@ def expected_calibration_error(
     true: ClassIndices,
     probabilities: np.ndarray,
     bins: int = BINS,
-    level: float = LEVEL,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> Interval:
-    """The ECE with its bootstrap interval: mean |confidence - accuracy|, bins by their galaxies.
+) -> tuple[float, float, float]:
+    """The ECE and the ends of its interval: mean |confidence - accuracy|, bins by their galaxies.
 
     An absolute value grows with noise: resamples have a larger ECE than the sample, as the sample
-    has a larger one than the truth. So the interval is the basic one (Efron & Tibshirani 1993),
-    which mirrors the resamples at the value and thereby moves to the other side; 0 at least.
+    has a larger one than the truth. Hence the basic bootstrap interval (Efron & Tibshirani 1993),
+    which mirrors the resamples at the value; at least 0.
     """
-    check_bootstrap(level, resamples)
     confidence, right = confidences(true, probabilities)
-    number, gap, n = _bin_numbers(confidence, bins), confidence - right, len(right)
+    number, gap = _bin_numbers(confidence, bins), confidence - right
+    draws = bootstrap(
+        lambda drawn: _ece(number[drawn], gap[drawn], bins),
+        len(gap),
+        resamples=resamples,
+        seed=seed,
+    )
     value = float(_ece(number[None], gap[None], bins)[0])
-    rng, draws = np.random.default_rng(seed), []
-    at_once = max(1, CHUNK // n)
-    for done in range(0, resamples, at_once):
-        rows = min(at_once, resamples - done)
-        chosen = rng.integers(n, size=(rows, n))
-        draws.append(_ece(number[chosen], gap[chosen], bins))
-    low, high = percentile_bounds(np.concatenate(draws), level)
-    return Interval(value, max(0.0, float(2 * value - high)), float(2 * value - low), n, level)
+    low, high = percentile_bounds(draws)
+    return value, max(0.0, float(2 * value - high)), float(2 * value - low)
 
 
 def error_if_calibrated(
@@ -139,19 +141,17 @@ def error_if_calibrated(
     """The mean ECE that a perfectly calibrated model with these confidences would show, and p.
 
     Each galaxy is right with the probability that the model gives (consistency resampling, Bröcker
-    & Smith 2007). p: the chance of an ECE as large as the one found, 1 / (resamples + 1) at least.
+    & Smith 2007). p: the chance of an ECE as large as the one found, at least 1 / (resamples + 1).
     """
-    check_bootstrap(LEVEL, resamples)
     confidence, right = confidences(true, probabilities)
-    number, n = _bin_numbers(confidence, bins), len(right)
-    found = _ece(number[None], (confidence - right)[None], bins)[0]
-    rng, draws = np.random.default_rng(seed), []
-    at_once = max(1, CHUNK // n)
-    for done in range(0, resamples, at_once):
-        rows = min(at_once, resamples - done)
-        gap = confidence - (rng.random((rows, n)) < confidence)
-        draws.append(_ece(np.broadcast_to(number, gap.shape), gap, bins))
-    drawn = np.concatenate(draws)
+    number, rng = _bin_numbers(confidence, bins)[None], np.random.default_rng(seed)
+    found = _ece(number, (confidence - right)[None], bins)[0]
+    drawn = np.array(
+        [
+            _ece(number, (confidence - (rng.random(len(right)) < confidence))[None], bins)[0]
+            for _ in range(resamples)
+        ]
+    )
     return float(drawn.mean()), float((1 + (drawn >= found).sum()) / (1 + resamples))
 
 
@@ -163,57 +163,17 @@ def _ece(number: np.ndarray, gap: np.ndarray, bins: int) -> np.ndarray:
     return np.abs(sums).sum(axis=1) / n
 
 
-# ------------------------------------------------------------------------------------------
-# Temperature scaling: one number that makes a model neither too sure nor too modest.
-#
-# Source: Guo et al. 2017, arXiv:1706.04599: logits are divided by the temperature T for which the
-# true classes are likeliest. Probabilities serve as logits: log p is a logit less a constant of the
-# galaxy's, which softmax does not see. The predicted classes stay what they are.
-#
-# T must come from other galaxies than those it is judged on: from the validation set, or, where only
-# test predictions exist, for each part of the test set from the other parts.
-
-SMALLEST = float(np.finfo(np.float32).tiny)  # the networks' softmax gives 0 below it
-TEMPERATURES = (0.02, 50.0)
-FOLDS = 5
-
-
-@dataclass(frozen=True)
-class Calibration:
-    """A model's calibration before and after scaling, on the galaxies of its test set.
-
-    `temperature`: above 1 where the model is too sure (the folds' mean, where cross-fitted);
-    `ece_before`, `ece_after`: expected calibration errors (0 to 1); `ece_if_calibrated`: the mean
-    ECE of a perfectly calibrated model with the same confidences, which is not zero, and
-    `calibrated_p`, the chance of one as large as `ece_before`; `overconfidence`: mean confidence
-    less accuracy, before; `log_likelihood_gain`: what scaling adds to the logarithm of the true
-    class's probability, mean over the galaxies. The last two have Student's interval.
-    """
-
-    temperature: float
-    ece_before: Interval
-    ece_after: Interval
-    ece_if_calibrated: float
-    calibrated_p: float
-    overconfidence: Interval
-    log_likelihood_gain: Interval
+# -- Temperature scaling ----------------------------------------------------------------------
 
 
 def fit_temperature(true: ClassIndices, probabilities: np.ndarray) -> float:
-    """The temperature for which classes `true` (N,) are likeliest, given probabilities (N, 8).
-
-    At the ends of `TEMPERATURES` (a model that is always right would be sharpened for ever) it
-    stops. Raises `Gz2vitError` for what are no probabilities.
-    """
-    true = np.asarray(true)
-    confidences(true, probabilities)  # checks that both go together
+    """The temperature, within `TEMPERATURES`, for which classes `true` (N,) are likeliest."""
     logits = _logits(probabilities)
-    rows = np.arange(len(true))
+    own = np.arange(len(logits)), np.asarray(true)
 
     def loss(log_temperature: float) -> float:
         """Mean negative log likelihood of the true classes."""
-        scaled = log_softmax(logits / np.exp(log_temperature), axis=1)
-        return -float(scaled[rows, true].mean())
+        return -float(log_softmax(logits / np.exp(log_temperature), axis=1)[own].mean())
 
     found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
     return float(np.exp(found.x))
@@ -231,175 +191,140 @@ def _logits(probabilities: np.ndarray) -> np.ndarray:
     return np.log(np.maximum(check_probabilities(probabilities), SMALLEST))
 
 
-def cross_fit(
-    true: ClassIndices, probabilities: np.ndarray, folds: int = FOLDS, seed: int = 0
+def scale(
+    test: pd.DataFrame, valid: pd.DataFrame | None = None, folds: int = FOLDS, seed: int = 0
 ) -> tuple[np.ndarray, float]:
-    """Scaled probabilities (N, 8), each fold's at the temperature of the others; the mean one.
+    """Scaled probabilities of `test` (N, 8), and the temperature.
 
-    For a test set without validation predictions: no galaxy has a say in its own temperature.
-    Raises `Gz2vitError` where there are fewer galaxies than folds.
+    No galaxy influences its own temperature: it is fitted to the predictions `valid`, or, without
+    them, for each fold of the test galaxies to the other folds (the mean temperature is returned).
+    Raises `Gz2vitError` where a galaxy is in both tables.
     """
-    true, probabilities = np.asarray(true), check_probabilities(probabilities)
+    true, before = test["class"].to_numpy(), probabilities_of(test)
+    if valid is not None:
+        shared = test.GalaxyID[test.GalaxyID.isin(valid.GalaxyID)]
+        if len(shared):
+            raise Gz2vitError(
+                f"galaxy {shared.iloc[0]} is among both validation and test predictions "
+                f"({len(shared)} such galaxies); fit the temperature on other galaxies"
+            )
+        temperature = fit_temperature(valid["class"].to_numpy(), probabilities_of(valid))
+        return apply_temperature(before, temperature), temperature
     if not 2 <= folds <= len(true):
-        raise Gz2vitError(f"{len(true)} galaxies do not make {folds} folds; give from 2 on, fewer")
+        raise Gz2vitError(f"{len(true)} galaxies do not make {folds} folds; give 2 or more, fewer")
     fold = np.random.default_rng(seed).permutation(len(true)) % folds
-    scaled, temperatures = np.empty_like(probabilities), []
+    scaled, temperatures = np.empty_like(before), []
     for index in range(folds):
         inside = fold == index
-        temperatures.append(fit_temperature(true[~inside], probabilities[~inside]))
-        scaled[inside] = apply_temperature(probabilities[inside], temperatures[-1])
+        temperatures.append(fit_temperature(true[~inside], before[~inside]))
+        scaled[inside] = apply_temperature(before[inside], temperatures[-1])
     return scaled, float(np.mean(temperatures))
-
-
-def scale(
-    test: pd.DataFrame, valid: pd.DataFrame | None = None, seed: int = 0
-) -> tuple[np.ndarray, float]:
-    """Scaled probabilities of `test` (N, 8), and the temperature; arguments as of `calibrate`."""
-    true, before = test["class"].to_numpy(), probabilities_of(test)
-    if valid is None:
-        return cross_fit(true, before, seed=seed)
-    _check_apart(test, valid)
-    temperature = fit_temperature(valid["class"].to_numpy(), probabilities_of(valid))
-    return apply_temperature(before, temperature), temperature
 
 
 def calibrate(
     test: pd.DataFrame,
     valid: pd.DataFrame | None = None,
-    level: float = LEVEL,
     resamples: int = RESAMPLES,
     seed: int = 0,
-) -> Calibration:
-    """Calibration on `test` before and after scaling at the temperature of `valid`.
+) -> pd.DataFrame:
+    """Calibration on `test` before and after scaling (arguments as of `scale`).
 
-    Both: predictions as `evaluation.read_predictions` returns them, with p0 to p7. Without `valid`
-    the temperature is cross-fitted within `test`. Raises `Gz2vitError` for tables without
-    probabilities, or with a galaxy in both.
+    Columns `value`, `low`, `high`, `p_value`, `n`; rows, by name:
+    `ece_before` (p: the chance of one as large if the model were calibrated), `ece_after`;
+    `overconfidence`, mean confidence less accuracy, and `log_likelihood_gain`, what scaling adds to
+    the log probability of the true class, both with Student's test against zero;
+    `temperature`, above 1 where the model is too sure; `ece_if_calibrated`, the mean ECE of a
+    perfectly calibrated model with the same confidences, which is not zero.
     """
     true, before = test["class"].to_numpy(), probabilities_of(test)
-    after, temperature = scale(test, valid, seed)
-    options = {"level": level, "resamples": resamples, "seed": seed}
+    after, temperature = scale(test, valid, seed=seed)
+    options = {"resamples": resamples, "seed": seed}
+    if_calibrated, chance = error_if_calibrated(true, before, **options)
     confidence, right = confidences(true, before)
     own = np.arange(len(true)), true
     gain = np.log(np.maximum(after[own], SMALLEST)) - np.log(np.maximum(before[own], SMALLEST))
-    return Calibration(
-        temperature,
-        expected_calibration_error(true, before, **options),
-        expected_calibration_error(true, after, **options),
-        *error_if_calibrated(true, before, resamples=resamples, seed=seed),
-        _mean_interval(confidence - right, level),
-        _mean_interval(gain, level),
-    )
+    rows = {
+        "ece_before": (*expected_calibration_error(true, before, **options), chance),
+        "ece_after": (*expected_calibration_error(true, after, **options), np.nan),
+        "overconfidence": _student(confidence - right),
+        "log_likelihood_gain": _student(gain),
+        "temperature": (temperature, *[np.nan] * 3),
+        "ece_if_calibrated": (if_calibrated, *[np.nan] * 3),
+    }
+    table = pd.DataFrame.from_dict(rows, "index", columns=["value", "low", "high", "p_value"])
+    return table.rename_axis("quantity").assign(n=len(true))
+
+
+def _student(values: np.ndarray) -> tuple[float, float, float, float]:
+    """The mean of `values` (N,), its interval and p-value; NaN where they do not differ."""
+    if values.std() == 0:
+        return float(values.mean()), np.nan, np.nan, np.nan
+    test = ttest_1samp(values, 0.0)
+    return float(values.mean()), *test.confidence_interval(LEVEL), float(test.pvalue)
 
 
 def reliability_pair(
     test: pd.DataFrame, valid: pd.DataFrame | None = None, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The reliability diagrams (`calibration.reliability`) of `test` before and after scaling.
-
-    Arguments as of `calibrate`.
-    """
-    after, _ = scale(test, valid, seed)
+    """The reliability diagrams of `test` before and after scaling (arguments as of `scale`)."""
+    after, _ = scale(test, valid, seed=seed)
     return reliability(test["class"], probabilities_of(test)), reliability(test["class"], after)
 
 
-def _check_apart(test: pd.DataFrame, valid: pd.DataFrame) -> None:
-    """Raise `Gz2vitError` where a galaxy would be judged at a temperature that it had a say in."""
-    shared = test.GalaxyID[test.GalaxyID.isin(valid.GalaxyID)]
-    if len(shared):
-        raise Gz2vitError(
-            f"galaxy {shared.iloc[0]} is among both validation and test predictions "
-            f"({len(shared)} such galaxies); fit the temperature on other galaxies"
-        )
-
-
-def _mean_interval(values: np.ndarray, level: float) -> Interval:
-    """The mean of `values` (N,) with Student's interval; ends NaN for a single value."""
-    n, mean = len(values), float(values.mean())
-    if n < 2:
-        return Interval(mean, np.nan, np.nan, n, level)
-    half = float(t.ppf((1 + level) / 2, n - 1) * values.std(ddof=1) / np.sqrt(n))
-    return Interval(mean, mean - half, mean + half, n, level)
-
-
-# ------------------------------------------------------------------------------------------
-# Precision against recall, class by class: how pure a sample of rare galaxies can be made.
-#
-# Each class against the rest, by its probability; curves and average precision as scikit-learn
-# defines them (no interpolation). Guessing has a precision of the class's share at any recall.
-
-CURVE_RESAMPLES = 500  # 2.5 % of them are 12: each costs a pass over all galaxies and classes
+# -- Precision against recall -----------------------------------------------------------------
 
 
 def precision_recall_curves(true: ClassIndices, probabilities: np.ndarray) -> pd.DataFrame:
     """The curve of each class that has galaxies, from classes (N,) and probabilities (N, 8).
 
     Columns: `class_name`, `threshold`, `precision`, `recall` of calling a galaxy of this class if
-    its probability is at least `threshold`; recall falls from 1. scikit-learn's end point (1, 0)
-    has the threshold inf. Raises `Gz2vitError` for what are no probabilities.
+    its probability is at least `threshold`; scikit-learn's end point (1, 0) has the threshold inf.
     """
-    true, probabilities = _check(true, probabilities)
+    true, probabilities = np.asarray(true), check_probabilities(probabilities)
     curves = []
-    for index, name in enumerate(CLASS_NAMES):
-        positive = true == index
-        if positive.any():
-            precision, recall, threshold = precision_recall_curve(positive, probabilities[:, index])
-            columns = {"threshold": np.append(threshold, np.inf)}
-            columns |= {"precision": precision, "recall": recall}
-            curves.append(pd.DataFrame(columns).assign(class_name=name))
-    names = ["class_name", "threshold", "precision", "recall"]
-    return pd.concat(curves, ignore_index=True)[names]
+    for index in np.unique(true):
+        curve = precision_recall_curve(true == index, probabilities[:, index])
+        precision, recall, threshold = curve
+        columns = {"class_name": CLASS_NAMES[index], "threshold": np.append(threshold, np.inf)}
+        curves.append(pd.DataFrame({**columns, "precision": precision, "recall": recall}))
+    return pd.concat(curves, ignore_index=True)
 
 
 def average_precisions(
     true: ClassIndices,
     probabilities: np.ndarray,
-    level: float = LEVEL,
     resamples: int = CURVE_RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
     """The area under each class's curve with its bootstrap interval, a row for each class.
 
-    Columns: `class_name`, `average_precision`, `low`, `high`, `share` (that of guessing),
-    `galaxies` (of the class). A class without galaxies has NaN. Raises `Gz2vitError` for what are
-    no probabilities, and an impossible level.
+    Columns: `class_name`, `average_precision`, `low`, `high`, `share` (the precision of guessing),
+    `galaxies` (of the class). A class without galaxies has NaN.
     """
-    check_bootstrap(level, resamples)
-    true, probabilities = _check(true, probabilities)
-    positive = true[:, None] == np.arange(len(CLASS_NAMES))
-    values = [
-        average_precision_score(own, score) if own.any() else np.nan
-        for own, score in zip(positive.T, probabilities.T, strict=True)
-    ]
-    low, high = percentile_bounds(_draws(positive, probabilities, resamples, seed), level)
-    columns = {"class_name": CLASS_NAMES, "average_precision": values, "low": low, "high": high}
-    counts = {"share": positive.mean(axis=0), "galaxies": positive.sum(axis=0)}
-    return pd.DataFrame(columns | counts)
-
-
-def _check(true: ClassIndices, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Both as arrays, checked."""
-    confidences(true, probabilities)
-    return np.asarray(true), check_probabilities(probabilities)
-
-
-def _draws(
-    positive: np.ndarray, probabilities: np.ndarray, resamples: int, seed: int
-) -> np.ndarray:
-    """Average precisions of resampled galaxies, (R, 8)."""
-    n, rng, drawn = len(positive), np.random.default_rng(seed), []
-    at_once = max(1, CHUNK // n)
+    probabilities = check_probabilities(probabilities)
+    positive = np.asarray(true)[:, None] == np.arange(CLASS_COUNT)
     columns = list(zip(positive.T, probabilities.T, strict=True))
-    for done in range(0, resamples, at_once):
-        rows = min(at_once, resamples - done)
-        chosen = rng.integers(n, size=(rows, n)) + np.arange(rows)[:, None] * n
-        weights = np.bincount(chosen.ravel(), minlength=rows * n).reshape(rows, n)
-        drawn.append(np.column_stack([_weighted(own, score, weights) for own, score in columns]))
-    return np.concatenate(drawn)
+    values = [average_precision_score(*one) if one[0].any() else np.nan for one in columns]
+
+    def areas(drawn: np.ndarray) -> np.ndarray:
+        """Average precisions (rows, 8) of the galaxies drawn."""
+        n = len(positive)
+        flat = (drawn + np.arange(len(drawn))[:, None] * n).ravel()
+        weights = np.bincount(flat, minlength=drawn.size).reshape(drawn.shape)
+        return np.column_stack([_weighted(own, score, weights) for own, score in columns])
+
+    draws = bootstrap(areas, len(positive), resamples=resamples, seed=seed)
+    low, high = percentile_bounds(draws)
+    found = {"class_name": CLASS_NAMES, "average_precision": values, "low": low, "high": high}
+    counts = {"share": positive.mean(axis=0), "galaxies": positive.sum(axis=0)}
+    return pd.DataFrame(found | counts)
 
 
 def _weighted(positive: np.ndarray, score: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Average precision (R,) of galaxies that count `weights` (R, N) times each."""
+    """Average precision (R,) of galaxies that count `weights` (R, N) times each.
+
+    scikit-learn's definition; its function would sort the scores anew for every resample.
+    """
     order = np.argsort(-score, kind="stable")
     # Galaxies of equal probability come in together: sums are read at each group's last one.
     last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)

@@ -114,7 +114,6 @@ class Interval:
     low: float
     high: float
     galaxies: int
-    level: float = LEVEL
 
     def __str__(self) -> str:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] (n = {self.galaxies:,})"

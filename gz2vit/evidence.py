@@ -1,202 +1,95 @@
-"""What the numbers say of a claim, by stated rules: supported, contradicted, or not decided.
+"""What the numbers say about a claim, by stated rules: supported, contradicted, or not decided.
 
-A claim is about the sign of an effect. At the level alpha it is
+A claim is a row of a list (a dict): what is claimed, the effect that was measured, on which side of
+zero the claim wants it, and the test. `judge` makes the table of verdicts from the list. At the
+level alpha a claim is
 
-- supported, where its p-value, corrected for all claims judged together (Holm), is below alpha,
-  and the whole interval of the effect lies on the claim's side of zero;
+- supported, where its p-value, corrected for all claims of its family (Holm), is below alpha, and
+  the whole interval of the effect lies on the claim's side of zero;
 - contradicted, where the same holds for the other side;
-- not decided by this data in every other case. The verdict then adds the smallest effect that data
-  of this kind would show with a power of 80 %, at alpha divided by the number of claims (the
-  first step of Holm's correction): no effect seen is no proof that there is none.
+- not decided by this data otherwise. The verdict then adds the smallest effect that such data would
+  show with a power of 80 %, at alpha divided by the number of claims (the first step of Holm's
+  correction): no effect seen is no proof that there is none.
+
+What is claimed is the paper's, before any number is seen: of two networks the one with the higher
+published accuracy is the more accurate; class weights raise the macro-averaged recall; the ViT is
+better on small and faint galaxies. Tests are two-sided.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm, t
 
-from gz2vit.calibration import Calibration
 from gz2vit.catalog import read_properties, read_selection
 from gz2vit.comparisons import (
+    BINS,
     MIN_GROUP,
     PERMUTATIONS,
-    Comparison,
-    Separation,
-    Trend,
     compare_at_end,
     compare_counts,
-    compare_groups,
     compare_right,
-    holm,
-    join_predictions,
+    corrected,
+    difference_in_bins,
     lead_trend,
-    metric_differences,
+    macro_difference,
+    region_counts,
     right_table,
     separation,
     with_properties,
 )
-from gz2vit.evaluation import LEVEL, Interval, metric_intervals, read_predictions
+from gz2vit.evaluation import LEVEL, metric_intervals, read_predictions
 from gz2vit.io import WEIGHTED, Gz2vitError, atomic_path, command_for
 from gz2vit.paper import FIG4_COUNTS, FIG4_HISTOGRAMS, PUBLISHED_RESULTS
 
 ALPHA = 0.05
 POWER = 0.80
 SUPPORTED, CONTRADICTED, NOT_DECIDED = "supported", "contradicted", "not decided"
-
-
-@dataclass(frozen=True)
-class Finding:
-    """A claim and what was measured of it, before any judgement.
-
-    `claim`: a clause that follows "the claim that"; `quantity`: what `effect` is; `towards`: 1
-    where the claim says that the effect is above zero, -1 below; `test`: the test's name;
-    `standard_error`: of the effect if there were none, inf where nothing could be seen; `largest`:
-    the largest effect that there can be; `scale` and `unit`: how to print the effect; `reason`:
-    why there is no test, if there is none; `note`: what a reader must also know.
-    """
-
-    claim: str
-    quantity: str
-    effect: Interval
-    towards: int
-    test: str
-    p_value: float
-    standard_error: float
-    largest: float = float("inf")
-    scale: float = 1.0
-    unit: str = ""
-    reason: str = ""
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """A judged claim: its `outcome`, and a `sentence` with all the numbers that it rests on."""
-
-    claim: str
-    outcome: str
-    sentence: str
-    effect: Interval
-    p_value: float
-    p_corrected: float
-    smallest_effect: float
-
-
-def judge(findings: Sequence[Finding], alpha: float = ALPHA) -> list[Verdict]:
-    """The verdicts on `findings`, in their order, corrected for their number (Holm).
-
-    All claims that a reader will see side by side belong into one call. Raises `Gz2vitError` for a
-    level outside 0 to 1.
-    """
-    if not 0 < alpha < 1:
-        raise Gz2vitError(f"alpha {alpha} is no level; give a number between 0 and 1")
-    corrected = holm([finding.p_value for finding in findings])
-    tested = sum(not np.isnan(finding.p_value) for finding in findings)
-    return [
-        _verdict(finding, float(p), tested, alpha)
-        for finding, p in zip(findings, corrected, strict=True)
-    ]
-
-
-def decide(effect: Interval, p_corrected: float, towards: int, alpha: float = ALPHA) -> str:
-    """The outcome by the rules of this module; NaN decides nothing."""
-    if not p_corrected < alpha:
-        return NOT_DECIDED
-    ends = sorted((effect.low * towards, effect.high * towards))
-    if effect.value * towards > 0 and ends[0] >= 0:
-        return SUPPORTED
-    if effect.value * towards < 0 and ends[1] <= 0:
-        return CONTRADICTED
-    return NOT_DECIDED
-
-
-def smallest_effect(standard_error: float, alpha: float = ALPHA, power: float = POWER) -> float:
-    """The effect that a two-sided test at `alpha` finds with probability `power`.
-
-    The usual normal approximation: (z of 1 - alpha/2, plus z of the power) standard errors.
-    """
-    return float((norm.ppf(1 - alpha / 2) + norm.ppf(power)) * standard_error)
-
-
-def _verdict(finding: Finding, p_corrected: float, tested: int, alpha: float) -> Verdict:
-    """One finding, judged."""
-    outcome = decide(finding.effect, p_corrected, finding.towards, alpha)
-    smallest = smallest_effect(finding.standard_error, alpha / max(1, tested))
-    told = f"{outcome} by this data" if outcome == NOT_DECIDED else outcome
-    parts = [f"The claim that {finding.claim} is {told}", _numbers(finding, p_corrected, tested)]
-    if outcome == NOT_DECIDED:
-        parts.append(_blindness(finding, smallest))
-    if finding.note:
-        parts.append(finding.note)
-    sentence = "; ".join(parts) + "."
-    p_value, effect = float(finding.p_value), finding.effect
-    return Verdict(finding.claim, outcome, sentence, effect, p_value, p_corrected, smallest)
-
-
-def _numbers(finding: Finding, p_corrected: float, tested: int) -> str:
-    """The effect, its interval and the test, in words."""
-    if finding.reason:
-        return f"no test was made: {finding.reason}"
-    effect, digits = finding.effect, _digits(finding)
-    ends = (effect.value, effect.low, effect.high)
-    value, low, high = (f"{end * finding.scale:+.{digits}f}" for end in ends)
-    p_values = f"p = {finding.p_value:.2g}"
-    if tested > 1:
-        p_values += f", {p_corrected:.2g} corrected for {tested} claims"
-    return (
-        f"{finding.quantity} {value}{finding.unit} ({100 * effect.level:g} % interval {low} to "
-        f"{high}, n = {effect.galaxies:,}), {finding.test}: {p_values}"
-    )
-
-
-def _digits(finding: Finding) -> int:
-    """Decimals to print: two digits of the interval's half-width."""
-    half = (finding.effect.high - finding.effect.low) / 2 * finding.scale
-    return max(0, 1 - int(np.floor(np.log10(half)))) if 0 < half < np.inf else 2
-
-
-def _blindness(finding: Finding, smallest: float) -> str:
-    """What effect could have been seen, in words."""
-    if not smallest <= finding.largest or np.isinf(smallest):
-        return "no effect, however large, would have been seen reliably"
-    size = f"{smallest * finding.scale:.2g}{finding.unit}"
-    return f"an effect of {size} would have been seen four times in five, smaller ones less often"
-
-
-# ------------------------------------------------------------------------------------------
-# The claims that the suite judges, each as a `Finding` for `verdicts.judge`.
-#
-# The paper says of its Fig. 4 that the ViT is better than the CNN on smaller and fainter galaxies.
-# That can mean four things, and each is asked for either property:
-#
-# 1. the galaxies that only the ViT has right are smaller than those that only the CNN has right
-#    (what the figure shows; it holds as soon as the ViT loses less on small galaxies);
-# 2. the ViT's lead grows, or its lag shrinks, towards small galaxies;
-# 3. the same among galaxies of one class, so that it is not the classes' different sizes;
-# 4. the ViT has more of the smallest galaxies right than the CNN, which is what a reader would take
-#    "better" to mean.
-
-POINTS = " points"  # hundredths of a share
-END_SHARE = 0.25  # "the smallest galaxies": a quarter
-METRIC_NAMES = {
-    "accuracy": "accuracy",
-    "recall_macro": "macro-averaged recall",
-    "f1_macro": "macro-averaged F1",
-    "class_acc": "accuracy",
+# The families: questions as the report shows them, each with all the claims that answer it.
+PAPER_FIG4 = "The paper's Fig. 4, by its own numbers"
+OUR_FIG4 = "Fig. 4: is the ViT better on small and faint galaxies?"
+ACCURACY = "Which network is the more accurate?"
+WEIGHTS = "Do tuned class weights help the rare classes?"
+CALIBRATION = "Are the networks as sure as they are right?"
+PUBLISHED_NAMES = ("the paper's Linformer", "the paper's ResNet-50")
+PAPER_CLAIM = (
+    "The paper says of its Fig. 4, judged by eye, that the Vision Transformer (the Linformer) is "
+    "better than the CNN (the ResNet-50) on smaller and fainter galaxies."
+)
+END_FRACTION = 0.25  # "the smallest galaxies": a quarter
+TEST_FILE, VALID_FILE = "predictions.csv", "validation_predictions.csv"
+NO_PROBABILITIES = "its predictions are classes without probabilities (no columns p0 to p7)"
+# A row of the list of claims. `claim` follows "the claim that"; `quantity` names the `effect`,
+# printed `scale` times as large in `unit`; `standard_error`: the effect's where there is none;
+# `largest`: effect that is possible; `reason`: why no test was made; `note`: what a reader should
+# also know.
+CLAIM = {
+    **dict.fromkeys(("family", "claim", "quantity", "test", "unit", "reason", "note"), ""),
+    **dict.fromkeys(("effect", "low", "high", "p_value", "standard_error"), np.nan),
+    **{"n": 0, "towards": 1, "largest": np.inf, "scale": 1.0},
 }
+POINTS = {"scale": 100.0, "unit": " points", "largest": 1.0}
+VERDICT_COLUMNS = (
+    *("family", "claim", "outcome", "sentence", "effect", "low", "high", "n"),
+    *("p_value", "p_corrected", "smallest_effect"),
+)
+EVIDENCE_COLUMNS = (
+    *("model", "against", "quantity", "class_name", "value", "low", "high"),
+    *("p_value", "p_corrected", "n"),
+)
 
 
 @dataclass(frozen=True)
 class Property:
-    """A column of galaxy_properties.csv as Fig. 4 has it: what the claim says is at which end.
+    """A column of galaxy_properties.csv as Fig. 4 has it.
 
-    `comparative`, `superlative`: of the end that the claim is about; `towards`: 1 where values
-    grow to that end, -1 where they fall; `logarithm`: whether regressions take its logarithm
-    (magnitudes are logarithms already).
+    `comparative`, `superlative`: of the end that the claim is about; `towards`: 1 where values grow
+    to that end, -1 where they fall; `logarithm`: whether regressions take its logarithm.
     """
 
     column: str
@@ -215,145 +108,81 @@ class Property:
 SIZE = Property("petroR90_r", "size", "arcsec", "smaller", "smallest", -1, True)
 MAGNITUDE = Property("dered_r", "r magnitude", "mag", "fainter", "faintest", 1, False)
 FIG4_PROPERTIES = (SIZE, MAGNITUDE)
+FIG4_COLUMNS = tuple(what.column for what in FIG4_PROPERTIES)
 
 
-def claim_more_accurate(first: str, second: str, found: Comparison, where: str = "") -> Finding:
-    """That the first model has more galaxies right than the second, by McNemar's test.
+# -- Judging ----------------------------------------------------------------------------------
 
-    `where` limits the claim, as in ` among the smallest quarter`.
+
+def judge(claims: Sequence[Mapping[str, Any]], alpha: float = ALPHA) -> pd.DataFrame:
+    """The verdicts on `claims` (dicts with keys of `CLAIM`), a table with `VERDICT_COLUMNS`.
+
+    p-values are corrected within each family. Raises `Gz2vitError` for a level outside 0 to 1.
     """
-    return Finding(
-        claim=f"{first} classifies more galaxies rightly than {second}{where}",
-        quantity="difference of accuracies",
-        effect=found.difference,
-        towards=1,
-        test=f"McNemar's test ({found.method}, {found.only_first} against {found.only_second})",
-        p_value=found.p_value,
-        standard_error=found.standard_error,
-        largest=1.0,
-        scale=100.0,
-        unit=POINTS,
-    )
+    if not 0 < alpha < 1:
+        raise Gz2vitError(f"alpha {alpha} is not a level; give a number between 0 and 1")
+    rows = []
+    for family in dict.fromkeys(claim["family"] for claim in claims):
+        own = [CLAIM | claim for claim in claims if claim["family"] == family]
+        p_corrected = corrected([claim["p_value"] for claim in own])
+        tested = int(np.isfinite(p_corrected).sum())
+        for claim, p in zip(own, p_corrected, strict=True):
+            outcome = decide(claim, p, alpha)
+            se = claim["standard_error"]
+            # Normal approximation; alpha is divided as in the first step of Holm's correction.
+            smallest = (norm.ppf(1 - alpha / max(1, tested) / 2) + norm.ppf(POWER)) * se
+            sentence = _sentence(claim, outcome, p, tested, smallest)
+            found = {"outcome": outcome, "sentence": sentence, "p_corrected": p}
+            rows.append(claim | found | {"smallest_effect": smallest})
+    return pd.DataFrame(rows, columns=list(VERDICT_COLUMNS))
 
 
-def anderson_darling_words(found: Separation) -> str:
-    """The p-value of Anderson and Darling's test, as exact as its permutations can tell."""
-    smallest = 1 / (PERMUTATIONS + 1)
-    return f"Anderson-Darling p {'=' if found.ad_p > smallest else '<='} {found.ad_p:.2g}"
+def decide(claim: Mapping[str, Any], p_corrected: float, alpha: float = ALPHA) -> str:
+    """The outcome by the rules of this module; NaN decides nothing."""
+    value, *ends = (claim[name] * claim["towards"] for name in ("effect", "low", "high"))
+    if p_corrected < alpha and value > 0 and min(ends) >= 0:
+        return SUPPORTED
+    if p_corrected < alpha and value < 0 and max(ends) <= 0:
+        return CONTRADICTED
+    return NOT_DECIDED
 
 
-def claim_apart(first: str, second: str, what: Property, found: Separation) -> Finding:
-    """That the galaxies only the first has right are smaller (fainter) than the second's own.
-
-    Kolmogorov and Smirnov's test decides whether the groups differ, the interval of Cliff's delta
-    in which way; that both must agree makes the claim's error rate no larger than the test's.
-    """
-    small = min(found.galaxies) < MIN_GROUP
-    reason = f"the groups have {found.galaxies[0]} and {found.galaxies[1]} galaxies; {MIN_GROUP} "
-    shift = found.median_shift
-    note = (
-        f"{anderson_darling_words(found)}, medians {shift.value:+.3g} {what.unit} apart "
-        f"({shift.low:+.3g} to {shift.high:+.3g})"
-    )
-    return Finding(
-        claim=f"the galaxies that only {first} has right are {what.comparative} than those that "
-        f"only {second} has right",
-        quantity=f"Cliff's delta of the {what.name}",
-        effect=found.cliffs_delta,
-        towards=what.towards,
-        test="Kolmogorov-Smirnov",
-        p_value=np.nan if small else found.ks_p,
-        standard_error=found.standard_error,
-        largest=1.0,
-        reason=f"{reason}are needed in each" if small else "",
-        note=_with_left_out("" if small else note, sum(found.left_out)),
-    )
-
-
-def claim_growing_lead(
-    first: str, second: str, what: Property, found: Trend, within_classes: bool = False
-) -> Finding:
-    """That the first model's lead over the second grows towards smaller (fainter) galaxies."""
-    where = ", among galaxies of one class" if within_classes else ""
-    return Finding(
-        claim=f"{first} gains on {second} towards {what.comparative} galaxies{where}",
-        quantity=f"slope of the log odds with the {what.name}",
-        effect=found.slope,
-        towards=what.towards,
-        test=f"likelihood ratio ({found.only_first} against {found.only_second} galaxies)",
-        p_value=found.p_value,
-        standard_error=found.standard_error,
-        unit=" per standard deviation",
-        reason=found.reason,
-        note=_with_left_out("", found.left_out),
-    )
+def _sentence(
+    claim: Mapping[str, Any], outcome: str, p_corrected: float, tested: int, smallest: float
+) -> str:
+    """A verdict with all the numbers that it rests on."""
+    scale, unit = claim["scale"], claim["unit"]
+    ends = np.array([claim["effect"], claim["low"], claim["high"]]) * scale
+    parts = [f"The claim that {claim['claim']} is {outcome}"]
+    if outcome == NOT_DECIDED:
+        parts[0] += " by this data"
+    if claim["reason"]:
+        parts.append(f"no test was made: {claim['reason']}")
+    else:
+        half = (ends[2] - ends[1]) / 2  # printed to two digits
+        digits = max(0, 1 - int(np.floor(np.log10(half)))) if 0 < half < np.inf else 2
+        value, low, high = (f"{end:+.{digits}f}" for end in ends)
+        correction = f", {p_corrected:.2g} corrected for {tested} claims" if tested > 1 else ""
+        parts.append(
+            f"{claim['quantity']} {value}{unit} ({100 * LEVEL:g} % interval {low} to {high}, "
+            f"n = {claim['n']:,}), {claim['test']}: p = {claim['p_value']:.2g}{correction}"
+        )
+    if outcome == NOT_DECIDED and smallest <= claim["largest"] and np.isfinite(smallest):
+        parts.append(
+            f"an effect of {smallest * scale:.2g}{unit} would have been seen four times in five, "
+            "smaller ones less often"
+        )
+    elif outcome == NOT_DECIDED and not np.isnan(smallest):
+        parts.append("no effect, however large, would have been seen reliably")
+    return "; ".join(filter(None, [*parts, claim["note"]])) + "."
 
 
-def _with_left_out(note: str, left_out: int) -> str:
-    """A note with the number of galaxies without the property."""
-    told = f"{left_out} galaxies without a value were left out" if left_out else ""
-    return "; ".join(filter(None, (note, told)))
-
-
-def claim_overconfident(name: str, found: Calibration) -> Finding:
-    """That a model is right less often than it says, on average."""
-    return _claim_mean(
-        f"{name} is surer of its classes than it should be",
-        "mean confidence less accuracy",
-        found.overconfidence,
-        f"ECE {found.ece_before.value:.3f}, and {found.ece_if_calibrated:.3f} for a perfectly "
-        f"calibrated model (p = {found.calibrated_p:.2g})",
-    )
-
-
-def claim_scaling_helps(name: str, found: Calibration) -> Finding:
-    """That temperature scaling makes a model's probabilities better, by their log likelihood."""
-    return _claim_mean(
-        f"temperature scaling (T = {found.temperature:.3g}) improves the probabilities of {name}",
-        "gain in log likelihood per galaxy",
-        found.log_likelihood_gain,
-        f"ECE {found.ece_before.value:.3f} before and {found.ece_after.value:.3f} after",
-    )
-
-
-def _claim_mean(claim: str, quantity: str, effect: Interval, note: str) -> Finding:
-    """That a mean over galaxies is above zero: Student's test, from Student's interval."""
-    degrees = max(1, effect.galaxies - 1)
-    half = (effect.high - effect.low) / 2
-    error = float(half / t.ppf((1 + effect.level) / 2, degrees))
-    reason = "" if error > 0 else "the galaxies do not differ"
-    p_value = float("nan") if reason else float(2 * t.sf(abs(effect.value) / error, degrees))
-    return Finding(
-        claim=claim,
-        quantity=quantity,
-        effect=effect,
-        towards=1,
-        test="Student's test",
-        p_value=p_value,
-        standard_error=float("inf") if reason else error,
-        reason=reason,
-        note=note,
-    )
-
-
-def claim_better_metric(first: str, second: str, row: pd.Series, level: float = LEVEL) -> Finding:
-    """That the first model has the higher metric: a row of `comparison.metric_differences`."""
-    effect = Interval(row.difference, row.low, row.high, int(row.galaxies), level)
-    name = METRIC_NAMES[row.quantity] + (f" in class {row.class_name}" if row.class_name else "")
-    error = (effect.high - effect.low) / (2 * norm.ppf((1 + level) / 2))
-    return Finding(
-        claim=f"{first} has a higher {name} than {second}",
-        quantity=f"difference of {METRIC_NAMES[row.quantity]}",
-        effect=effect,
-        towards=1,
-        test=row.test,
-        p_value=row.p_value,
-        standard_error=float(error) if error > 0 else float("inf"),
-        largest=1.0,
-        scale=100.0,
-        unit=POINTS,
-        reason="" if row.galaxies else "the test set has no such galaxies",
-    )
+# -- Fig. 4: is the ViT better on smaller and fainter galaxies? -------------------------------
+#
+# That can mean four things: the galaxies that only the ViT has right are smaller than those that
+# only the CNN has right (what the figure shows; it holds as soon as the ViT loses less on small
+# ones); its lead grows, or its lag shrinks, towards small galaxies; the same among galaxies of one
+# class, whose sizes differ; it has more of the smallest galaxies right, as a reader takes it.
 
 
 def claim_fig4(
@@ -362,290 +191,285 @@ def claim_fig4(
     second: str,
     properties: Sequence[Property] = FIG4_PROPERTIES,
     permutations: int = PERMUTATIONS,
-    seed: int = 0,
-) -> list[Finding]:
-    """The four claims of this module for each property, to be judged together.
-
-    `joined`: a table of `regions.join_predictions` with its properties. Galaxies without a value
-    are left out and counted. Raises `Gz2vitError` where a property's column is missing.
-    """
-    findings = []
+) -> list[dict[str, Any]]:
+    """The four claims for each property, of a table of `join_predictions` with its properties."""
+    claims = []
     for what in properties:
-        if what.column not in joined:
-            raise Gz2vitError(f"the galaxies have no {what.column}; join their properties first")
-        values, answers = joined[what.column], (joined.first_right, joined.second_right)
-        groups = (values[joined.region == f"only {one}"] for one in ("first", "second"))
-        found = separation(*groups, permutations=permutations, seed=seed)
-        findings.append(claim_apart(first, second, what, found))
-        scaled = what.scaled(values)
-        findings.append(claim_growing_lead(first, second, what, lead_trend(*answers, scaled)))
-        trend = lead_trend(*answers, scaled, classes=joined.true)
-        findings.append(claim_growing_lead(first, second, what, trend, within_classes=True))
-        end = compare_at_end(*answers, values, what.towards, END_SHARE)
-        where = f" among the {what.superlative} {100 * END_SHARE:g} % of them"
-        findings.append(claim_more_accurate(first, second, end, where))
-    return findings
+        claims.append(_apart(joined, first, second, what, permutations))
+        for classes in (None, joined.true):
+            claims.append(_gains(joined, first, second, what, classes))
+        answers = (joined.first_right, joined.second_right, joined[what.column])
+        found = compare_at_end(*answers, what.towards, END_FRACTION)
+        where = f" among the {what.superlative} {100 * END_FRACTION:g} % of them"
+        claims.append(more_accurate(first, second, found, where))
+    return [{"family": OUR_FIG4, **claim} for claim in claims]
 
 
-# ------------------------------------------------------------------------------------------
-# The paper's own Fig. 4: its counts of galaxies, as data that can be drawn and judged.
-#
-# Source: `paper.FIG4_COUNTS` and `paper.FIG4_HISTOGRAMS`. A galaxy's size or magnitude is known to
-# the width of a bin only, and no galaxy's size together with its magnitude.
+def more_accurate(
+    first: str, second: str, found: Mapping[str, Any], where: str = ""
+) -> dict[str, Any]:
+    """That the first model has more galaxies right, by McNemar's test (of `compare_counts`)."""
+    counts = f"{found['only_first']} against {found['only_second']}"
+    claim = f"{first} classifies more galaxies correctly than {second}{where}"
+    test = f"McNemar's test ({found['method']}, {counts})"
+    return POINTS | found | {"claim": claim, "quantity": "difference of accuracies", "test": test}
 
-PUBLISHED_NAMES = ("the paper's Linformer", "the paper's ResNet-50")
+
+def _apart(
+    joined: pd.DataFrame, first: str, second: str, what: Property, permutations: int
+) -> dict[str, Any]:
+    """That the galaxies that only the first has right are smaller (fainter) than the second's own.
+
+    Kolmogorov and Smirnov's test decides whether the groups differ, the interval of Cliff's delta
+    in which direction.
+    """
+    groups = (joined[what.column][joined.region == f"only {one}"] for one in ("first", "second"))
+    found = separation(*groups, permutations=permutations)
+    one, two = found["first"], found["second"]
+    reason, shift = "", ""
+    if min(one, two) < MIN_GROUP:
+        reason = f"the groups have {one} and {two} galaxies; {MIN_GROUP} are needed in each"
+    else:
+        sign = "=" if found["ad_p"] > 1 / (PERMUTATIONS + 1) else "<="
+        ends = f"{found['shift_low']:+.3g} to {found['shift_high']:+.3g}"
+        shift = (
+            f"Anderson-Darling p {sign} {found['ad_p']:.2g}, medians {found['median_shift']:+.3g} "
+            f"{what.unit} apart ({ends})"
+        )
+    return {
+        "claim": f"the galaxies that only {first} has right are {what.comparative} than those that "
+        f"only {second} has right",
+        "quantity": f"Cliff's delta of the {what.name}",
+        "effect": found["cliffs_delta"],
+        "low": found["delta_low"],
+        "high": found["delta_high"],
+        "n": one + two,
+        "towards": what.towards,
+        "test": "Kolmogorov-Smirnov",
+        "p_value": np.nan if reason else found["ks_p"],
+        # Of Cliff's delta where the groups are alike (Mann & Whitney 1947).
+        "standard_error": np.sqrt((one + two + 1) / (3 * one * two)) if one and two else np.inf,
+        "largest": 1.0,
+        "reason": reason,
+        "note": _with_left_out(shift, found["left_out"]),
+    }
+
+
+def _gains(
+    joined: pd.DataFrame, first: str, second: str, what: Property, classes: pd.Series | None = None
+) -> dict[str, Any]:
+    """That the first model's lead grows towards smaller (fainter) galaxies (of one class)."""
+    answers = (joined.first_right, joined.second_right)
+    found = lead_trend(*answers, what.scaled(joined[what.column]), classes)
+    where = "" if classes is None else ", among galaxies of one class"
+    return found | {
+        "claim": f"{first} gains on {second} towards {what.comparative} galaxies{where}",
+        "quantity": f"slope of the log odds with the {what.name}",
+        "towards": what.towards,
+        "test": f"likelihood ratio ({found['only_first']} against {found['only_second']} galaxies)",
+        "unit": " per standard deviation",
+        "note": _with_left_out("", found["left_out"]),
+    }
+
+
+def _with_left_out(note: str, left_out: int) -> str:
+    """A note with the number of galaxies without the property."""
+    left = f"{left_out} galaxies without a value were left out" if left_out else ""
+    return "; ".join(filter(None, (note, left)))
 
 
 def published_edges(column: str) -> np.ndarray:
-    """The edges of the published histogram's bins, float64 (bins + 1): arcsec or mag."""
+    """The edges of the published Fig. 4's bins, float64 (bins + 1): arcsec or mag."""
     histogram = FIG4_HISTOGRAMS[column]
     return histogram["low_edge"] + histogram["width"] * np.arange(len(histogram["all"]) + 1)
 
 
 def published_galaxies(column: str) -> pd.DataFrame:
-    """The paper's test galaxies, a row each, with the property `column`, the middle of its bin.
+    """The galaxies of the paper's Fig. 4, a row for each, as in a table of `join_predictions`.
 
-    Columns as of `regions.join_predictions`: `first_right`, `second_right`, `region`. Of the
-    galaxies that both models have right or both wrong the figure does not say which they are:
-    they stand as `both right`; no comparison of two models depends on it.
+    Each has the middle of its bin as property `column`. The figure does not show which galaxies
+    both models have right or wrong: they are `both right`; no comparison of two models depends on
+    it. Its classes were not published.
     """
     histogram, edges = FIG4_HISTOGRAMS[column], published_edges(column)
-    middles = (edges[:-1] + edges[1:]) / 2
     first, second = (np.array(histogram[one]) for one in ("only first", "only second"))
     rest = np.array(histogram["all"]) - first - second
-    parts = []
-    for region, counts in (("only first", first), ("only second", second), ("both right", rest)):
-        parts.append(pd.DataFrame({column: np.repeat(middles, counts), "region": region}))
+    counts = {"only first": first, "only second": second, "both right": rest}
+    middles = (edges[:-1] + edges[1:]) / 2
+    parts = [pd.DataFrame({column: np.repeat(middles, n), "region": r}) for r, n in counts.items()]
     table = pd.concat(parts, ignore_index=True)
     return table.assign(
         first_right=table.region != "only second", second_right=table.region != "only first"
     )
 
 
-def claim_published_fig4(permutations: int = PERMUTATIONS, seed: int = 0) -> list[Finding]:
-    """The claims of `claims.claim_fig4` as the published numbers bear them, to be judged together.
+def claim_published_fig4(permutations: int = PERMUTATIONS) -> list[dict[str, Any]]:
+    """The claims of `claim_fig4` by the published counts, without those within one class.
 
-    First, which network is the better one at all; then for size and for magnitude whether the
-    groups are apart, the lead grows, and the Linformer is ahead at the end that the paper speaks
-    of. The claim within one class needs the galaxies' classes, which were not published.
+    First of all which network is the better one. The ends are the outermost whole bins, about
+    `END_FRACTION` of all galaxies.
     """
-    findings = [claim_more_accurate(*PUBLISHED_NAMES, compare_counts(*FIG4_COUNTS.values()))]
+    claims = [more_accurate(*PUBLISHED_NAMES, compare_counts(*FIG4_COUNTS.values()))]
     for what in FIG4_PROPERTIES:
-        table = published_galaxies(what.column)
-        values = table[what.column]
-        groups = (values[table.region == one] for one in ("only first", "only second"))
-        found = separation(*groups, permutations=permutations, seed=seed)
-        apart = claim_apart(*PUBLISHED_NAMES, what, found)
+        table, histogram = published_galaxies(what.column), FIG4_HISTOGRAMS[what.column]
+        apart = _apart(table, *PUBLISHED_NAMES, what, permutations)
         # The medians say nothing: they can only be whole bins apart.
-        note = f"{anderson_darling_words(found)}, in bins of {_width(what)}"
-        findings.append(replace(apart, note=note))
-        answers = (table.first_right, table.second_right)
-        trend = lead_trend(*answers, what.scaled(values))
-        findings.append(claim_growing_lead(*PUBLISHED_NAMES, what, trend))
-        found_there, where = _compare_at_end(what)
-        findings.append(claim_more_accurate(*PUBLISHED_NAMES, found_there, where))
-    return findings
+        bins = f"in bins of {histogram['width']:.2g} {what.unit}"
+        apart["note"] = apart["note"].split(", medians")[0] + f", {bins}"
+        order = slice(None, None, -what.towards)  # from the end that the claim is about
+        fraction = np.cumsum(histogram["all"][order]) / sum(histogram["all"])
+        inside = int(np.abs(fraction - END_FRACTION).argmin()) + 1
+        all_, one, two = (
+            sum(histogram[name][order][:inside]) for name in ("all", "only first", "only second")
+        )
+        where = (
+            f" among the {what.superlative} {100 * fraction[inside - 1]:.0f} % of them "
+            f"({'below' if what.towards < 0 else 'above'} "
+            f"{published_edges(what.column)[order][inside]:.1f} {what.unit})"
+        )
+        ahead = compare_counts(all_ - one - two, one, two, 0)
+        claims += [apart, _gains(table, *PUBLISHED_NAMES, what)]
+        claims.append(more_accurate(*PUBLISHED_NAMES, ahead, where))
+    return [{"family": PAPER_FIG4, **claim} for claim in claims]
 
 
-def _width(what: Property) -> str:
-    """How exactly a property is known."""
-    return f"{FIG4_HISTOGRAMS[what.column]['width']:.2g} {what.unit}"
+# -- The other questions ----------------------------------------------------------------------
 
 
-def _compare_at_end(what: Property) -> tuple[Comparison, str]:
-    """McNemar's test in the outermost whole bins, about `END_SHARE` of all galaxies; and which."""
-    histogram, edges = FIG4_HISTOGRAMS[what.column], published_edges(what.column)
-    order = slice(None, None, -what.towards)  # from the end that the claim is about
-    shares = np.cumsum(histogram["all"][order]) / sum(histogram["all"])
-    bins = int(np.abs(shares - END_SHARE).argmin()) + 1
-    total, first, second = (
-        sum(histogram[name][order][:bins]) for name in ("all", "only first", "only second")
-    )
-    edge = edges[order][bins]
-    where = (
-        f" among the {what.superlative} {100 * shares[bins - 1]:.0f} % of them "
-        f"({'below' if what.towards < 0 else 'above'} {edge:.1f} {what.unit})"
-    )
-    return compare_counts(total - first - second, first, second, 0), where
+def claim_accuracy(predictions: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
+    """Of every pair of models, that the one with the higher published accuracy is the better.
 
-
-# ------------------------------------------------------------------------------------------
-# What there is to weigh in a results folder: predictions of its models, sizes and magnitudes.
-#
-# A model that was not trained, or a data folder without sizes and magnitudes, is no error here: what
-# is missing is told in a sentence that says how to make it, and the rest is weighed.
-
-TEST_FILE, VALID_FILE = "predictions.csv", "validation_predictions.csv"
-PROPERTIES_FILE = "galaxy_properties.csv"
-FIG4_COLUMNS = tuple(what.column for what in FIG4_PROPERTIES)
-
-
-@dataclass(frozen=True)
-class Gathered:
-    """Predictions by model: `test` of all that are trained, `valid` of those that have them;
-    `missing`: for the others, by model, a sentence that says how to train it."""
-
-    test: Mapping[str, pd.DataFrame]
-    valid: Mapping[str, pd.DataFrame]
-    missing: Mapping[str, str]
-
-
-@dataclass(frozen=True)
-class GalaxyTable:
-    """`table`: test galaxies and who is right, with sizes and magnitudes unless `missing` says in
-    a sentence why not, and what to do; None where a model is not trained."""
-
-    table: pd.DataFrame | None
-    missing: str = ""
-
-
-def gather_predictions(results_dir: Path | str, model_keys: Sequence[str]) -> Gathered:
-    """The predictions of `model_keys` (of a model with several seeds its first seed's).
-
-    Raises `Gz2vitError` for a damaged file.
+    Models that the paper does not have come last. Raises `Gz2vitError` where the test sets differ.
     """
-    test, valid, missing = {}, {}, {}
-    for key in model_keys:
-        path = Path(results_dir).resolve() / "models" / key / TEST_FILE
-        if not path.exists():
-            missing[key] = f"{key} is not trained: {command_for(path, key)}"
+    published = {name: found["test_acc"] for name, found in PUBLISHED_RESULTS.items()}
+    ranked = sorted(predictions, key=lambda name: -published.get(name, 0.0))
+    right = right_table(predictions) if len(predictions) > 1 else None
+    return [
+        {"family": ACCURACY, **more_accurate(one, two, compare_right(right[one], right[two]))}
+        for one, two in combinations(ranked, 2)
+    ]
+
+
+def claim_class_weights(predictions: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
+    """Of each network trained with and without class weights, that they raise the macro recall."""
+    claims = []
+    for name, table in predictions.items():
+        plain = name.removesuffix(WEIGHTED)
+        if name != plain and plain in predictions:
+            right_table({name: table, plain: predictions[plain]})  # the same test set
+            claim = f"{name} has a higher macro-averaged recall than {plain}"
+            words = {"quantity": "difference of macro-averaged recall", "test": "bootstrap"}
+            found = macro_difference(table, predictions[plain])
+            claims.append(POINTS | found | words | {"family": WEIGHTS, "claim": claim})
+    return claims
+
+
+def claim_calibration(calibrations: Mapping[str, pd.DataFrame | None]) -> list[dict[str, Any]]:
+    """Of each model, that it is overconfident, and that temperature scaling improves it.
+
+    `calibrations`: tables of `calibration.calibrate`, None for a model without probabilities.
+    """
+    claims = []
+    for name, table in calibrations.items():
+        if table is None:
+            claims.append({"claim": f"{name} is overconfident", "reason": NO_PROBABILITIES})
             continue
-        test[key] = read_predictions(path)
-        if (other := path.with_name(VALID_FILE)).exists():
-            valid[key] = read_predictions(other)
-    return Gathered(test, valid, missing)
+        value, ece = table["value"], f"ECE {table.value.ece_before:.3f}"
+        sure = {
+            "claim": f"{name} is overconfident",
+            "quantity": "mean confidence less accuracy",
+            "note": f"{ece}, and {value.ece_if_calibrated:.3f} for a perfectly calibrated model "
+            f"(p = {table.p_value.ece_before:.2g})",
+        }
+        scaling = f"temperature scaling (T = {value.temperature:.3g})"
+        gain = {
+            "claim": f"{scaling} improves the probabilities of {name}",
+            "quantity": "gain in log likelihood per galaxy",
+            "note": f"{ece} before and {value.ece_after:.3f} after",
+        }
+        for words, row in ((sure, "overconfidence"), (gain, "log_likelihood_gain")):
+            found = table.loc[row].rename({"value": "effect"}).to_dict() | {"n": int(table.n[row])}
+            half = (found["high"] - found["low"]) / 2
+            found["standard_error"] = half / t.ppf((1 + LEVEL) / 2, max(1, found["n"] - 1))
+            reason = "" if half > 0 else "the galaxies do not differ"
+            claims.append(found | words | {"test": "Student's test", "reason": reason})
+    return [{"family": CALIBRATION, **claim} for claim in claims]
 
 
-def gather_pair(results_dir: Path | str, first: str, second: str) -> GalaxyTable:
-    """Two models' predictions joined, with sizes and magnitudes: what Fig. 4 is drawn from.
+# -- What a results folder offers -------------------------------------------------------------
 
-    The table is that of `regions.join_predictions` with the columns of `FIG4_PROPERTIES`. Raises
-    `Gz2vitError` for damaged files and different test sets.
+
+def gather_predictions(
+    results_dir: Path | str, model_keys: Sequence[str], file: str = TEST_FILE
+) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
+    """The predictions of those of `model_keys` that are trained; for the others, what to run.
+
+    Of a model with several seeds those of the first. `file`: `TEST_FILE` or `VALID_FILE`.
     """
-    found = gather_predictions(results_dir, (first, second))
-    if found.missing:
-        return GalaxyTable(None, "; ".join(found.missing.values()))
-    joined = join_predictions(found.test[first], found.test[second], (first, second))
-    return _with_properties(joined, results_dir)
+    found, missing = {}, {}
+    for key in model_keys:
+        path = Path(results_dir).resolve() / "models" / key / file
+        if path.exists():
+            found[key] = read_predictions(path)
+        else:
+            missing[key] = f"{key} is not trained: {command_for(path, key)}"
+    return found, missing
 
 
-def gather_answers(results_dir: Path | str, found: Gathered) -> GalaxyTable:
-    """Which of the models has which galaxy right, with sizes and magnitudes.
-
-    The table is that of `regions.right_table` with the columns of `FIG4_PROPERTIES`. Raises as
-    `gather_pair`.
-    """
-    if not found.test:
-        return GalaxyTable(None, "; ".join(found.missing.values()) or "there are no models")
-    return _with_properties(right_table(found.test), results_dir)
-
-
-def _with_properties(table: pd.DataFrame, results_dir: Path | str) -> GalaxyTable:
-    """`table` with sizes and magnitudes of the run's data folder, or why it has none."""
-    path = Path(read_selection(results_dir).data["folder"]) / PROPERTIES_FILE
+def add_properties(table: pd.DataFrame, results_dir: Path | str) -> tuple[pd.DataFrame, str]:
+    """`table` with the sizes and magnitudes of the run's data folder, or why it has none."""
+    path = Path(read_selection(results_dir).data["folder"]) / "galaxy_properties.csv"
     properties = read_properties(path)
-    if properties is not None:
-        try:
-            return GalaxyTable(with_properties(table, properties, FIG4_COLUMNS).table)
-        except Gz2vitError as error:
-            return GalaxyTable(table, str(error))
-    why = (
-        f"the galaxies' sizes and magnitudes are not known, because {path} does not exist; put a "
-        "table there with the columns galaxyID, petroR90_r (arcsec), dered_r and dered_g_r (mag); "
-        "for Galaxy Zoo 2 `python -m gz2vit download` makes it"
-    )
-    return GalaxyTable(table, why)
+    if properties is None:
+        return table, (
+            f"the galaxies' sizes and magnitudes are not known, because {path} does not exist; put "
+            "a table there with the columns galaxyID, petroR90_r (arcsec), dered_r and dered_g_r "
+            "(mag); for Galaxy Zoo 2 `gz2vit download` makes it"
+        )
+    try:
+        return with_properties(table, properties, FIG4_COLUMNS), ""
+    except Gz2vitError as error:
+        return table, str(error)
 
 
-# ------------------------------------------------------------------------------------------
-# The evidence as tables: one of all numbers, one of all verdicts, written as CSV.
-#
-# `tables/evidence.csv` has a row for each model and quantity, `tables/verdicts.csv` one for each
-# claim; both hold all digits.
-
-EVIDENCE_COLUMNS = (
-    *("model", "against", "quantity", "class_name", "value", "low", "high"),
-    *("p_value", "p_corrected", "n"),
-)
-VERDICT_COLUMNS = (
-    *("family", "claim", "outcome", "sentence", "effect", "low", "high", "n"),
-    *("p_value", "p_corrected", "smallest_effect"),
-)
-
-
-def judge_families(
-    families: Mapping[str, Sequence[Finding]], alpha: float = ALPHA
-) -> dict[str, list[Verdict]]:
-    """The verdicts by family: a question and all the claims that answer it, corrected together."""
-    return {name: judge(findings, alpha) for name, findings in families.items()}
-
-
-def verdicts_table(families: Mapping[str, Sequence[Verdict]]) -> pd.DataFrame:
-    """The verdicts as a table with VERDICT_COLUMNS, a row each, in order."""
-    rows = []
-    for family, verdicts in families.items():
-        for one in verdicts:
-            effect = (one.effect.value, one.effect.low, one.effect.high, one.effect.galaxies)
-            numbers = (*effect, one.p_value, one.p_corrected, one.smallest_effect)
-            rows.append((family, one.claim, one.outcome, one.sentence, *numbers))
-    return pd.DataFrame(rows, columns=list(VERDICT_COLUMNS))
-
-
-def undecided(family: str, claim: str, why: str) -> pd.DataFrame:
-    """The table of one claim of which nothing can be said, because of `why`."""
-    sentence = f"The claim that {claim} is {NOT_DECIDED} by this data: {why}."
-    row = {"family": family, "claim": claim, "outcome": NOT_DECIDED, "sentence": sentence, "n": 0}
-    return pd.DataFrame([row], columns=list(VERDICT_COLUMNS))
+# -- Tables and words -------------------------------------------------------------------------
 
 
 def evidence_table(
-    found: Gathered,
-    comparisons: pd.DataFrame,
-    calibrations: Mapping[str, Calibration],
+    predictions: Mapping[str, pd.DataFrame],
+    pairs: pd.DataFrame,
+    calibrations: Mapping[str, pd.DataFrame | None],
     precisions: Mapping[str, pd.DataFrame],
 ) -> pd.DataFrame:
-    """All numbers in one table with EVIDENCE_COLUMNS, a row each.
+    """All numbers in one table with `EVIDENCE_COLUMNS`, a row for each model and quantity.
 
-    Of each model the metrics with bootstrap intervals, the calibration, and average precisions (as
-    `precision_recall.average_precisions` gives them); of each pair the difference of accuracies
-    (`comparisons`, as `comparison.compare_models` gives them; `p_corrected` is Holm's).
+    `pairs`: of `compare_models`; `calibrations`: of `calibrate`; `precisions`: of
+    `average_precisions`, by model.
     """
     parts = []
-    for model, table in found.test.items():
-        metrics = metric_intervals(table["class"], table["pred"])
-        parts.append(metrics.assign(model=model).rename(columns={"galaxies": "n"}))
-        if model in calibrations:
-            parts.append(_calibration_rows(model, calibrations[model]))
+    for model, table in predictions.items():
+        own = [metric_intervals(table["class"], table["pred"]).rename(columns={"galaxies": "n"})]
+        if calibrations.get(model) is not None:
+            own.append(calibrations[model].reset_index())
         if model in precisions:
             names = {"average_precision": "value", "galaxies": "n"}
-            own = precisions[model].rename(columns=names)
-            parts.append(own.assign(model=model, quantity="average_precision"))
+            renamed = precisions[model].rename(columns=names)
+            own.append(renamed.assign(quantity="average_precision"))
+        parts += [part.assign(model=model) for part in own]
     names = {"first": "model", "second": "against", "difference": "value", "p_holm": "p_corrected"}
-    pairs = comparisons.rename(columns=names | {"galaxies": "n"})
-    parts.append(pairs.assign(quantity="accuracy_difference"))
-    filled = [part.reindex(columns=list(EVIDENCE_COLUMNS)) for part in parts if len(part)]
-    if not filled:
-        return pd.DataFrame(columns=list(EVIDENCE_COLUMNS))
-    # Columns that a part has not are left out before, as pandas asks for.
-    table = pd.concat([part.dropna(axis=1, how="all") for part in filled], ignore_index=True)
-    table = table.reindex(columns=list(EVIDENCE_COLUMNS))
-    words = table[["against", "class_name"]].astype(object)
-    return table.assign(**words.where(words.notna(), ""))
+    if len(pairs):
+        renamed = pairs.rename(columns=names | {"galaxies": "n"})
+        parts.append(renamed.assign(quantity="accuracy_difference"))
+    rows = [row for part in parts for row in part.to_dict("records")]
+    table = pd.DataFrame(rows, columns=list(EVIDENCE_COLUMNS))
+    return table.fillna({"against": "", "class_name": ""})
 
 
-def _calibration_rows(model: str, found: Calibration) -> pd.DataFrame:
-    """One model's calibration as rows."""
-    exact = {"temperature": found.temperature, "ece_if_calibrated": found.ece_if_calibrated}
-    intervals = {name: getattr(found, name) for name in ("ece_before", "ece_after")}
-    intervals |= {"overconfidence": found.overconfidence}
-    intervals |= {"log_likelihood_gain": found.log_likelihood_gain}
-    nothing, n = float("nan"), found.ece_before.galaxies
-    intervals |= {name: Interval(value, nothing, nothing, n) for name, value in exact.items()}
-    rows = [(model, name, one.value, one.low, one.high, n) for name, one in intervals.items()]
-    table = pd.DataFrame(rows, columns=["model", "quantity", "value", "low", "high", "n"])
-    # The test of the calibration before scaling.
-    table.loc[table.quantity == "ece_before", "p_value"] = found.calibrated_p
-    return table
+def write_table(path: Path | str, table: pd.DataFrame) -> Path:
+    """Write a table as CSV, atomically; its path."""
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=False)
+    return Path(path)
 
 
 def verdicts_markdown(table: pd.DataFrame) -> str:
@@ -657,97 +481,69 @@ def verdicts_markdown(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
-def write_table(path: Path | str, table: pd.DataFrame) -> Path:
-    """Write a table as CSV, atomically; its path. Raises `Gz2vitError` where it cannot."""
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False)
-    return Path(path)
+def verdict_paragraph(
+    verdicts: pd.DataFrame,
+    first: str,
+    second: str,
+    joined: pd.DataFrame | None = None,
+    bins: Mapping[str, int | Sequence[float]] | None = None,
+) -> str:
+    """`PAPER_CLAIM`, and what these predictions support of it, in plain words.
 
-
-def read_verdict_table(path: Path | str) -> pd.DataFrame:
-    """A table of `verdicts_table` from its file, empty where there is none.
-
-    Raises `Gz2vitError` for a file that is not one.
+    `verdicts`: of `claim_fig4`, made from `joined`, whose lead is counted in `bins` by column;
+    without `joined` of `claim_published_fig4`, with `PUBLISHED_NAMES`.
     """
-    if not Path(path).exists():
-        return pd.DataFrame(columns=list(VERDICT_COLUMNS))
-    table = pd.read_csv(path)
-    if list(table.columns) != list(VERDICT_COLUMNS):
-        raise Gz2vitError(f"{path} is no table of verdicts; delete it and run again")
-    return table
-
-
-# ------------------------------------------------------------------------------------------
-# The questions that a run's models are asked, and the claims that answer each.
-#
-# What is claimed stands before any number is seen, and is the paper's: of two networks the one with
-# the higher published accuracy is the more accurate; tuned class weights raise the macro-averaged
-# recall. A network that the paper does not have comes after those that it has. (The tests are
-# two-sided: the claim that turns out contradicted is as well tested as one that is supported.)
-
-# The names of the questions, as the report shows them.
-PAPER_FIG4 = "The paper's Fig. 4, by its own numbers"
-OUR_FIG4 = "Fig. 4: is the ViT better on small and faint galaxies?"
-ACCURACY = "Which network is the more accurate?"
-WEIGHTS = "Do tuned class weights help the rare classes?"
-CALIBRATION = "Are the networks as sure as they are right?"
-
-
-def ranked(models: Sequence[str]) -> list[str]:
-    """Models by published test accuracy, the highest first; then those without one, in order."""
-    published = {name: found["test_acc"] for name, found in PUBLISHED_RESULTS.items()}
-    return sorted(models, key=lambda name: -published.get(name, 0.0))
-
-
-def judge_fig4(found: GalaxyTable, first: str, second: str) -> pd.DataFrame:
-    """The verdicts on Fig. 4, a table as `tables.verdicts_table`: the paper's, then this run's.
-
-    `found`: of `gather_pair`; where something is missing, nothing can be decided.
-    """
-    published = verdicts_table(judge_families({PAPER_FIG4: claim_published_fig4()}))
-    if found.missing:
-        claim = f"{first} is better than {second} on smaller and fainter galaxies"
-        return pd.concat([published, undecided(OUR_FIG4, claim, found.missing)])
-    ours = judge_families({OUR_FIG4: claim_fig4(found.table, first, second)})
-    return pd.concat([published, verdicts_table(ours)], ignore_index=True)
-
-
-def separate_fig4(found: GalaxyTable) -> pd.DataFrame:
-    """The tests and effect sizes of `distributions.compare_groups`, or an empty table."""
-    if found.missing:
-        return pd.DataFrame(columns=["property", "comparison"])
-    return compare_groups(found.table, FIG4_COLUMNS)
-
-
-def ask_accuracy(predictions: Mapping[str, pd.DataFrame]) -> list[Finding]:
-    """Of every pair of models, that the one with the higher published accuracy is the better.
-
-    Raises `Gz2vitError` where the test sets differ.
-    """
-    if len(predictions) < 2:
-        return []
-    right = right_table(predictions)
-    return [
-        claim_more_accurate(first, second, compare_right(right[first], right[second]))
-        for first, second in combinations(ranked(list(predictions)), 2)
+    counts = FIG4_COUNTS if joined is None else region_counts(joined)
+    galaxies = sum(counts.values())
+    correct = [
+        f"{100 * (counts['both right'] + counts[f'only {one}']) / galaxies:.2f} %"
+        for one in ("first", "second")
     ]
-
-
-def ask_class_weights(predictions: Mapping[str, pd.DataFrame]) -> list[Finding]:
-    """Of each network that was trained with and without, that class weights raise the recall."""
-    findings = []
-    for name in predictions:
-        plain = name.removesuffix(WEIGHTED)
-        if name == plain or plain not in predictions:
+    words = [
+        PAPER_CLAIM,
+        f"Of {galaxies:,} test galaxies {first} classifies {correct[0]} correctly and {second} "
+        f"{correct[1]}: {first} is {_lead_words(compare_counts(*counts.values()))}.",
+    ]
+    conclusions, only_shrinks = {}, False
+    for what in FIG4_PROPERTIES:
+        better = f"{first} classifies more galaxies correctly than {second} among "
+        ahead = verdicts[verdicts.claim.str.startswith(f"{better}the {what.superlative}")]
+        gains = f"{first} gains on {second} towards {what.comparative} galaxies"
+        gains = verdicts[verdicts.claim.str.startswith(gains)].outcome.tolist()
+        if ahead.empty:
             continue
-        joined = join_predictions(predictions[name], predictions[plain], (name, plain))
-        table = metric_differences(joined.true, joined.first_pred, joined.second_pred)
-        row = table[table.quantity == "recall_macro"].iloc[0]
-        findings.append(claim_better_metric(name, plain, row))
-    return findings
+        end = ahead.iloc[0]
+        where = end.claim.removeprefix(better).replace(" of them", "")
+        words.append(f"Among {where} it is {_lead_words(end)}.")
+        if joined is not None:
+            answers = (joined.first_right, joined.second_right, joined[what.column])
+            leads = difference_in_bins(*answers, (bins or {}).get(what.column, BINS))
+            clear = leads[leads.p_holm < ALPHA].difference
+            words.append(
+                f"In {(clear > 0).sum()} of {len(leads)} bins of {what.name} it is ahead, in "
+                f"{(clear < 0).sum()} behind (McNemar's test, corrected)."
+            )
+        one_class = f" (among galaxies of one class: {gains[1]})" if len(gains) > 1 else ""
+        towards = f"towards {what.comparative} galaxies"
+        words.append(f"That it gains on {second} {towards} is {gains[0]}{one_class}.")
+        conclusions.setdefault(end.outcome, []).append(f"the {what.superlative}")
+        only_shrinks |= gains[0] == SUPPORTED and end.outcome == CONTRADICTED
+    if conclusions:
+        parts = [f"{outcome} for {' and '.join(ends)}" for outcome, ends in conclusions.items()]
+        words.append(f"The claim that {first} is the better one is {', '.join(parts)} galaxies.")
+    else:
+        words.append("Sizes and magnitudes are not known here, so that the claim is not decided.")
+    if only_shrinks:
+        words.append("What Fig. 4 shows is a lag that shrinks, not a lead.")
+    return " ".join(words)
 
 
-def ask_calibration(calibrations: Mapping[str, Calibration]) -> list[Finding]:
-    """Of each model, that it is too sure of its classes, and that scaling mends it."""
-    claims = (claim_overconfident, claim_scaling_helps)
-    return [claim(name, found) for name, found in calibrations.items() for claim in claims]
+def _lead_words(found: Mapping[str, Any]) -> str:
+    """A difference of accuracies in words: ahead, behind, or not distinguishable."""
+    value, low, high = (100 * found[name] for name in ("effect", "low", "high"))
+    if low <= 0 <= high:
+        interval = f"95 % interval {low:+.2f} to {high:+.2f}"
+        return f"neither ahead nor behind ({value:+.2f} points, {interval})"
+    near, far = sorted((abs(low), abs(high)))
+    side = "ahead" if value > 0 else "behind"
+    return f"{side} by {abs(value):.2f} points (95 % interval {near:.2f} to {far:.2f})"

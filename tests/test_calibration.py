@@ -1,0 +1,200 @@
+"""Calibration, temperature scaling, precision and recall: known answers, and what chance makes."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import softmax
+from scipy.stats import binom, ttest_1samp
+from sklearn.metrics import average_precision_score
+
+from gz2vit.calibration import (
+    _weighted,
+    apply_temperature,
+    average_precisions,
+    calibrate,
+    check_probabilities,
+    error_if_calibrated,
+    expected_calibration_error,
+    fit_temperature,
+    has_probabilities,
+    precision_recall_curves,
+    probabilities_of,
+    reliability,
+    reliability_pair,
+    scale,
+)
+from gz2vit.io import Gz2vitError
+from gz2vit.paper import CLASS_NAMES
+
+
+def sure_of(confidence: np.ndarray) -> np.ndarray:
+    """Probabilities (N, 8) with `confidence` in class 0, the rest spread over the others."""
+    confidence = np.asarray(confidence)
+    probabilities = np.repeat((1 - confidence[:, None]) / 7, 8, axis=1)
+    probabilities[:, 0] = confidence
+    return probabilities
+
+
+def calibrated(n: int, seed: int, excess: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    """Galaxies that are right as often as the model says, less `excess`."""
+    rng = np.random.default_rng(seed)
+    confidence = rng.uniform(0.4, 0.95, size=n)
+    return np.where(rng.random(n) < confidence - excess, 0, 1), sure_of(confidence)
+
+
+def galaxies(n: int, temperature: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Classes drawn from a network's logits, and probabilities as if they were `temperature` times
+    as large: scaling by `temperature` makes them right again."""
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(0, 1.5, size=(n, 8))
+    true = (softmax(logits, axis=1).cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
+    return true, softmax(logits * temperature, axis=1)
+
+
+def table(true: np.ndarray, probabilities: np.ndarray, prefix: str = "t") -> pd.DataFrame:
+    columns = {f"p{index}": probabilities[:, index] for index in range(8)}
+    ids = [f"{prefix}{row}" for row in range(len(true))]
+    pred = probabilities.argmax(axis=1)
+    return pd.DataFrame({"GalaxyID": ids, "class": true, "pred": pred, **columns})
+
+
+def test_worked_example():
+    # Ten galaxies at 0.9, seven of them right; ten at 0.5, six right: (0.2 + 0.1) / 2.
+    probabilities = sure_of(np.repeat([0.9, 0.5], 10))
+    true = np.array([0] * 7 + [1] * 3 + [0] * 6 + [1] * 4)
+    value, low, high = expected_calibration_error(true, probabilities)
+    assert value == pytest.approx(0.15)
+    assert 0 <= low <= 0.15 <= high
+    found = reliability(true, probabilities)
+    assert found.accuracy.tolist() == [0.6, 0.7]
+    assert found.confidence.tolist() == pytest.approx([0.5, 0.9])
+    assert found.galaxies.tolist() == [10, 10]
+    assert found.low_edge.tolist() == pytest.approx([7 / 15, 13 / 15])
+    assert reliability([0, 0], sure_of([1.0, 1.0])).high_edge.tolist() == [1]
+
+
+def test_errors_within_a_bin_cancel_and_between_bins_do_not():
+    true = np.array([0] * 5 + [1] * 5)
+    halves = sure_of(np.repeat([0.4, 0.6], 5))
+    assert expected_calibration_error(true, halves, bins=15)[0] == pytest.approx(0.6)
+    assert expected_calibration_error(true, halves, bins=1)[0] < 1e-12
+
+
+def test_a_calibrated_model_passes_and_another_does_not():
+    p_values = [error_if_calibrated(*calibrated(300, s), resamples=200)[1] for s in range(100)]
+    assert 1 <= np.sum(np.array(p_values) <= 0.05) <= binom.ppf(0.999, 100, 0.05)
+    assert error_if_calibrated(*calibrated(300, 0, excess=0.2))[1] < 0.01
+    errors = [expected_calibration_error(*calibrated(300, s), resamples=1)[0] for s in range(50)]
+    expected = error_if_calibrated(*calibrated(300, 99))[0]
+    assert expected == pytest.approx(np.mean(errors), rel=0.15)
+    assert expected > 0.03
+
+
+def test_bad_probabilities_are_named():
+    for wrong, value in (([0.1] * 8, "0.8"), ([2, -1] + [0] * 6, "-1"), ([np.nan] * 8, "nan")):
+        with pytest.raises(Gz2vitError, match=f"row 1 .*{value}"):
+            check_probabilities([[1.0] + [0] * 7, wrong])
+    for shape in ((0, 8), (3, 7), (8,)):
+        with pytest.raises(Gz2vitError, match=f"{shape[0]}"):
+            check_probabilities(np.zeros(shape))
+    predictions = table(np.zeros(2, int), sure_of([0.6, 0.7]))
+    np.testing.assert_allclose(probabilities_of(predictions)[:, 0], [0.6, 0.7])
+    assert has_probabilities(predictions)
+    assert not has_probabilities(predictions.drop(columns="p3"))
+    with pytest.raises(Gz2vitError, match="p3"):
+        probabilities_of(predictions.drop(columns="p3"))
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
+def test_a_known_temperature_is_found(temperature: float):
+    true, probabilities = galaxies(4000, temperature, seed=0)
+    assert fit_temperature(true, probabilities) == pytest.approx(temperature, rel=0.06)
+
+
+def test_scaling_undoes_itself_and_keeps_the_classes():
+    _, probabilities = galaxies(50, 1.0, seed=1)
+    hot = apply_temperature(probabilities, 3.0)
+    np.testing.assert_allclose(hot.sum(axis=1), 1)
+    assert (hot.argmax(axis=1) == probabilities.argmax(axis=1)).all()
+    assert (hot.max(axis=1) < probabilities.max(axis=1)).all()
+    np.testing.assert_allclose(apply_temperature(hot, 1 / 3), probabilities)
+    with pytest.raises(Gz2vitError, match="temperature 0"):
+        apply_temperature(probabilities, 0)
+    certain = np.eye(8)[[0, 1, 2, 3]]
+    assert np.isfinite(fit_temperature([0, 1, 2, 7], certain))
+    assert np.isfinite(apply_temperature(certain, 2.0)).all()
+
+
+def test_calibration_with_validation_galaxies():
+    valid, test = (table(*galaxies(2000, 2.0, seed), name) for seed, name in ((2, "v"), (3, "t")))
+    found = calibrate(test, valid)
+    assert found.value.temperature == pytest.approx(2.0, rel=0.1)
+    assert found.value.ece_before > 0.15
+    assert found.value.ece_after < 0.04
+    assert found.low.overconfidence > 0.1
+    assert found.low.log_likelihood_gain > 0
+    assert found.p_value.ece_before < 0.001
+    gap = test[[f"p{index}" for index in range(8)]].max(axis=1) - (test["class"] == test["pred"])
+    known = ttest_1samp(gap, 0)
+    row = found.loc["overconfidence"]
+    assert (row.value, row.p_value) == pytest.approx((gap.mean(), known.pvalue))
+    assert (row.low, row.high) == pytest.approx(tuple(known.confidence_interval()))
+    assert (found.n == 2000).all()
+    before, after = reliability_pair(test, valid)
+    assert np.average(after.accuracy - after.confidence, weights=after.galaxies) == pytest.approx(
+        0, abs=0.03
+    )
+    assert before.galaxies.sum() == after.galaxies.sum() == 2000
+    with pytest.raises(Gz2vitError, match="t0 .*2000"):
+        scale(test, test)
+
+
+def test_without_validation_galaxies_no_fold_influences_its_own_temperature():
+    true, probabilities = galaxies(400, 2.0, seed=6)
+    scaled, temperature = scale(table(true, probabilities), folds=2, seed=7)
+    assert temperature == pytest.approx(2.0, rel=0.3)
+    fold = np.random.default_rng(7).permutation(400) % 2
+    own = fit_temperature(true[fold == 1], probabilities[fold == 1])
+    np.testing.assert_allclose(
+        scaled[fold == 0], apply_temperature(probabilities[fold == 0], own), rtol=1e-6
+    )
+    found = calibrate(table(true, probabilities), resamples=50)
+    assert found.value.ece_after < 0.5 * found.value.ece_before
+    with pytest.raises(Gz2vitError, match="4 galaxies .*5 folds"):
+        scale(table(true[:4], probabilities[:4]))
+
+
+def test_precision_and_recall_by_hand():
+    scores = np.array([0.9, 0.8, 0.7, 0.6])
+    probabilities = np.column_stack([scores, 1 - scores, np.zeros((4, 6))])
+    found = precision_recall_curves([0, 1, 0, 1], probabilities)
+    assert set(found.class_name) == set(CLASS_NAMES[:2])  # no curve for the other classes
+    curve = found[found.class_name == CLASS_NAMES[0]]
+    assert curve.threshold.tolist() == [0.6, 0.7, 0.8, 0.9, np.inf]
+    assert curve.recall.tolist() == [1, 1, 0.5, 0.5, 0]
+    assert curve.precision.tolist() == pytest.approx([0.5, 2 / 3, 0.5, 1, 1])
+    areas = average_precisions([0, 1, 0, 1], probabilities)
+    assert areas.average_precision[0] == pytest.approx(0.5 * 1 + 0.5 * 2 / 3)
+    assert areas.loc[7, ["average_precision", "low", "high"]].isna().all()
+    assert areas.galaxies[7] == 0
+
+
+def test_weighted_areas_are_scikit_learns():
+    rng = np.random.default_rng(0)
+    score = rng.random(200).round(1)  # many galaxies of equal probability
+    positive = rng.random(200) < 0.3 + 0.4 * score
+    weights = rng.integers(4, size=(5, 200))
+    expected = [average_precision_score(positive, score, sample_weight=row) for row in weights]
+    np.testing.assert_allclose(_weighted(positive, score, weights), expected)
+
+
+def test_intervals_of_areas_hold_the_value_and_shrink_with_galaxies():
+    widths = []
+    for n in (200, 1800):
+        found = average_precisions(*galaxies(n, 1.0, seed=1), resamples=200)
+        assert (found.low < found.average_precision).all()
+        assert (found.average_precision < found.high).all()
+        widths.append((found.high - found.low).mean())
+    assert widths[1] == pytest.approx(widths[0] / 3, rel=0.35)
+    assert found.share.sum() == pytest.approx(1)
+    assert found.galaxies.sum() == 1800

@@ -1,0 +1,398 @@
+"""Comparisons of two models: known answers, error rates, effects that are built in or absent."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import anderson_ksamp, binom, ks_2samp
+from statsmodels.discrete.conditional_models import ConditionalLogit
+
+from gz2vit.comparisons import (
+    REGIONS,
+    accuracy_trends,
+    cliffs_delta,
+    compare_at_end,
+    compare_counts,
+    compare_groups,
+    compare_models,
+    compare_right,
+    corrected,
+    difference_by_class,
+    difference_in_bins,
+    join_predictions,
+    lead_model,
+    lead_trend,
+    macro_difference,
+    region_counts,
+    right_table,
+    same_class_mix,
+    separation,
+    with_properties,
+)
+from gz2vit.evaluation import classification_metrics
+from gz2vit.io import Gz2vitError
+
+
+def predictions(ids: str, true: list[int], pred: list[int]) -> pd.DataFrame:
+    return pd.DataFrame({"GalaxyID": list(ids), "class": true, "pred": pred})
+
+
+FIRST = predictions("abcd", [0, 1, 2, 3], [0, 1, 7, 7])
+SECOND = predictions("dcba", [3, 2, 1, 0], [6, 2, 6, 0])  # another order
+VALUES = np.arange(1.0, 101)
+
+
+def answers(n: int, slope: float, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two models on galaxies of some size: both are worse on small ones, and on hard ones.
+
+    `slope`: what the first model's log odds gain on the second's with the size.
+    """
+    rng = np.random.default_rng(seed)
+    size, ease = rng.normal(size=n), rng.normal(1, 1, size=n)
+    first = rng.random(n) < 1 / (1 + np.exp(-(ease + (0.8 + slope) * size)))
+    second = rng.random(n) < 1 / (1 + np.exp(-(ease + 0.8 * size)))
+    return first, second, size
+
+
+def test_corrections_by_hand():
+    p_values = [0.01, 0.04, 0.03, 0.005]
+    # Holm, from the smallest: 4 x 0.005, 3 x 0.01, 2 x 0.03, then 1 x 0.04, but never falling.
+    np.testing.assert_allclose(corrected(p_values), [0.03, 0.06, 0.06, 0.02])
+    # Benjamini-Hochberg, from the largest: 4/4 x 0.04, 4/3 x 0.03, 4/2 x 0.01, 4/1 x 0.005.
+    np.testing.assert_allclose(corrected(p_values, "fdr_bh"), [0.02, 0.04, 0.04, 0.02])
+    np.testing.assert_allclose(corrected([0.02, np.nan, 0.03]), [0.04, np.nan, 0.04])
+    assert np.isnan(corrected([np.nan])).all()
+
+
+def test_galaxies_are_joined_by_id():
+    joined = join_predictions(FIRST, SECOND)
+    assert joined.index.tolist() == list("abcd")
+    assert joined.region.tolist() == ["both right", "only first", "only second", "both wrong"]
+    assert region_counts(joined) == dict.fromkeys(REGIONS, 1)
+    assert region_counts(joined[:2])["both wrong"] == 0
+    table = right_table({"one": FIRST, "two": SECOND})
+    assert table["two"].tolist() == [True, False, True, False]
+    assert table["true"].tolist() == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        predictions("abce", [0, 1, 2, 3], [0] * 4),
+        predictions("abc", [0, 1, 2], [0] * 3),
+        predictions("abcd", [0, 1, 2, 4], [0] * 4),
+    ],
+)
+def test_different_test_sets_are_refused(other: pd.DataFrame):
+    with pytest.raises(Gz2vitError, match="'vit' and 'cnn'.* galaxy d "):
+        join_predictions(FIRST, other, ("vit", "cnn"))
+
+
+def test_properties_are_joined_and_may_be_missing():
+    joined = join_predictions(FIRST, SECOND)
+    sizes = pd.DataFrame({"galaxyID": list("xdba"), "petroR90_r": [9, 4, np.nan, 1.0]})
+    found = with_properties(joined, sizes, ["petroR90_r"])
+    np.testing.assert_array_equal(found.petroR90_r, [1, np.nan, np.nan, 4])
+    others = pd.DataFrame({"galaxyID": ["x"], "dered_r": [15.0]})
+    with pytest.raises(Gz2vitError, match="dered_r"):
+        with_properties(joined, others, ["dered_r"])
+    with pytest.raises(Gz2vitError, match="galaxy x "):
+        with_properties(joined, pd.concat([others, others]), ["dered_r"])
+
+
+def test_mcnemar_by_hand():
+    found = compare_counts(20, 3, 9, 5)
+    # Both tails of 12 coins with at most 3 heads: 2 (1 + 12 + 66 + 220) / 2^12
+    assert found["p_value"] == pytest.approx(598 / 4096)
+    assert (found["method"], found["n"]) == ("exact", 37)
+    assert found["effect"] == pytest.approx(-6 / 37)
+    assert compare_counts(0, 8, 8, 0)["p_value"] == 1
+    with pytest.raises(Gz2vitError):
+        compare_counts(0, 0, 0, 0)
+
+
+def test_bonett_and_price():
+    found = compare_counts(1, 1, 7, 12)
+    p_first, p_second = 2 / 23, 8 / 23
+    half = 1.959964 * np.sqrt((p_first + p_second - (p_first - p_second) ** 2) / 23)
+    assert (found["low"], found["high"]) == pytest.approx((-6 / 23 - half, -6 / 23 + half))
+    assert found["standard_error"] == pytest.approx(np.sqrt(10) / 23)
+    same = compare_counts(40, 0, 0, 10)  # models that never differ
+    assert same["p_value"] == 1
+    assert same["low"] < 0 < same["high"]
+    # Agresti 2002, "Categorical Data Analysis", Table 10.1 gives 0.04 and its error 0.0095.
+    found = compare_counts(794, 150, 86, 570)
+    assert (found["low"], found["high"]) == pytest.approx((0.021, 0.059), abs=6e-4)
+
+
+def test_the_counts_of_the_papers_fig_4():
+    found = compare_counts(24009, 1116, 2683, 3383)
+    assert found["method"] == "chi-squared"
+    assert found["effect"] == pytest.approx(0.8055 - 0.8558, abs=1e-4)
+    assert found["high"] < -0.04
+
+
+def test_the_interval_of_a_difference_holds_the_truth_as_often_as_it_says():
+    cells = np.random.default_rng(0).multinomial(60, [0.6, 0.15, 0.05, 0.2], size=400)
+    found = [compare_counts(*map(int, counts)) for counts in cells]
+    hits = sum(one["low"] <= 0.10 <= one["high"] for one in found)
+    assert 366 <= hits <= 396  # binomial bounds of 95 % of 400, one in 1,000 on either side
+
+
+def test_every_pair_of_models_is_compared_and_corrected():
+    ids = [str(number) for number in range(30)]
+    models = {
+        name: pd.DataFrame({"GalaxyID": ids, "class": 0, "pred": pred})
+        for name, pred in (("all", [0] * 30), ("none", [1] * 30), ("half", [0, 1] * 15))
+    }
+    found = compare_models(models)
+    pairs = list(zip(found["first"], found["second"], strict=True))
+    assert pairs == [("all", "none"), ("all", "half"), ("none", "half")]
+    assert found.difference.tolist() == [1.0, 0.5, -0.5]
+    assert found.p_value[1] == pytest.approx(2 * 0.5**15)
+    assert found.p_holm[1] == pytest.approx(2 * found.p_value[1])
+    assert found.p_bh[1] == pytest.approx(found.p_value[1] * 3 / 3)
+    assert compare_models({"all": models["all"]}).empty
+
+
+def two_models(n: int, gain: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Two models' predictions; the first has `gain` more right, and Merger no galaxies."""
+    rng = np.random.default_rng(seed)
+    true = rng.integers(7, size=n)
+    wrong = (true + rng.integers(1, 7, size=n)) % 7
+    preds = [np.where(rng.random(n) < 0.6 + more, true, wrong) for more in (gain, 0)]
+    ids = np.arange(n).astype(str)
+    return tuple(pd.DataFrame({"GalaxyID": ids, "class": true, "pred": pred}) for pred in preds)
+
+
+@pytest.mark.parametrize("name", ["recall_macro", "f1_macro"])
+def test_macro_averages_are_compared_on_the_same_galaxies(name: str):
+    first, second = two_models(600, gain=0.2, seed=0)
+    found = macro_difference(first, second.sample(frac=1, random_state=1), name)
+    metrics = [classification_metrics(one["class"], one.pred)[name] for one in (first, second)]
+    assert found["effect"] == pytest.approx(metrics[0] - metrics[1])
+    assert 0 < found["low"] < found["effect"] < found["high"]
+    assert found["p_value"] < 0.002
+    alike = first.copy()
+    alike.loc[:11, "pred"] = (alike["class"][:12] + 1) % 7  # but for a dozen
+    found = macro_difference(first, alike, name)
+    assert found["high"] - found["low"] < 0.03  # each model's own is 0.08 wide
+
+
+def test_bootstrap_p_is_no_alarm_for_equal_models():
+    pairs = [two_models(150, gain=0.0, seed=seed) for seed in range(100)]
+    p_values = [macro_difference(*pair, resamples=200)["p_value"] for pair in pairs]
+    assert (np.array(p_values) < 0.05).sum() <= binom.ppf(0.999, 100, 0.05)
+    assert macro_difference(pairs[0][0], pairs[0][0])["p_value"] == 1
+
+
+def test_groups_that_do_not_overlap():
+    found = separation([1, 2, 3, 4, 5], [6, 7, 8, 9, 10])
+    # Of the 252 ways to choose 5 of 10, two are as extreme.
+    assert (found["ks"], found["ks_p"], found["ad_p"]) == pytest.approx((1, 2 / 252, 2 / 252))
+    assert (found["cliffs_delta"], found["median_shift"]) == (-1, -5)
+    assert np.isnan(found["delta_low"])  # five values are too few to draw from
+
+
+def test_separation_agrees_with_scipy():
+    rng = np.random.default_rng(0)
+    first, second = rng.normal(size=80), rng.normal(0.35, 1.2, size=120)
+    found, known = separation(first, np.append(second, np.nan)), ks_2samp(first, second)
+    assert (found["ks"], found["ks_p"]) == (known.statistic, known.pvalue)
+    assert (found["first"], found["second"], found["left_out"]) == (80, 120, 1)
+    tabulated = anderson_ksamp([first, second], variant="midrank")
+    assert found["ad"] == pytest.approx(tabulated.statistic)
+    assert found["ad_p"] == pytest.approx(tabulated.pvalue, abs=0.02)  # scipy's is interpolated
+
+
+def test_cliffs_delta_by_counting():
+    first, second = [1, 2, 2, 5], [2, 3, 0]
+    signs = np.sign(np.subtract.outer(first, second))
+    assert cliffs_delta(first, second) == pytest.approx(signs.mean())
+    assert np.isnan(cliffs_delta([], [1]))
+
+
+def test_resampled_effects_are_those_of_resampled_galaxies():
+    rng = np.random.default_rng(1)
+    first, second = rng.integers(9, size=14) * 1.0, rng.integers(12, size=11) * 1.0  # many ties
+    found = separation(first, second, permutations=1)
+    slow = []
+    for _ in range(2000):
+        one, two = rng.choice(first, 14), rng.choice(second, 11)
+        slow.append([cliffs_delta(one, two), np.median(one) - np.median(two)])
+    low, high = np.quantile(slow, [0.025, 0.975], axis=0)
+    ends = [found[name] for name in ("delta_low", "delta_high", "shift_low", "shift_high")]
+    np.testing.assert_allclose(ends[:2], [low[0], high[0]], atol=0.07)
+    np.testing.assert_allclose(ends[2:], [low[1], high[1]], atol=0.6)
+
+
+def test_tests_and_intervals_keep_their_level():
+    p_values, hits = [], 0
+    for seed in range(150):
+        rng = np.random.default_rng(seed)
+        groups = rng.normal(size=40), rng.normal(size=25)
+        found = separation(groups[0], groups[1] - 0.5, resamples=200, permutations=1, seed=seed)
+        hits += found["delta_low"] <= 0.2763 <= found["delta_high"]  # 2 Phi(0.5 / sqrt 2) - 1
+        found = separation(*groups, resamples=1, permutations=39, seed=seed)
+        p_values.append([found["ks_p"], found["ad_p"]])
+    alarms = (np.array(p_values) <= 0.05).sum(axis=0)
+    assert (alarms <= binom.ppf(0.999, 150, 0.05)).all()
+    assert alarms.min() > 0  # a test that never speaks would pass otherwise
+    assert hits >= binom.ppf(0.001, 150, 0.95)
+
+
+def test_groups_of_fig_4():
+    joined = join_predictions(*two_models(400, gain=0.1, seed=2))
+    sizes = np.where(joined.region == "only first", 5.0, 8.0) + np.random.default_rng(3).random(400)
+    table = compare_groups(joined.assign(size=sizes), ["size"], resamples=50, permutations=9)
+    assert table.comparison.tolist()[0] == "only first against only second"
+    assert table.cliffs_delta[0] == -1
+    assert table["first"][1] + table["second"][1] == 400
+    assert (table.ks_p_holm >= table.ks_p).all()
+    empty = compare_groups(joined[joined.region == "both right"].assign(size=1.0), ["size"])
+    assert empty.ks_p.isna().all()
+
+
+def test_bins_of_equal_counts():
+    found = accuracy_trends({"a": VALUES > 50}, VALUES, bins=4)
+    assert found.galaxies.tolist() == [25] * 4
+    assert found.accuracy.tolist() == [0, 0, 1, 1]
+    assert found.high_edge.tolist() == [25, 50, 75, 100]
+    assert found["median"].tolist() == [13, 38, 63, 88]
+    ties = accuracy_trends({"a": [True] * 10}, np.repeat([1.0, 2.0], [8, 2]), bins=5)
+    assert ties.galaxies.tolist() == [8, 2]  # equal values are never parted
+    for values, bins in (([np.nan], 3), (VALUES, 0)):
+        with pytest.raises(Gz2vitError):
+            accuracy_trends({"a": [True] * len(values)}, values, bins)
+
+
+def test_bins_with_given_edges():
+    found = difference_in_bins(
+        VALUES > 50, VALUES > 60, np.append(VALUES[:-1], np.nan), [20, 50, 80]
+    )
+    assert found.galaxies.tolist() == [31, 30]  # an edge of the first bin belongs to it
+    assert found.only_first.tolist() == [0, 10]
+
+
+def test_models_share_their_bins():
+    values = np.append(VALUES, np.nan)
+    found = accuracy_trends({"good": values > 0, "bad": values > 90}, values, bins=4)
+    assert found.model.tolist() == ["good"] * 4 + ["bad"] * 4
+    assert found.accuracy.tolist() == [1, 1, 1, 1, 0, 0, 0, 10 / 25]
+
+
+def test_differences_are_mcnemars_bin_by_bin():
+    first, second = VALUES % 2 == 0, VALUES > 50
+    found = difference_in_bins(first, second, VALUES, bins=2)
+    known = compare_right(first[:50], second[:50])
+    assert found.difference.tolist() == [0.5, -0.5]
+    assert (found.low[0], found.p_value[0]) == (known["low"], known["p_value"])
+    assert found.p_holm[0] == pytest.approx(2 * found.p_value[0])
+
+
+def test_a_lead_that_is_the_class_mix_disappears_with_the_same_mix():
+    rng = np.random.default_rng(2)
+    classes = np.repeat([0, 1], 3000)
+    sizes = rng.normal(size=6000) + classes  # one class is larger, and the first is good at it
+    first, second = (rng.random(6000) < share for share in (0.5 + 0.3 * classes, 0.65))
+    raw = difference_in_bins(first, second, sizes, 4).difference
+    by_class = difference_by_class(first, second, sizes, classes, 4)
+    same = same_class_mix(by_class)
+    assert raw.iloc[-1] - raw.iloc[0] > 0.15
+    assert by_class.class_name.nunique() == 2
+    assert by_class.galaxies.sum() == same.galaxies.sum() == 6000
+    assert ((same.low < 0) & (same.high > 0)).all()
+    np.testing.assert_allclose(same.difference, 0, atol=0.06)
+
+
+def test_the_smallest_and_the_largest_quarter():
+    first, second = VALUES <= 10, VALUES > 95
+    small = compare_at_end(first, second, VALUES, towards=-1)
+    assert (small["n"], small["only_first"], small["only_second"]) == (25, 10, 0)
+    large = compare_at_end(first, second, np.append(VALUES[:-1], np.nan), towards=1)
+    assert (large["n"], large["only_first"], large["only_second"]) == (25, 0, 4)
+
+
+def test_the_trend_is_the_interaction_of_a_conditional_regression():
+    first, second, size = answers(400, slope=0.6, seed=0)
+    found = lead_trend(first, second, size)
+    model = np.repeat([1.0, 0.0], 400)
+    scaled = np.tile((size - size.mean()) / size.std(), 2)
+    exog = np.column_stack([model, model * scaled])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it reports the galaxies that say nothing
+        right, galaxy = np.append(first, second).astype(int), np.tile(np.arange(400), 2)
+        known = ConditionalLogit(right, exog, groups=galaxy).fit(method="newton", disp=0)
+    ends = (found["effect"], found["low"], found["high"])
+    assert ends == pytest.approx((known.params[1], *known.conf_int()[1]), rel=1e-6)
+
+
+def test_built_in_slopes_are_found_and_no_others():
+    found = [lead_trend(*answers(500, slope=0.8, seed=seed)) for seed in range(20)]
+    assert np.mean([one["effect"] for one in found]) == pytest.approx(0.8, abs=0.15)
+    assert sum(one["p_value"] < 0.05 for one in found) >= 16
+    null = [lead_trend(*answers(400, slope=0.0, seed=seed)) for seed in range(200)]
+    assert 1 <= sum(one["p_value"] < 0.05 for one in null) <= binom.ppf(0.999, 200, 0.05)
+    spread = np.std([one["effect"] for one in null])
+    assert np.mean([one["standard_error"] for one in null]) == pytest.approx(spread, rel=0.25)
+
+
+def test_a_trend_that_is_the_classes_only():
+    rng = np.random.default_rng(2)
+    classes = rng.integers(2, size=1000)
+    size = rng.normal(size=1000) + 2 * classes
+    first, second = (rng.random(1000) < share for share in (0.5 + 0.35 * classes, 0.65))
+    assert lead_trend(first, second, size)["p_value"] < 1e-6
+    within = lead_trend(first, second, size, classes)
+    assert within["p_value"] > 0.05
+    assert within["low"] < 0 < within["high"]
+
+
+def test_a_class_in_which_one_model_always_wins_is_left_out():
+    first, second, size = answers(300, slope=0.5, seed=3)
+    alone = lead_trend(first, second, size, np.zeros(300))
+    more = (np.append(first, [True] * 5), np.append(second, [False] * 5), np.append(size, size[:5]))
+    both = lead_trend(*more, np.repeat([0, 7], [300, 5]))
+    assert (both["only_first"], both["only_second"]) == (alone["only_first"], alone["only_second"])
+    assert both["p_value"] == pytest.approx(alone["p_value"])
+
+
+def test_what_no_trend_can_be_fitted_to():
+    first = np.arange(21) < 12
+    found = lead_trend(first, ~first, np.arange(21.0))
+    assert "12" in found["reason"]
+    assert np.isnan([found["p_value"], found["effect"]]).all()
+    assert 0 < found["standard_error"] < 1
+    assert lead_trend(first, first, np.arange(21.0))["standard_error"] == np.inf
+    first, second, size = answers(300, slope=0.5, seed=4)
+    assert lead_trend(first, second, np.ones(300))["reason"]
+    assert lead_trend(first, second, np.full(300, np.nan))["left_out"] == 300
+    missing = np.where(np.arange(300) < 7, np.nan, size)
+    found = lead_trend(pd.Series(first), pd.Series(second), pd.Series(missing))
+    assert found["left_out"] == 7
+    known = lead_trend(first[7:], second[7:], size[7:])
+    assert found["p_value"] == pytest.approx(known["p_value"])
+
+
+def test_sides_that_do_not_overlap():
+    first = np.arange(40) < 20
+    found = lead_trend(first, ~first, np.arange(40.0))
+    assert (found["effect"], found["low"], found["high"]) == (-np.inf, -np.inf, 0)
+    assert found["p_value"] < 1e-10
+
+
+def test_a_model_of_the_lead_separates_size_magnitude_and_class():
+    rng = np.random.default_rng(5)
+    size, classes = rng.normal(size=4000), rng.integers(3, size=4000)
+    magnitude = 0.7 * size + rng.normal(size=4000)  # matters only through the size
+    chance = 1 / (1 + np.exp(-(-0.6 * size + 0.8 * (classes == 1))))
+    first = rng.random(4000) < chance
+    properties = pd.DataFrame({"size": size, "magnitude": magnitude})
+    found = lead_model(first, ~first, properties, classes).set_index("term")
+    assert found.coefficient["size"] == pytest.approx(-0.6 * size.std(), abs=0.1)
+    assert found.p_value["size"] < 1e-10 < 0.001 < found.p_value["magnitude"]
+    reference = {"Round Elliptical", "In-between Elliptical", "Cigar-shaped Elliptical"}
+    assert len(reference - set(found.index)) == 1
+    assert (found.galaxies == 4000).all()
+    assert lead_model(first, first, properties, classes).empty

@@ -1,0 +1,316 @@
+"""Claims and verdicts: the rules, effects built in or absent, the paper's numbers, run folders."""
+
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.stats import binom
+
+from gz2vit.calibration import average_precisions, calibrate, probabilities_of
+from gz2vit.comparisons import compare_models, join_predictions
+from gz2vit.evaluation import classification_metrics
+from gz2vit.evidence import (
+    EVIDENCE_COLUMNS,
+    OUR_FIG4,
+    PUBLISHED_NAMES,
+    SIZE,
+    VALID_FILE,
+    VERDICT_COLUMNS,
+    add_properties,
+    claim_accuracy,
+    claim_calibration,
+    claim_class_weights,
+    claim_fig4,
+    claim_published_fig4,
+    evidence_table,
+    gather_predictions,
+    judge,
+    published_edges,
+    published_galaxies,
+    verdict_paragraph,
+    verdicts_markdown,
+    write_table,
+)
+from gz2vit.io import Gz2vitError, write_json
+from gz2vit.paper import FIG4_COUNTS
+
+CLAIM = {
+    "family": "sizes",
+    "claim": "A is larger",
+    "quantity": "difference",
+    "effect": 0.02,
+    "low": 0.01,
+    "high": 0.03,
+    "n": 1234,
+    "test": "some test",
+    "p_value": 0.01,
+    "standard_error": 0.005,
+}
+
+
+@pytest.fixture(autouse=True)
+def quick_collection() -> Iterator[None]:
+    """statsmodels collects garbage at each correction: 0.1 s with PyTorch loaded."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+def outcomes(claims: list[dict]) -> list[str]:
+    return judge(claims).outcome.tolist()
+
+
+@pytest.mark.parametrize(
+    ("change", "outcome"),
+    [
+        ({}, "supported"),
+        ({"towards": -1}, "contradicted"),
+        ({"p_value": 0.05}, "not decided"),
+        ({"p_value": np.nan}, "not decided"),
+        ({"low": -0.001}, "not decided"),
+        ({"effect": -0.02, "low": -0.03, "high": -0.01}, "contradicted"),
+        ({"effect": -0.02, "low": -0.03, "high": -0.01, "towards": -1}, "supported"),
+        ({"effect": 0.0, "low": 0.0, "high": 0.0}, "not decided"),
+        ({"low": np.nan, "high": np.nan}, "not decided"),
+    ],
+)
+def test_the_rules(change: dict, outcome: str):
+    assert outcomes([CLAIM | change]) == [outcome]
+
+
+def test_claims_are_corrected_within_their_family():
+    claims = [CLAIM, CLAIM | {"p_value": 0.03}, CLAIM | {"p_value": np.nan}]
+    found = judge([*claims, CLAIM | {"family": "colours", "p_value": 0.03}])
+    assert found.p_corrected.tolist()[:2] == [0.02, 0.03]
+    assert found.p_corrected[3] == 0.03
+    assert list(found.columns) == list(VERDICT_COLUMNS)
+    with pytest.raises(Gz2vitError, match="alpha 5"):
+        judge(claims, alpha=5)
+
+
+def test_the_sentence_has_the_numbers():
+    found = judge([CLAIM | {"scale": 100.0, "unit": " points", "note": "mind this"}])
+    for words in (
+        "A is larger is supported",
+        "+2.0 points",
+        "+1.0 to +3.0",
+        "n = 1,234",
+        "p = 0.01",
+    ):
+        assert words in found.sentence[0]
+    assert found.sentence[0].endswith("mind this.")
+    undecided = judge([CLAIM | {"p_value": 0.6}])
+    # (1.96 + 0.84) x 0.005
+    assert undecided.smallest_effect[0] == pytest.approx(0.0140, abs=1e-4)
+    assert "an effect of 0.014 would have been seen" in undecided.sentence[0]
+    blind = judge([CLAIM | {"p_value": np.nan, "reason": "too few", "largest": 0.001}])
+    assert "too few" in blind.sentence[0]
+    assert "no effect, however large" in blind.sentence[0]
+
+
+def fig4_table(n: int, slope: float, lead: float, seed: int) -> pd.DataFrame:
+    """Two models on galaxies of known size and magnitude; faint galaxies are hard for both.
+
+    `slope`: what the first model's log odds gain on the second's for one standard deviation of
+    smaller size; `lead`: its lead at the mean size.
+    """
+    rng = np.random.default_rng(seed)
+    small, faint, ease = rng.normal(size=(3, n))
+    true = rng.integers(4, size=n)
+    chances = (ease + 1 - 0.5 * faint + slope * small + lead, ease + 1 - 0.5 * faint)
+    tables = []
+    for chance in chances:
+        right = rng.random(n) < 1 / (1 + np.exp(-chance))
+        pred = np.where(right, true, (true + 1) % 4)
+        tables.append(pd.DataFrame({"GalaxyID": np.arange(n), "class": true, "pred": pred}))
+    joined = join_predictions(*tables)
+    return joined.assign(petroR90_r=8 * 10 ** (-0.15 * small), dered_r=16 + 0.7 * faint)
+
+
+def test_a_built_in_effect_is_found_and_nothing_else():
+    joined = fig4_table(4000, slope=0.5, lead=0.0, seed=0)
+    verdicts = judge(claim_fig4(joined, "the ViT", "the CNN", permutations=19))
+    assert verdicts.outcome.tolist() == ["supported"] * 4 + ["not decided"] * 4
+    assert verdicts.effect[1] == pytest.approx(-0.5, abs=0.12)
+    words = verdict_paragraph(verdicts, "the ViT", "the CNN", joined)
+    assert "supported for the smallest, not decided for the faintest galaxies" in words
+    assert "In 0 of 10 bins of r magnitude it is ahead, in 0 behind" in words
+
+
+def test_losing_less_on_small_galaxies_is_not_being_better_on_them():
+    joined = fig4_table(4000, slope=0.4, lead=-1.5, seed=2)
+    verdicts = judge(claim_fig4(joined, "the ViT", "the CNN", [SIZE], permutations=19))
+    assert verdicts.outcome.tolist() == ["supported"] * 3 + ["contradicted"]
+    words = verdict_paragraph(verdicts, "the ViT", "the CNN", joined)
+    assert "contradicted for the smallest galaxies" in words
+    assert "a lag that shrinks, not a lead" in words
+    right = 100 * joined.first_right.mean()
+    assert f"the ViT classifies {right:.2f} % correctly" in words
+
+
+def test_the_opposite_effect_contradicts():
+    joined = fig4_table(4000, slope=-0.5, lead=0.0, seed=1)
+    assert outcomes(claim_fig4(joined, "A", "B", [SIZE], permutations=19)) == ["contradicted"] * 4
+
+
+def test_error_rates():
+    alarms, found = 0, []
+    for seed in range(100):
+        joined = fig4_table(300, slope=0.0, lead=0.0, seed=100 + seed)
+        own = outcomes(claim_fig4(joined, "A", "B", [SIZE], permutations=1))
+        alarms += own != ["not decided"] * 4
+    assert 1 <= alarms <= binom.ppf(0.999, 100, 0.05)
+    for seed in range(20):
+        joined = fig4_table(1000, slope=0.8, lead=0.0, seed=1000 + seed)
+        found.append(outcomes(claim_fig4(joined, "A", "B", [SIZE], permutations=1)))
+    assert ((np.array(found) == "supported").mean(axis=0) >= 0.9).all()
+    assert not (np.array(found) == "contradicted").any()
+
+
+def test_few_galaxies_or_equal_models_decide_nothing():
+    joined = fig4_table(30, slope=0.0, lead=0.0, seed=3)
+    joined.loc[:4, "petroR90_r"] = np.nan
+    verdicts = judge(claim_fig4(joined, "A", "B", [SIZE]))
+    assert verdicts.outcome.tolist() == ["not decided"] * 4
+    assert "5 galaxies without a value" in verdicts.sentence[1]
+    joined = fig4_table(100, slope=0.0, lead=0.0, seed=4)
+    joined = joined.assign(second_right=joined.first_right)
+    joined["region"] = np.where(joined.first_right, "both right", "both wrong")
+    verdicts = judge(claim_fig4(joined, "A", "B"))
+    assert set(verdicts.outcome) == {"not decided"}
+    assert "neither ahead nor behind" in verdict_paragraph(verdicts, "A", "B", joined)
+
+
+def test_the_papers_numbers():
+    for column in ("petroR90_r", "dered_r"):
+        galaxies = published_galaxies(column)
+        assert len(galaxies) == pytest.approx(31_191, abs=150)  # heights are read off pixels
+        counts = galaxies.region.value_counts()
+        for name in ("only first", "only second"):
+            assert counts[name] == pytest.approx(FIG4_COUNTS[name], rel=0.005)
+        edges = published_edges(column)
+        assert galaxies[column].between(edges[0], edges[-1]).all()
+    verdicts = judge(claim_published_fig4(permutations=19))
+    assert verdicts.outcome.tolist() == [
+        *("contradicted", "supported", "supported", "contradicted"),
+        *("supported", "supported", "contradicted"),
+    ]
+    assert verdicts.effect[0] == pytest.approx(0.8055 - 0.8558, abs=1e-4)
+    words = verdict_paragraph(verdicts, *PUBLISHED_NAMES)
+    assert "80.55 % correctly" in words
+    assert "85.58 %" in words
+    assert "contradicted for the smallest and the faintest galaxies" in words
+
+
+def predictions(n: int, correct: float, seed: int, confident: float = 3.0) -> pd.DataFrame:
+    """Predictions of a network with probabilities, `correct` of them right."""
+    rng = np.random.default_rng(seed)
+    true = np.arange(n) % 5
+    logits = rng.normal(size=(n, 8))
+    pred = np.where(rng.random(n) < correct, true, (true + 1) % 5)
+    logits[np.arange(n), pred] = logits.max(axis=1) + confident
+    probabilities = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
+    table = pd.DataFrame({"GalaxyID": np.arange(n).astype(str), "class": true, "pred": pred})
+    return table.join(pd.DataFrame(probabilities, columns=[f"p{index}" for index in range(8)]))
+
+
+def test_the_published_accuracies_decide_what_is_claimed():
+    tables = {"linformer": predictions(200, 0.5, 1), "mine": predictions(200, 0.5, 2)}
+    tables["resnet50"] = predictions(200, 0.9, 3)
+    verdicts = judge(claim_accuracy(tables))
+    assert [one.split()[0] for one in verdicts.claim] == ["resnet50", "resnet50", "linformer"]
+    assert verdicts.outcome.tolist() == ["supported", "supported", "not decided"]
+    assert claim_accuracy({"mine": tables["mine"]}) == []
+
+
+def test_class_weights():
+    tables = {"vit": predictions(300, 0.5, 1), "vit_weighted": predictions(300, 0.8, 2)}
+    verdicts = judge(claim_class_weights(tables | {"other_weighted": tables["vit"]}))
+    assert verdicts.outcome.tolist() == ["supported"]
+    recall = [
+        classification_metrics(one["class"], one.pred)["recall_macro"] for one in tables.values()
+    ]
+    assert verdicts.effect[0] == pytest.approx(recall[1] - recall[0])
+
+
+def test_calibration_and_predictions_without_probabilities():
+    sure = predictions(300, 0.6, 1, confident=4.0)
+    calibrations = {"sure": calibrate(sure, resamples=50), "published": None}
+    verdicts = judge(claim_calibration(calibrations))
+    assert verdicts.outcome.tolist() == ["supported", "supported", "not decided"]
+    assert verdicts.p_value[0] == pytest.approx(calibrations["sure"].p_value.overconfidence)
+    assert "p0 to p7" in verdicts.sentence[2]
+    half = (verdicts.high[0] - verdicts.low[0]) / 2
+    assert verdicts.smallest_effect[0] == pytest.approx(half / 1.968 * (2.241 + 0.842), rel=1e-3)
+
+
+def test_all_numbers_in_one_table():
+    tables = {"vit": predictions(100, 0.5, 1), "published": predictions(100, 0.8, 2)}
+    tables["published"] = tables["published"].filter(["GalaxyID", "class", "pred"])
+    calibrations = {"vit": calibrate(tables["vit"], resamples=20), "published": None}
+    areas = average_precisions(
+        tables["vit"]["class"], probabilities_of(tables["vit"]), resamples=20
+    )
+    found = evidence_table(tables, compare_models(tables), calibrations, {"vit": areas})
+    assert list(found.columns) == list(EVIDENCE_COLUMNS)
+    assert found.groupby("model").size().to_dict() == {"published": 11, "vit": 11 + 6 + 8 + 1}
+    row = found[found.quantity == "accuracy_difference"].iloc[0]
+    accuracy = [
+        classification_metrics(one["class"], one.pred)["accuracy"] for one in tables.values()
+    ]
+    assert row.value == pytest.approx(accuracy[0] - accuracy[1])
+    assert (row.model, row.against) == ("vit", "published")
+    assert evidence_table({}, compare_models({}), {}, {}).empty
+
+
+def test_verdicts_as_markdown():
+    text = verdicts_markdown(judge([CLAIM, CLAIM | {"family": "colours"}]))
+    assert text.count("**sizes**") == text.count("**colours**") == 1
+    assert text.count("- *supported*: The claim that A is larger") == 2
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    """A run with one trained model of two, and sizes of all but one galaxy."""
+    root, data, ids = tmp_path / "results" / "demo", tmp_path / "mine", list("abcd")
+    for split in ("train", "valid", "test"):
+        path = root / "selection" / f"gz2_{split}.csv"
+        write_table(path, pd.DataFrame({"galaxyID": ids, "label1": 0}))
+    write_json(root / "selection" / "data.json", {"folder": str(data)})
+    table = pd.DataFrame({"GalaxyID": ids, "class": [0, 1, 2, 3], "pred": [0, 1, 2, 0]})
+    write_table(root / "models" / "vit" / "predictions.csv", table)
+    properties = {"petroR90_r": [4, 5, 6, ""], "dered_r": 16, "dered_g_r": 0.5}
+    write_table(data / "galaxy_properties.csv", pd.DataFrame({"galaxyID": ids, **properties}))
+    return root
+
+
+def test_what_a_run_offers_and_lacks(results: Path):
+    found, missing = gather_predictions(results, ["vit", "resnet50"])
+    assert list(found) == ["vit"]
+    assert "--only resnet50" in missing["resnet50"]
+    assert gather_predictions(results, ["vit"], VALID_FILE)[0] == {}
+    joined = join_predictions(found["vit"], found["vit"])
+    table, why = add_properties(joined, results)
+    assert why == ""
+    np.testing.assert_array_equal(table.petroR90_r, [4, 5, 6, np.nan])
+    path = results.parents[1] / "mine" / "galaxy_properties.csv"
+    path.write_text(path.read_text().replace("a,4", "x,4"))
+    assert add_properties(joined, results)[0].petroR90_r.isna().sum() == 2
+    path.unlink()
+    table, why = add_properties(joined, results)
+    assert str(path) in why
+    reason = {"family": OUR_FIG4, "claim": "one is better", "reason": why}
+    verdicts = judge([reason])
+    assert (verdicts.outcome[0], verdicts.n[0]) == ("not decided", 0)
+    assert str(path) in verdicts.sentence[0]
+    assert "not known here" in verdict_paragraph(verdicts, "one", "two", joined)
+
+
+def test_damaged_predictions_are_named(results: Path):
+    path = results / "models" / "vit" / "predictions.csv"
+    path.write_text("GalaxyID,class\n")
+    with pytest.raises(Gz2vitError, match=str(path)):
+        gather_predictions(results, ["vit"])
