@@ -161,7 +161,8 @@ use rule notebook as fig4 with:
             "figures/14_draw_fig4_size_brightness.ipynb",
             needs=["select", *reported(pipeline.pair, "fig4", "figures/14_draw_fig4_size_brightness.ipynb")],
             code="plots/paper_figures plots/style plots/extra_figures evaluation comparisons evidence",
-            makes=[*figures("fig4", "fig4_lead", "fig4_paper"), "tables/fig4.csv", "tables/fig4_verdicts.csv"],
+            makes=[*figures("fig4", "fig4_lead", "fig4_paper"), "tables/fig4.csv",
+                "tables/fig4_verdicts.csv", "tables/verdict.md"],
             reads=[PROPERTIES],
         ),
     output: touch(done("fig4"))

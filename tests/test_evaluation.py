@@ -21,7 +21,7 @@ from gz2vit.evaluation import (
     wilson_interval,
 )
 from gz2vit.io import Gz2vitError
-from tests.unit.folders import needs_shared
+from tests.folders import needs_shared
 
 
 def galaxies(n: int, seed: int, classes: int = 8) -> tuple[np.ndarray, np.ndarray]:

@@ -10,7 +10,6 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gz2vit.calibration import Calibration
 from gz2vit.comparisons import accuracy_trends, difference_in_bins
 from gz2vit.images import segment_galaxy
 from gz2vit.io import Gz2vitError
@@ -137,12 +136,16 @@ def bins_for(galaxies: int) -> int:
 
 @styled
 def draw_accuracy_trends(
-    table: pd.DataFrame, model_keys: list[str], data: Mapping[str, Any]
+    table: pd.DataFrame,
+    model_keys: list[str],
+    data: Mapping[str, Any],
+    bins: Mapping[str, int | Sequence[float]] | None = None,
 ) -> Figure:
-    """Accuracy in bins of equal counts of size (left) and magnitude (right), a line per model.
+    """Accuracy in bins of size (left) and magnitude (right), a line per model.
 
     `table`: one row per test galaxy, with whether each model has it right, and the columns of
-    FIG4_PANELS; bars are 95 % Wilson intervals. The models' points stand side by side around the
+    FIG4_PANELS; `bins`: how many of equal counts, or edges, by column (otherwise `bins_for`);
+    bars are 95 % Wilson intervals. The models' points stand side by side around the
     median of their bin, so that all bars can be seen.
     """
     size = (TEXT_WIDTH_IN, 3.2)
@@ -150,15 +153,16 @@ def draw_accuracy_trends(
     styles, words = looks(model_keys), []
     for panel, (column, look) in zip(axes, FIG4_PANELS.items(), strict=True):
         right = {key: table[key] for key in model_keys}
-        trends = accuracy_trends(right, table[column], bins_for(len(table)))
+        number = (bins or {}).get(column, bins_for(len(table)))
+        trends = accuracy_trends(right, table[column], number)
         ends = []
         for place, key in enumerate(model_keys):
-            bins = trends[trends.model == key]
-            x, value = bins["median"].to_numpy(), 100 * bins.accuracy
+            own = trends[trends.model == key]
+            x, value = own["median"].to_numpy(), 100 * own.accuracy
             # Spread over a part of the narrowest gap between two bins.
             shift = 0.55 * ((place + 0.5) / len(model_keys) - 0.5)
             x = x + shift * (np.diff(x).min() if len(x) > 1 else 0.1)
-            bars = np.abs(100 * bins[["low", "high"]].to_numpy().T - value.to_numpy())
+            bars = np.abs(100 * own[["low", "high"]].to_numpy().T - value.to_numpy())
             options = {"markersize": 3.5, "linewidth": 0.9, "elinewidth": 0.6}
             panel.errorbar(x, value, yerr=bars, label=full_name(key), **styles[key], **options)
             ends.append(f"{full_name(key)} {value.iloc[0]:.0f}% to {value.iloc[-1]:.0f}%")
@@ -166,33 +170,39 @@ def draw_accuracy_trends(
         words.append(f"By {look['name']}, from the lowest to the highest bin: {', '.join(ends)}.")
     axes[0].set_ylabel("accuracy (%)")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
-    bars = f"{bins_for(len(table))} bins of equal counts, bars: 95 % Wilson intervals"
+    bars = f"{trends.high_edge.nunique()} bins, bars: 95 % Wilson intervals"
     footer(figure, data, f"{len(table):,} test galaxies, {bars}")
     return describe(figure, f"Accuracy of each network in bins. {' '.join(words)}")
 
 
 @styled
 def draw_lead(
-    table: pd.DataFrame, names: tuple[str, str], data: Mapping[str, Any], alpha: float = 0.05
+    table: pd.DataFrame,
+    names: tuple[str, str],
+    data: Mapping[str, Any],
+    alpha: float = 0.05,
+    bins: Mapping[str, int | Sequence[float]] | None = None,
 ) -> Figure:
     """By how many points the first model is ahead of the second, in bins of size and magnitude.
 
     `table`: as `draw_size_brightness` takes it, with `first_right` and `second_right`; `names`: the
     models' keys. Bars are 95 % intervals (Bonett and Price); a filled point is a lead by McNemar's
-    test at the level `alpha`, corrected for the bins (Holm).
+    test at the level `alpha`, corrected for the bins (Holm). `bins`: how many of equal counts, or
+    edges, by column (otherwise `bins_for`).
     """
     size = (TEXT_WIDTH_IN, 2.5)
     figure, axes = plt.subplots(1, 2, figsize=size, sharey=True, layout="constrained")
-    words, number = [], bins_for(len(table))
+    words = []
     for panel, (column, look) in zip(axes, FIG4_PANELS.items(), strict=True):
-        bins = difference_in_bins(table.first_right, table.second_right, table[column], number)
-        x, value = bins["median"], 100 * bins.difference
-        across = np.abs(100 * bins[["low", "high"]].to_numpy().T - value.to_numpy())
-        along = np.abs(bins[["low_edge", "high_edge"]].to_numpy().T - x.to_numpy())
+        number = (bins or {}).get(column, bins_for(len(table)))
+        leads = difference_in_bins(table.first_right, table.second_right, table[column], number)
+        x, value = leads["median"], 100 * leads.difference
+        across = np.abs(100 * leads[["low", "high"]].to_numpy().T - value.to_numpy())
+        along = np.abs(leads[["low_edge", "high_edge"]].to_numpy().T - x.to_numpy())
         options = {"fmt": "none", "ecolor": BLUE}
         panel.errorbar(x, value, yerr=across, elinewidth=1.0, **options)
         panel.errorbar(x, value, xerr=along, elinewidth=0.5, alpha=0.5, **options)
-        faces = np.where(bins.p_holm < alpha, BLUE, "white")
+        faces = np.where(leads.p_holm < alpha, BLUE, "white")
         panel.scatter(x, value, s=20, c=faces, edgecolors=BLUE, linewidths=1.0, zorder=3)
         panel.axhline(0, color=GREY, linewidth=0.6, linestyle=":")
         _name_axis(panel, column)
@@ -201,7 +211,7 @@ def draw_lead(
     first, second = map(full_name, names)
     axes[0].set_ylabel(f"accuracy of {first}\nless that of {second} (points)")
     filled = "filled: they differ (McNemar, Holm)"
-    footer(figure, data, f"bins of equal counts, bars: 95 % intervals; {filled}")
+    footer(figure, data, f"bars: 95 % intervals; {filled}")
     return describe(figure, f"The lead of {first} over {second} in bins. {' '.join(words)}")
 
 
@@ -219,7 +229,7 @@ def _name_axis(axes: Axes, column: str) -> None:
 @styled
 def draw_reliability(
     diagrams: Mapping[str, tuple[pd.DataFrame, pd.DataFrame]],
-    calibrations: Mapping[str, Calibration],
+    calibrations: Mapping[str, pd.DataFrame],
     data: Mapping[str, Any],
 ) -> Figure:
     """A panel for each model: the share that is right against the mean confidence, in bins.
@@ -235,7 +245,7 @@ def draw_reliability(
     )
     words = []
     for panel, (key, diagram) in zip(axes, diagrams.items(), strict=False):
-        found = calibrations[key]
+        found = calibrations[key].value
         panel.plot([0, 1], [0, 1], color=GREY, linewidth=0.6, linestyle=":", zorder=0)
         for bins, style in zip(diagram, styles, strict=True):
             known = bins[bins.galaxies >= 5]
@@ -243,13 +253,13 @@ def draw_reliability(
             options = {"markersize": 3, "linewidth": 0.9, "elinewidth": 0.6, "clip_on": False}
             panel.errorbar(known.confidence, known.accuracy, yerr=bars, **options, **style)
         panel.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", xticks=(0, 0.5, 1), yticks=(0, 0.5, 1))
-        before, after = found.ece_before.value, found.ece_after.value
+        before, after = found.ece_before, found.ece_after
         text = f"T = {found.temperature:.2f}\nECE {before:.3f}\n→ {after:.3f}"
         place = {"transform": panel.transAxes, "ha": "right", "va": "bottom"}
         panel.text(0.98, 0.03, text, fontsize=SMALL_PT, linespacing=1.3, **place)
         panel.set_title(full_name(key), fontsize="medium")
         panel.label_outer()
-        too = found.overconfidence.value
+        too = found.overconfidence
         words.append(
             f"{full_name(key)}: too {'sure' if too > 0 else 'modest'} by {abs(too):.3f} on "
             f"average, ECE {before:.3f} before and {after:.3f} after scaling at "
@@ -261,7 +271,7 @@ def draw_reliability(
         lowest.tick_params(labelbottom=True)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=2)
     figure.supylabel("share that is right", fontsize="medium")
-    galaxies = calibrations[next(iter(diagrams))].ece_before.galaxies
+    galaxies = calibrations[next(iter(diagrams))].n.ece_before
     note = "ECE: expected calibration error; T: temperature; bars: 95 % Wilson intervals"
     footer(figure, data, f"{galaxies:,} test galaxies; {note}")
     return describe(figure, f"Reliability diagrams. {' '.join(words)}")
