@@ -77,7 +77,7 @@ use rule notebook as select with:
             "data_preprocess/01_select_galaxies.ipynb",
             needs=["simulate"] if pipeline.simulated else [],
             code="catalog images",
-            makes=[*(f"selection/{name}" for name in (*TABLES, "data.json")), *figures("class_composition")],
+            makes=[*(f"selection/{name}" for name in (*TABLES, "data.json")), *figures("select")],
         ),
     output: touch(done("select"))
 
@@ -149,7 +149,7 @@ use rule notebook as fig3 with:
             "figures/13_draw_fig3_confusion.ipynb",
             needs=["select", "linformer", "linformer_weighted"],
             code="plots/paper_figures plots/style evaluation",
-            makes=figures("fig3", "fig3_paper"),
+            makes=figures("fig3"),
         ),
     output: touch(done("fig3"))
 
@@ -161,8 +161,9 @@ use rule notebook as fig4 with:
             "figures/14_draw_fig4_size_brightness.ipynb",
             needs=["select", *reported(pipeline.pair, "fig4", "figures/14_draw_fig4_size_brightness.ipynb")],
             code="plots/paper_figures plots/style plots/extra_figures evaluation comparisons evidence",
-            makes=[*figures("fig4", "fig4_lead", "fig4_paper"), "tables/fig4.csv",
-                "tables/fig4_verdicts.csv", "tables/verdict.md"],
+            makes=[
+                *figures("fig4"), "tables/fig4.csv", "tables/fig4_verdicts.csv", "tables/verdict.md",
+            ],
             reads=[PROPERTIES],
         ),
     output: touch(done("fig4"))
@@ -177,7 +178,7 @@ use rule notebook as attention with:
             code="attention attention_maps attention_checks models images plots/extra_figures",
             makes=[
                 *(f"attention/{name}" for name in ("galaxies.npz", "checks.csv", "curves.csv")),
-                *figures("attention_checks"),
+                *figures("attention"),
             ],
         ),
     output: touch(done("attention"))
@@ -192,7 +193,7 @@ use rule notebook as features with:
             code="features models images plots/extra_figures",
             makes=[
                 *(f"features/{name}.csv" for name in ("probes", "umap")),
-                *figures("features_probes", "features_umap", "features_properties", "features_neighbours"),
+                *figures("features"),
             ],
             reads=[PROPERTIES],
         ),
@@ -206,10 +207,7 @@ use rule notebook as fig5 with:
             "figures/15_draw_fig5_attention.ipynb",
             needs=["select", "attention"],
             code="plots/paper_figures plots/style attention_maps",
-            makes=figures(
-                "fig5_A", "fig5_B", "fig5_one_galaxy", "attention_linformer", "attention_models",
-                "attention_evidence", "attention_mistakes",
-            ),
+            makes=figures("fig5"),
         ),
     output: touch(done("fig5"))
 
@@ -223,7 +221,7 @@ use rule notebook as evidence with:
             code="evidence comparisons calibration evaluation plots/extra_figures",
             makes=[
                 *("tables/evidence.csv", "tables/verdicts.csv"),
-                *figures("accuracy_trends", "reliability", "precision_recall"),
+                *figures("evidence"),
             ],
             reads=[PROPERTIES],
         ),
@@ -249,7 +247,7 @@ use rule notebook as labels with:
             "data_preprocess/18_derive_labels.ipynb",
             needs=["simulate"] if pipeline.simulated else [],
             code="votes plots/extra_figures",
-            makes=[*(f"labels/{name}" for name in (*TABLES, "classes.csv")), *figures("decision_path")],
+            makes=[*(f"labels/{name}" for name in (*TABLES, "classes.csv")), *figures("labels")],
             reads=VOTES["labels"],
         ),
     output: touch(done("labels"))
@@ -288,7 +286,7 @@ use rule notebook as realism with:
             needs=["select"],
             code="sim2real plots/extra_figures",
             makes=[
-                *figures("realism_gallery", "realism_distributions", "realism_distances"),
+                *figures("realism"),
                 *(f"tables/{name}.csv" for name in ("realism", "realism_classifier", "realism_features", "realism_galaxies")),
             ],
             reads=[pipeline.results / "tables" / "transfer.csv"],

@@ -45,6 +45,7 @@ from gz2vit.io import (
     write_json,
     write_text,
 )
+from gz2vit.plots.captions import figures_of
 
 PROFILES_DIR = ROOT / "profiles"
 # What the pipeline decides for every notebook; profiles and --set may not.
@@ -264,9 +265,9 @@ class Pipeline:
         )
         return lambda wildcards: self.inputs(name + getattr(wildcards, "seed", ""))
 
-    def figures(self, *names: str) -> list[str]:
-        """Figures in their two forms."""
-        return [f"figures/{name}.{kind}" for name in names for kind in ("pdf", "png")]
+    def figures(self, step: str) -> list[str]:
+        """The figures that a step draws, in their two forms."""
+        return [f"figures/{name}.{kind}" for name in figures_of(step) for kind in ("pdf", "png")]
 
     def done(self, name: str) -> str:
         """The file by which Snakemake knows that a step of this run has finished."""
