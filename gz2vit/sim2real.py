@@ -1,10 +1,15 @@
-"""The two sides of the comparison and the features, as tables and figures call them."""
+"""Simulated galaxies beside real ones: measured alike, told apart, and what they teach.
+
+Both sides' images are measured in grey levels (0 to 255) of the JPEG that a network sees, after the
+survey's asinh stretch: these are no fluxes, and serve to compare images with images. Shapes and
+the Gini coefficient are photutils'; concentration and asymmetry follow Conselice 2003 (ApJS 147, 1)
+in definition, the concentration with the light inside the galaxy's outline.
+"""
 
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import cv2
@@ -14,7 +19,6 @@ from astropy.stats import mad_std
 from photutils.segmentation import SegmentationImage, SourceCatalog, detect_sources
 from photutils.utils.exceptions import NoDetectionsWarning
 from scipy import ndimage
-from sklearn.base import ClassifierMixin
 from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.inspection import permutation_importance
@@ -26,7 +30,8 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from gz2vit.catalog import DataFolder, read_data_folder, read_selection
+from gz2sim.folder import simulate
+from gz2vit.catalog import read_data_folder, read_selection
 from gz2vit.comparisons import MIN_GROUP, cliffs_delta
 from gz2vit.evaluation import RESAMPLES, check_bootstrap, percentile_bounds, wilson_interval
 from gz2vit.images import LabelledImages, open_split, pack_images, read_image
@@ -37,35 +42,26 @@ from gz2vit.training import TrainingSettings, forget, identity, load_classifier,
 
 REAL, SIMULATED = "real", "simulated"
 # Names of the features, and what they are called on an axis.
-FEATURES = MappingProxyType(
-    {
-        "redness": "colour, 2.5 log R/B",
-        "colour_gradient": "colour, inside less outside",
-        "colour_saturation": "colour saturation",
-        "concentration": "concentration",
-        "asymmetry": "asymmetry",
-        "clumpiness": "clumpiness",
-        "gini": "Gini coefficient",
-        "axis_ratio": "axis ratio",
-        "radius_px": "radius (px)",
-        "brightness": "mean level of the galaxy",
-        "saturated_percent": "saturated pixels (%)",
-        "neighbours": "other objects",
-        "sky_level": "sky level",
-        "sky_noise": "sky noise",
-        "sky_colour_noise": "sky noise, R less B",
-        "sky_grain": "grain of the sky noise",
-    }
-)
+FEATURES = {
+    "redness": "colour, 2.5 log R/B",
+    "colour_gradient": "colour, inside less outside",
+    "colour_saturation": "colour saturation",
+    "concentration": "concentration",
+    "asymmetry": "asymmetry",
+    "clumpiness": "clumpiness",
+    "gini": "Gini coefficient",
+    "axis_ratio": "axis ratio",
+    "radius_px": "radius (px)",
+    "brightness": "mean level of the galaxy",
+    "saturated_percent": "saturated pixels (%)",
+    "neighbours": "other objects",
+    "sky_level": "sky level",
+    "sky_noise": "sky noise",
+    "sky_colour_noise": "sky noise, R less B",
+    "sky_grain": "grain of the sky noise",
+}
 
-
-# ------------------------------------------------------------------------------------------
-# What is measured of a galaxy's picture, real and simulated alike.
-#
-# Everything is measured in grey levels (0 to 255) of the JPEG that a network sees, after the survey's
-# asinh stretch: these are no fluxes, and serve to compare pictures with pictures. Shapes and the Gini
-# coefficient are photutils' (`SourceCatalog`); concentration and asymmetry follow Conselice 2003
-# (ApJS 147, 1) in definition, the concentration with the light inside the galaxy's outline.
+# ---- Features of an image ----------------------------------------------------------------------
 
 SMOOTHING_PX = 2.0  # before objects are looked for: about the seeing of a typical cutout
 THRESHOLD = 3.0  # standard deviations of the smoothed sky
@@ -74,13 +70,13 @@ LEAST_PIXELS = 25  # of an object: 5 x 5
 OUTSKIRTS_PX = 31  # side of the square by which objects are widened before the rest is sky
 FARTHEST_PX = 50.0  # from the middle to the galaxy: petroR90, by the rule of the cutouts
 SATURATED = 250  # a level from which a pixel counts as saturated
-SPARSE = 7  # every so many sky pixels tell its level: some 20,000 of them, to 0.02 grey levels
+SPARSE = 7  # every so many sky pixels give its level: some 20,000 of them, to 0.02 grey levels
 BLOCK_PX = 4  # side of the blocks of the grain
 
 
 @dataclass(frozen=True)
 class Outline:
-    """A picture taken apart: `light` float32 (H, W, 3) above the sky, and who is where.
+    """The objects of an image: `light` float32 (H, W, 3) above the sky, and which pixels are whose.
 
     `galaxy` and `sky`: bool (H, W), the pixels of the galaxy in the middle and of no object;
     `others`: the number of other objects.
@@ -93,16 +89,13 @@ class Outline:
 
 
 def measure_galaxies(paths: Sequence[Path | str]) -> pd.DataFrame:
-    """The `FEATURES` of each picture, a row each in the order of `paths`; NaN without a galaxy."""
-    rows = [
-        measure_image(read_image(Path(path)))
-        for path in tqdm(paths, desc="measuring galaxies", unit="galaxy")
-    ]
-    return pd.DataFrame(rows, columns=list(FEATURES))
+    """The `FEATURES` of each image, one row per path; NaN without a galaxy."""
+    bar = tqdm(paths, desc="measuring galaxies", unit="galaxy")
+    return pd.DataFrame([measure_image(read_image(Path(path))) for path in bar], columns=FEATURES)
 
 
 def measure_image(image: np.ndarray) -> dict[str, float]:
-    """The `FEATURES` of a picture, uint8 (H, W, 3).
+    """The `FEATURES` of an image, uint8 (H, W, 3).
 
     Where no galaxy stands out within `FARTHEST_PX` of the middle, its features are NaN and those of
     the sky remain.
@@ -111,22 +104,28 @@ def measure_image(image: np.ndarray) -> dict[str, float]:
     found = dict.fromkeys(FEATURES, np.nan) | _sky_features(image, parts)
     found["neighbours"] = float(parts.others)
     if parts.galaxy.any():
-        found |= _shape_features(parts) | _light_features(parts)
+        found |= _shape_features(parts) | _colour_features(parts)
         found["saturated_percent"] = 100.0 * float((image[parts.galaxy] >= SATURATED).any(1).mean())
     return found
 
 
 def find_outline(image: np.ndarray) -> Outline:
-    """Find sky and objects of a picture, uint8 (H, W, 3)."""
+    """Find sky and objects of an image, uint8 (H, W, 3)."""
     levels = image.astype(np.float32)
     smooth = cv2.GaussianBlur(levels.mean(axis=2), (0, 0), SMOOTHING_PX)
     sky, noise = _clipped(smooth[::BLOCK_PX, ::BLOCK_PX])
     threshold = max(THRESHOLD * noise, LEAST_LEVELS)
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NoDetectionsWarning)  # an empty picture is an answer
+        warnings.simplefilter("ignore", NoDetectionsWarning)  # an empty image is an answer
         found = detect_sources(smooth - sky, threshold, LEAST_PIXELS)
     labels = np.zeros(smooth.shape, np.int32) if found is None else found.data
-    galaxy = _central(labels)
+    galaxy = np.zeros(labels.shape, bool)
+    ys, xs = np.nonzero(labels)
+    if len(ys):
+        distance = np.hypot(ys - (labels.shape[0] - 1) / 2, xs - (labels.shape[1] - 1) / 2)
+        nearest = int(distance.argmin())
+        if distance[nearest] <= FARTHEST_PX:
+            galaxy = labels == labels[ys[nearest], xs[nearest]]
     # The faint outskirts of objects are no sky.
     near = cv2.dilate((labels > 0).astype(np.uint8), np.ones((OUTSKIRTS_PX,) * 2, np.uint8))
     empty = near == 0 if (near == 0).any() else labels == 0
@@ -153,89 +152,61 @@ def _clipped(values: np.ndarray) -> tuple[float, float]:
     return float(kept.mean()), spread
 
 
-def _central(labels: np.ndarray) -> np.ndarray:
-    """The pixels of the object in the middle, bool (H, W); none if it is farther than allowed."""
-    ys, xs = np.nonzero(labels)
-    if not len(ys):
-        return labels > 0
-    middle = (np.array(labels.shape) - 1) / 2
-    distance = np.hypot(ys - middle[0], xs - middle[1])
-    nearest = int(distance.argmin())
-    if distance[nearest] > FARTHEST_PX:
-        return np.zeros(labels.shape, bool)
-    return labels == labels[ys[nearest], xs[nearest]]
-
-
 def _shape_features(parts: Outline) -> dict[str, float]:
     """Size, shape and distribution of the light."""
     grey = parts.light.mean(axis=2)
     found = SourceCatalog(grey, SegmentationImage(parts.galaxy.astype(np.int32)))
     x, y = float(found.x_centroid[0]), float(found.y_centroid[0])
-    ratio = float(found.semiminor_axis[0].value / found.semimajor_axis[0].value)
     ys, xs = np.nonzero(parts.galaxy)
     light, radius = grey[ys, xs], np.hypot(ys - y, xs - x)
-    inner, outer = _light_radii(light, radius, (0.2, 0.8))
-    total = np.abs(light).sum()
+    # The radii of 20 and 80 % of the light, half a pixel at least.
+    order = np.argsort(radius)
+    grown = np.maximum(light[order], 0).cumsum()
+    places = np.searchsorted(grown, np.multiply((0.2, 0.8), grown[-1]))
+    inner, outer = np.maximum(radius[order[places]], 0.5)
     smooth = cv2.GaussianBlur(grey, (0, 0), max(SMOOTHING_PX, outer / 4))[ys, xs]
+    # Asymmetry: the difference from the image turned by 180 degrees, less what noise makes of it.
+    other_y, other_x = round(2 * y) - ys, round(2 * x) - xs
+    inside = (other_y >= 0) & (other_y < grey.shape[0])
+    inside &= (other_x >= 0) & (other_x < grey.shape[1])
+    turned = light[inside], grey[other_y[inside], other_x[inside]]
+    # Two normal numbers of standard deviation s differ by 2 s / sqrt(pi) on average.
+    noise = float(mad_std(grey[parts.sky])) if parts.sky.any() else 0.0
+    difference = np.abs(turned[0] - turned[1]).sum() - 2 / np.sqrt(np.pi) * noise * inside.sum()
     return {
         "concentration": 5 * float(np.log10(outer / inner)),
-        "asymmetry": _asymmetry(grey, parts, (x, y)),
-        "clumpiness": float(np.maximum(light - smooth, 0).sum() / total),
+        "asymmetry": float(difference / np.abs(turned[0]).sum()),
+        "clumpiness": float(np.maximum(light - smooth, 0).sum() / np.abs(light).sum()),
         "gini": float(found.gini[0]),
-        "axis_ratio": ratio,
+        "axis_ratio": float(found.semiminor_axis[0].value / found.semimajor_axis[0].value),
         "radius_px": float(np.sqrt(len(ys) / np.pi)),
     }
 
 
-def _light_radii(
-    light: np.ndarray, radius: np.ndarray, shares: Sequence[float]
-) -> tuple[float, ...]:
-    """The radii [px] inside which the `shares` of the light are, half a pixel at least."""
-    order = np.argsort(radius)
-    grown = np.maximum(light[order], 0).cumsum()
-    places = np.searchsorted(grown, np.multiply(shares, grown[-1]))
-    return tuple(max(float(radius[order[place]]), 0.5) for place in places)
-
-
-def _asymmetry(grey: np.ndarray, parts: Outline, centre: tuple[float, float]) -> float:
-    """Mean difference from the picture turned by 180 degrees, less what noise alone makes of it."""
-    ys, xs = np.nonzero(parts.galaxy)
-    turned_x, turned_y = (round(2 * place) for place in centre)
-    other_y, other_x = turned_y - ys, turned_x - xs
-    inside = (other_y >= 0) & (other_y < grey.shape[0])
-    inside &= (other_x >= 0) & (other_x < grey.shape[1])
-    light = grey[ys[inside], xs[inside]]
-    difference = np.abs(light - grey[other_y[inside], other_x[inside]]).sum()
-    # Two normal numbers of standard deviation s differ by 2 s / sqrt(pi) on average.
-    noise = float(mad_std(grey[parts.sky])) if parts.sky.any() else 0.0
-    expected = 2 / np.sqrt(np.pi) * noise * len(light)
-    return float((difference - expected) / np.abs(light).sum())
-
-
-def _light_features(parts: Outline) -> dict[str, float]:
+def _colour_features(parts: Outline) -> dict[str, float]:
     """Level and colours of the galaxy; a channel has one grey level at least."""
+
+    def redness(pixels: np.ndarray) -> float:
+        """2.5 log10 of red over blue light of pixels (N, 3); redder is larger, as g - i is."""
+        red, _, blue = np.maximum(pixels.mean(axis=0), 1.0) if len(pixels) else np.ones(3)
+        return float(2.5 * np.log10(red / blue))
+
     pixels = parts.light[parts.galaxy]  # (N, 3); noise stays in it, so that it averages out
     # Chosen by their own noise, the fainter pixels would be too red or too blue.
     grey = cv2.GaussianBlur(parts.light.mean(axis=2), (0, 0), SMOOTHING_PX)[parts.galaxy]
     bright = grey >= np.median(grey)
     high, low = pixels.max(axis=1), np.maximum(pixels.min(axis=1), 0)
     return {
-        "redness": _redness(pixels),
-        "colour_gradient": _redness(pixels[bright]) - _redness(pixels[~bright]),
+        "redness": redness(pixels),
+        "colour_gradient": redness(pixels[bright]) - redness(pixels[~bright]),
         # Of the light, not the mean of the pixels: where these are faint, noise is a colour, too.
         "colour_saturation": float((high - low).sum() / max(high.sum(), 1)),
         "brightness": float(pixels.mean()),
     }
 
 
-def _redness(pixels: np.ndarray) -> float:
-    """2.5 log10 of red over blue light of pixels (N, 3); redder is larger, as g - i is."""
-    red, _, blue = np.maximum(pixels.mean(axis=0), 1.0) if len(pixels) else np.ones(3)
-    return float(2.5 * np.log10(red / blue))
-
-
 def _sky_features(image: np.ndarray, parts: Outline) -> dict[str, float]:
-    """Level, noise and grain of the sky; NaN where objects cover all of the picture."""
+    """Level, noise and grain of the sky; nothing where objects cover all of the image."""
     if not parts.sky.any():
         return {}
     grey = parts.light.mean(axis=2)
@@ -255,48 +226,38 @@ def _sky_features(image: np.ndarray, parts: Outline) -> dict[str, float]:
     }
 
 
-# ------------------------------------------------------------------------------------------
-# The two sides of the comparison: real galaxies of a run, and simulated ones, class by class.
+# ---- The two sides -----------------------------------------------------------------------------
 
 # The test galaxies have no say in how the simulation is judged, and by that made.
 SPLITS = ("train", "valid")
-COLUMNS = ("galaxy_id", "class_index", "path")
 THUMBNAIL_PX = 32
 
 
 def find_sides(
     results_dir: Path | str, galaxies: int, seed: int, processes: int | None = None
 ) -> dict[str, pd.DataFrame]:
-    """The galaxies of both sides, {REAL: table, SIMULATED: table}, with COLUMNS.
+    """The galaxies of both sides, {REAL: table, SIMULATED: table}.
 
-    The real ones are those of the run, training and validation; beside them, `galaxies` simulated
-    ones are made with `seed` in `realism/simulated/` of the results folder. A run on simulated
-    galaxies has those alone, and an empty table of real ones. Raises `Gz2vitError` as
-    `simulation.simulate` and `selection.read_selection`.
+    Columns `galaxy_id`, `class_index`, `path`. The real ones are the run's, of SPLITS; `galaxies`
+    simulated ones are made with `seed` in `realism/simulated/` of the results folder. A run on
+    simulated galaxies has those alone, and an empty table of real ones. Raises `Gz2vitError` as
+    `read_selection`, `gz2sim.SimulationError` as `simulate`.
     """
+
+    def listed(folder) -> pd.DataFrame:
+        table = pd.concat([folder.tables[split] for split in SPLITS], ignore_index=True)
+        paths = [str(folder.image_path(galaxy_id)) for galaxy_id in table.galaxyID]
+        return pd.DataFrame(
+            {"galaxy_id": table.galaxyID, "class_index": table.label1, "path": paths}
+        )
+
     selection = read_selection(results_dir)
-    folder = Path(selection.data["folder"])
-    own = _list_galaxies(selection.tables, folder)
+    own = listed(selection)
     if selection.data["simulated"]:
         return {REAL: own.iloc[:0], SIMULATED: own}
-    made = _simulated_folder(Path(results_dir) / "realism" / "simulated", galaxies, seed, processes)
-    return {REAL: own, SIMULATED: _list_galaxies(made.tables, made.path)}
-
-
-def _simulated_folder(path: Path, galaxies: int, seed: int, processes: int | None) -> DataFolder:
-    """A data folder of simulated galaxies, made where it is not there yet."""
-    from gz2sim.folder import simulate
-
-    simulate(path, galaxies, seed, processes, replace=True)
-    return read_data_folder(path)
-
-
-def _list_galaxies(tables: Mapping[str, pd.DataFrame], folder: Path) -> pd.DataFrame:
-    """The galaxies of SPLITS with their classes and images."""
-    rows = pd.concat([tables[split] for split in SPLITS], ignore_index=True)
-    paths = [str(folder / "images" / f"{name}.jpg") for name in rows.galaxyID]
-    columns = (rows.galaxyID, rows.label1, paths)
-    return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
+    made = Path(results_dir) / "realism" / "simulated"
+    simulate(made, galaxies, seed, processes, replace=True)
+    return {REAL: own, SIMULATED: listed(read_data_folder(made))}
 
 
 def match_classes(sides: Mapping[str, pd.DataFrame], per_class: int, seed: int = 0) -> pd.DataFrame:
@@ -315,39 +276,28 @@ def match_classes(sides: Mapping[str, pd.DataFrame], per_class: int, seed: int =
     return pd.concat(chosen, ignore_index=True)
 
 
-def pictures(galaxies: pd.DataFrame, per_class: int) -> dict[str, list[list[np.ndarray]]]:
-    """Of each side and class, in order, the first `per_class` images of `galaxies` (or fewer).
+def example_images(galaxies: pd.DataFrame, per_class: int) -> dict[str, list[list[np.ndarray]]]:
+    """The first `per_class` images of each side and class: uint8 (224, 224, 3), as networks see.
 
-    uint8 (224, 224, 3): the central square that networks see. `galaxies`: as `match_classes`
-    returns them.
+    `galaxies`: as `match_classes` returns them.
     """
-    found = {}
-    for side in (REAL, SIMULATED):
-        own = galaxies[galaxies.origin == side]
-        chosen = [own.path[own.class_index == index][:per_class] for index in range(CLASS_COUNT)]
-        found[side] = [[read_image(Path(path), CROP_PX) for path in paths] for paths in chosen]
+    found: dict[str, list[list[np.ndarray]]] = {REAL: [], SIMULATED: []}
+    for side, classes in found.items():
+        for index in range(CLASS_COUNT):
+            own = galaxies[(galaxies.origin == side) & (galaxies.class_index == index)]
+            classes.append([read_image(Path(path), CROP_PX) for path in own.path[:per_class]])
     return found
 
 
 def thumbnails(galaxies: pd.DataFrame) -> np.ndarray:
-    """The pictures of `galaxies` (column `path`), small: float32 (N, 32, 32, 3), 0 to 1.
-
-    Of the central square that networks see, averaged down.
-    """
+    """The central squares of `galaxies` (column `path`), averaged down: float32 (N, 32, 32, 3)."""
     size = (THUMBNAIL_PX, THUMBNAIL_PX)
-    small = [
-        cv2.resize(read_image(Path(path), CROP_PX), size, interpolation=cv2.INTER_AREA)
-        for path in galaxies.path
-    ]
+    crops = (read_image(Path(path), CROP_PX) for path in galaxies.path)
+    small = [cv2.resize(crop, size, interpolation=cv2.INTER_AREA) for crop in crops]
     return np.array(small, np.float32).reshape(-1, *size, 3) / 255.0
 
 
-# ------------------------------------------------------------------------------------------
-# How far the simulated galaxies' features lie from the real ones', feature by feature.
-#
-# The distance is Kolmogorov and Smirnov's: the largest gap between the two cumulative distributions,
-# 0 for the same distribution, 1 for two that do not overlap. It is never quite 0 in samples; `alike`
-# says what two samples of these sizes from one distribution stay below in 95 of 100 cases.
+# ---- How far apart the features are ------------------------------------------------------------
 
 ALL = "all classes"
 DISTANCE_RESAMPLES = 300
@@ -357,64 +307,52 @@ KOLMOGOROV_95 = 1.358  # 95 % quantile of Kolmogorov's distribution
 def feature_distances(
     measured: pd.DataFrame, resamples: int = DISTANCE_RESAMPLES, seed: int = 0
 ) -> pd.DataFrame:
-    """The distance of each feature, of all classes together and of each, a row each.
+    """Kolmogorov and Smirnov's distance of each feature, of all classes together and of each.
 
     `measured`: columns `origin`, `class_index` and the FEATURES. Columns: `class_name`, `feature`,
     `real`, `simulated` (galaxies with a value), `real_median`, `simulated_median`, `ks` (0 to 1),
-    `low`, `high` (95 % bootstrap; NaN with fewer than ten galaxies on a side), `alike`, and
-    `cliffs_delta` (-1 to 1, positive where the simulated ones have the larger values). NaN where a
-    side has no galaxies.
+    `low`, `high` (95 % bootstrap; NaN with fewer than ten galaxies on a side), `alike` (what two
+    samples of these sizes from one distribution stay below in 95 of 100 cases), and `cliffs_delta`
+    (-1 to 1, positive where simulated values are larger). NaN where a side has no galaxies.
     """
     check_bootstrap(0.95, resamples)
     rng = np.random.default_rng(seed)
     rows = []
-    for name in (ALL, *CLASS_NAMES):
-        one = name != ALL
-        own = measured[measured.class_index == CLASS_NAMES.index(name)] if one else measured
+    for index, name in enumerate((ALL, *CLASS_NAMES), start=-1):
+        own = measured if name == ALL else measured[measured.class_index == index]
         for feature in FEATURES:
-            groups = [own[feature][own.origin == side].dropna() for side in (REAL, SIMULATED)]
-            found = _distance(*(np.sort(group.to_numpy()) for group in groups), resamples, rng)
-            rows.append({"class_name": name, "feature": feature, **found})
-    return pd.DataFrame(rows)
-
-
-def _distance(
-    real: np.ndarray, simulated: np.ndarray, resamples: int, rng: np.random.Generator
-) -> dict[str, float]:
-    """One row of the table, from sorted values."""
-    found = {"real": len(real), "simulated": len(simulated)}
-    medians = [float(np.median(side)) if len(side) else np.nan for side in (real, simulated)]
-    found |= {"real_median": medians[0], "simulated_median": medians[1]}
-    nothing = dict.fromkeys(("ks", "low", "high", "alike", "cliffs_delta"), np.nan)
-    if not len(real) or not len(simulated):
-        return found | nothing
-    sizes = len(real), len(simulated)
-    found |= nothing | {"ks": kolmogorov_distance(real, simulated)}
-    found["alike"] = min(1.0, KOLMOGOROV_95 * float(np.sqrt(sum(sizes) / np.prod(sizes))))
-    found["cliffs_delta"] = cliffs_delta(simulated, real)
-    if min(sizes) >= MIN_GROUP:
-        drawn = [
-            [np.sort(rng.choice(side, len(side))) for side in (real, simulated)]
-            for _ in range(resamples)
-        ]
-        low, high = percentile_bounds(np.array([kolmogorov_distance(*pair) for pair in drawn]))
-        found |= {"low": float(low), "high": float(high)}
-    return found
+            real, simulated = sides = [
+                np.sort(own[feature][own.origin == side].dropna()) for side in (REAL, SIMULATED)
+            ]
+            sizes = (len(real), len(simulated))
+            medians = [float(np.median(side)) if len(side) else np.nan for side in sides]
+            ks = low = high = alike = delta = np.nan
+            if min(sizes):
+                ks = kolmogorov_distance(real, simulated)
+                alike = min(1.0, KOLMOGOROV_95 * float(np.sqrt(sum(sizes) / np.prod(sizes))))
+                delta = cliffs_delta(simulated, real)
+            if min(sizes) >= MIN_GROUP:
+                drawn = [
+                    kolmogorov_distance(*(np.sort(rng.choice(side, len(side))) for side in sides))
+                    for _ in range(resamples)
+                ]
+                low, high = map(float, percentile_bounds(np.array(drawn)))
+            rows.append((name, feature, *sizes, *medians, ks, low, high, alike, delta))
+    columns = ["class_name", "feature", "real", "simulated", "real_median", "simulated_median"]
+    columns += ["ks", "low", "high", "alike", "cliffs_delta"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def kolmogorov_distance(first: np.ndarray, second: np.ndarray) -> float:
-    """Kolmogorov and Smirnov's statistic of two sorted samples (N,) and (M,), neither empty."""
+    """The statistic of two sorted samples (N,) and (M,), as `ks_2samp` has it without a p-value."""
     both = np.concatenate([first, second])
-    shares = [np.searchsorted(side, both, side="right") / len(side) for side in (first, second)]
-    return float(np.abs(shares[0] - shares[1]).max())
+    fractions = [np.searchsorted(side, both, side="right") / len(side) for side in (first, second)]
+    return float(np.abs(fractions[0] - fractions[1]).max())
 
 
-# ------------------------------------------------------------------------------------------
-# A classifier that is told to tell real from simulated galaxies: what it achieves is what is left.
-#
+# ---- A classifier that tells real from simulated galaxies --------------------------------------
 # Both sides have as many galaxies of each class, so that 0.5 is the accuracy of guessing and of a
-# perfect simulation. Every galaxy is judged by a classifier that has not seen it (cross-validation).
-# A stronger classifier would find more: these accuracies bound the distance from below.
+# perfect simulation. A stronger classifier would find more: the accuracies are lower bounds.
 
 FOLDS = 5
 COMPONENTS = 40  # principal components of the thumbnails: no more than galaxies can support
@@ -429,33 +367,74 @@ def matched(galaxies: pd.DataFrame) -> np.ndarray:
 
 
 def discriminate(measured: pd.DataFrame, thumbs: np.ndarray, seed: int = 0) -> pd.DataFrame:
-    """How well real and simulated galaxies are told apart, a row for each way, SCORE_COLUMNS.
+    """How well real and simulated galaxies are told apart, SCORE_COLUMNS, one row per way.
 
     `measured`: `origin`, `class_index` and FEATURES; `thumbs`: float (N, H, W, 3) of the same rows.
-    `accuracy` (of galaxies not learnt from) with its 95 % Wilson interval `low` to `high`; `auc`:
-    the chance that of a pair the simulated one looks more simulated. An empty table where the sides
-    have fewer than `FOLDS` galaxies in common classes.
+    `accuracy` (cross-validated) with its 95 % Wilson interval `low` to `high`; `auc`: the chance
+    that of a pair the simulated one looks more simulated. An empty table where the sides have fewer
+    than `FOLDS` galaxies in common classes.
     """
-    kept = matched(measured)
-    simulated = (measured.origin[kept] == SIMULATED).to_numpy()
-    if min(simulated.sum(), (~simulated).sum()) < FOLDS:
+    features, simulated = _features_of_both(measured)
+    if simulated is None:
         return pd.DataFrame(columns=list(SCORE_COLUMNS))
-    features = measured.loc[kept, list(FEATURES)].to_numpy(float)
-    pixels = thumbs[kept].reshape(len(simulated), -1)
+    pixels = thumbs[matched(measured)].reshape(len(simulated), -1)
     components = min(COMPONENTS, len(simulated) * (FOLDS - 1) // FOLDS - 1, pixels.shape[1])
     small = PCA(components, random_state=seed).fit_transform(pixels)  # sees no labels
     line = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
-    ways: Mapping[str, tuple[str, ClassifierMixin, np.ndarray]] = {
-        "measured features": ("gradient boosting", _boosting(seed), features),
-        "thumbnails": ("logistic regression", line, small),
-        "both": ("gradient boosting", _boosting(seed), np.hstack([features, small])),
-    }
-    with threadpool_limits(1):  # so few galaxies are learnt from sooner by one thread
-        rows = [
-            (looks_at, method, *_score(classifier, values, simulated, seed))
-            for looks_at, (method, classifier, values) in ways.items()
-        ]
+    rows = []
+    for looks_at, method, classifier, values in (
+        ("measured features", "gradient boosting", _boosting(seed), features),
+        ("thumbnails", "logistic regression", line, small),
+        ("both", "gradient boosting", _boosting(seed), np.hstack([features, small])),
+    ):
+        with threadpool_limits(1):  # faster than several threads on so few galaxies
+            judged = cross_val_predict(
+                classifier, values, simulated, cv=_folds(seed), method="predict_proba"
+            )[:, 1]
+        right = int(((judged > 0.5) == simulated).sum())
+        low, high = wilson_interval(right, len(simulated))
+        auc = roc_auc_score(simulated, judged)
+        rows.append(
+            (looks_at, method, len(simulated), right / len(simulated), float(low), float(high), auc)
+        )
     return pd.DataFrame(rows, columns=list(SCORE_COLUMNS))
+
+
+def give_aways(measured: pd.DataFrame, seed: int = 0, repeats: int = 3) -> pd.DataFrame:
+    """Which features give the simulation away, the most telling first, GIVE_AWAY_COLUMNS.
+
+    `accuracy_lost`: by how much the cross-validated accuracy falls when a feature's values are
+    shuffled (0: nothing depends on it, or another feature replaces it); `auc_alone`: how well the
+    feature alone would tell (0.5 to 1). Empty as in `discriminate`.
+    """
+    values, simulated = _features_of_both(measured)
+    if simulated is None:
+        return pd.DataFrame(columns=list(GIVE_AWAY_COLUMNS))
+    lost = []
+    with threadpool_limits(1):
+        for learnt, judged in _folds(seed).split(values, simulated):
+            fitted = _boosting(seed).fit(values[learnt], simulated[learnt])
+            found = permutation_importance(
+                fitted, values[judged], simulated[judged], n_repeats=repeats, random_state=seed
+            )
+            lost.append(found.importances_mean)
+    alone = []
+    for column in values.T:
+        known = ~np.isnan(column)
+        both = len(np.unique(simulated[known])) == 2
+        area = roc_auc_score(simulated[known], column[known]) if both else np.nan
+        alone.append(max(area, 1 - area))
+    columns = (list(FEATURES), np.mean(lost, axis=0), alone)
+    table = pd.DataFrame(dict(zip(GIVE_AWAY_COLUMNS, columns, strict=True)))
+    return table.sort_values("accuracy_lost", ascending=False, ignore_index=True)
+
+
+def _features_of_both(measured: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
+    """Features (N, F) of classes on both sides, and which are simulated; None where too few."""
+    kept = measured[matched(measured)]
+    simulated = (kept.origin == SIMULATED).to_numpy()
+    enough = min(simulated.sum(), (~simulated).sum()) >= FOLDS
+    return kept[list(FEATURES)].to_numpy(float), simulated if enough else None
 
 
 def _boosting(seed: int) -> HistGradientBoostingClassifier:
@@ -469,71 +448,10 @@ def _folds(seed: int) -> StratifiedKFold:
     return StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
 
 
-def _score(
-    classifier: ClassifierMixin, values: np.ndarray, simulated: np.ndarray, seed: int
-) -> tuple[int, float, float, float, float]:
-    """Galaxies, accuracy with its interval, area under the curve, of galaxies not learnt from."""
-    judged = cross_val_predict(
-        classifier, values, simulated, cv=_folds(seed), method="predict_proba"
-    )[:, 1]
-    right = int(((judged > 0.5) == simulated).sum())
-    low, high = wilson_interval(right, len(simulated))
-    return len(simulated), right / len(simulated), low, high, roc_auc_score(simulated, judged)
-
-
-def give_aways(measured: pd.DataFrame, seed: int = 0, repeats: int = 3) -> pd.DataFrame:
-    """Which features give the simulation away, the most telling first, GIVE_AWAY_COLUMNS.
-
-    `accuracy_lost`: by how much the accuracy falls, on galaxies not learnt from, when a feature's
-    values are shuffled among them (0: nothing depends on it, or another feature tells the same);
-    `auc_alone`: how well the feature alone would tell (0.5 to 1). Empty as in `discriminate`.
-    """
-    kept = matched(measured)
-    simulated = (measured.origin[kept] == SIMULATED).to_numpy()
-    if min(simulated.sum(), (~simulated).sum()) < FOLDS:
-        return pd.DataFrame(columns=list(GIVE_AWAY_COLUMNS))
-    values = measured.loc[kept, list(FEATURES)].to_numpy(float)
-    with threadpool_limits(1):
-        lost = [
-            _accuracy_lost(values, simulated, learnt, judged, seed, repeats)
-            for learnt, judged in _folds(seed).split(values, simulated)
-        ]
-    alone = [_auc_alone(column, simulated) for column in values.T]
-    columns = (list(FEATURES), np.mean(lost, axis=0), alone)
-    table = pd.DataFrame(dict(zip(GIVE_AWAY_COLUMNS, columns, strict=True)))
-    return table.sort_values("accuracy_lost", ascending=False, ignore_index=True)
-
-
-def _accuracy_lost(
-    values: np.ndarray,
-    simulated: np.ndarray,
-    learnt: np.ndarray,
-    judged: np.ndarray,
-    seed: int,
-    repeats: int,
-) -> np.ndarray:
-    """By how much the accuracy of a fold falls when a feature is shuffled, (features,)."""
-    fitted = _boosting(seed).fit(values[learnt], simulated[learnt])
-    shuffled = {"n_repeats": repeats, "random_state": seed}
-    found = permutation_importance(fitted, values[judged], simulated[judged], **shuffled)
-    return found.importances_mean
-
-
-def _auc_alone(values: np.ndarray, simulated: np.ndarray) -> float:
-    """The area under the curve of one feature, in whichever direction it tells; NaN left out."""
-    known = ~np.isnan(values)
-    if len(np.unique(simulated[known])) < 2:
-        return float("nan")
-    area = roc_auc_score(simulated[known], values[known])
-    return float(max(area, 1 - area))
-
-
-# ------------------------------------------------------------------------------------------
-# What simulated galaxies teach about real ones: the transfer table.
-#
-# Every number is a mean over the networks (seeds) of an arm, `spread` their sample standard
-# deviation. The interval is the bootstrap's over the test galaxies, the same redrawn galaxies for
-# every arm, so that differences are paired; it knows nothing of seeds that were not trained.
+# ---- From simulated to real galaxies: three trainings of one network ---------------------------
+# Simulated galaxies alone; the run's real ones alone; and the real ones from the weights of the
+# first (fine-tuning). Best epochs are chosen with validation galaxies of the kind that an arm
+# learns from. The test galaxies are opened when every training has ended.
 
 SIMULATED_ALONE, REAL_ALONE, FINE_TUNED = "simulated", "real", "fine_tuned"
 LARGEST = "largest_class"
@@ -547,68 +465,179 @@ ARM_NAMES = {
 DIFFERENCES = ((FINE_TUNED, REAL_ALONE), (SIMULATED_ALONE, REAL_ALONE))
 ACCURACY, RECALL_MACRO, RECALL = "accuracy", "recall_macro", "recall"
 QUANTITIES = ((ACCURACY, ""), (RECALL_MACRO, ""), *((RECALL, name) for name in CLASS_NAMES))
-COLUMNS_TRANSFER = (
+TRANSFER_COLUMNS = (
     *("arm", "less", "quantity", "class_name", "value", "spread", "low", "high"),
     *("seeds", "galaxies"),
 )
-TABLE = "transfer"  # tables/transfer.csv and .md
+
+
+def make_simulated(
+    results_dir: Path | str,
+    galaxies: int,
+    seed: int,
+    crop_px: int = CROP_PX,
+    processes: int | None = None,
+) -> tuple[LabelledImages, LabelledImages]:
+    """Simulate galaxies and pack them: those to learn from, and those to choose an epoch with.
+
+    Nothing is tested on them, so that their test split is learnt from as well. What exists is
+    kept. Raises `Gz2vitError` where the run's own galaxies are simulated too, and as `pack_images`;
+    `gz2sim.SimulationError` as `simulate`.
+    """
+    if read_selection(results_dir).data["simulated"]:
+        raise Gz2vitError(
+            "this run's galaxies are simulated, so that there are no real ones to test on: pass a "
+            "folder of real galaxies with --data DIR"
+        )
+    home = Path(results_dir) / "transfer"
+    simulate(home / "simulated", galaxies, seed, processes, replace=True)
+    folder = read_data_folder(home / "simulated")
+    packed = []
+    for name, splits in (("train", ("train", "test")), ("valid", ("valid",))):
+        table = pd.concat([folder.tables[split] for split in splits])
+        ids = table.galaxyID.tolist()
+        paths = [folder.image_path(galaxy_id) for galaxy_id in ids]
+        images = pack_images(paths, ids, home / "store" / name, crop_px)
+        packed.append(LabelledImages(name, images, table.label1.to_numpy()))
+    return packed[0], packed[1]
+
+
+def train_arms(
+    results_dir: Path | str,
+    arms: Mapping[str, TrainingSettings],
+    simulated: tuple[LabelledImages, LabelledImages],
+    seeds: Sequence[int],
+    simulated_seeds: Sequence[int],
+    acceleration: str = "auto",
+) -> pd.DataFrame:
+    """Train every arm with every seed, in `transfer/models/<arm>/<seed>/`; one row per network.
+
+    A fine-tuning starts from the simulated network of the same seed, or of the first of
+    `simulated_seeds` where there is none. Networks trained already are kept. `simulated`: as
+    `make_simulated` returns them. Columns: `arm`, `seed`, `galaxies` (learnt from last), `lr`,
+    `epochs`, `best_epoch`, `valid_acc` (of the arm's own kind of galaxies), `folder`. Raises
+    `Gz2vitError` for seeds that are not distinct whole numbers, and as `train_model`.
+    """
+    for given in (seeds, simulated_seeds):
+        whole = all(type(seed) is int and seed >= 0 for seed in given)
+        if not given or not whole or len(set(given)) < len(given):
+            raise Gz2vitError(
+                f"the seeds are {list(given)}: pass distinct whole numbers, 0 or more"
+            )
+    real = open_split(results_dir, "train"), open_split(results_dir, "valid")
+    home = (Path(results_dir) / "transfer" / "models").resolve()
+    order = [(SIMULATED_ALONE, seed, simulated) for seed in simulated_seeds]
+    order += [(arm, seed, real) for seed in seeds for arm in (REAL_ALONE, FINE_TUNED)]
+    rows = []
+    for arm, seed, (train, valid) in order:
+        folder, settings = home / arm / str(seed), replace(arms[arm], seed=seed)
+        if arm == FINE_TUNED:
+            start = seed if seed in simulated_seeds else simulated_seeds[0]
+            weights = home / SIMULATED_ALONE / str(start) / CHECKPOINT
+            settings = replace(settings, weights=str(weights))
+        print(f"{arm}, seed {seed}: {len(train.store):,} galaxies to learn from", flush=True)
+        _train_once(settings, train, valid, folder, acceleration)
+        history = pd.read_csv(folder / "history.csv")
+        best = history.loc[history.valid_acc.idxmax()]
+        rows.append(
+            {
+                "arm": arm,
+                "seed": seed,
+                "galaxies": len(train.store),
+                "lr": settings.lr,
+                "epochs": len(history),
+                "best_epoch": int(best.epoch),
+                "valid_acc": float(best.valid_acc),
+                "folder": str(folder),
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def _train_once(
+    settings: TrainingSettings,
+    train: LabelledImages,
+    valid: LabelledImages,
+    folder: Path,
+    acceleration: str,
+) -> None:
+    """`train_model`, unless `folder` holds what the same training has made."""
+    run, note = identity(settings, train, valid), folder / "trained.json"
+    if note.exists() and (folder / CHECKPOINT).exists() and read_json(note) == run:
+        print("trained already", flush=True)
+        return
+    note.unlink(missing_ok=True)
+    train_model(settings, train, valid, folder, acceleration=acceleration)
+    write_json(note, run)
+    forget(folder)
+
+
+def judge_arms(results_dir: Path | str, trained: pd.DataFrame) -> dict[str, list[pd.DataFrame]]:
+    """The predictions of every network for the run's test galaxies, by arm, in order of seeds.
+
+    `trained`: as `train_arms` returns it. Each is written beside its weights, `predictions.csv`.
+    """
+    test = open_split(results_dir, "test")
+    found: dict[str, list[pd.DataFrame]] = {}
+    for arm, folder in zip(trained.arm, map(Path, trained.folder), strict=True):
+        predictions = predict(load_classifier(folder), test)
+        with atomic_path(folder / "predictions.csv") as temporary:
+            predictions.to_csv(temporary, index=False)
+        found.setdefault(arm, []).append(predictions)
+    return found
 
 
 def transfer_table(
-    predictions: Mapping[str, Sequence[pd.DataFrame]],
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    predictions: Mapping[str, Sequence[pd.DataFrame]], resamples: int = RESAMPLES, seed: int = 0
 ) -> pd.DataFrame:
-    """The arms and their differences, a row for each quantity, COLUMNS.
+    """The arms and their differences, TRANSFER_COLUMNS, one row per quantity.
 
     `predictions`: of each arm the tables of its seeds (`GalaxyID`, `class`, `pred`), all of the
-    same test galaxies. `less` is empty, or names the arm that is subtracted. `value`, `spread`,
-    `low` and `high` are shares (0 to 1) or differences of shares; NaN for a class without test
-    galaxies, `spread` also for a single seed. Raises `Gz2vitError` where test galaxies differ.
+    same test galaxies. `less` is empty, or names the arm that is subtracted. `value` is the mean
+    over networks, `spread` their sample standard deviation (NaN for one), `low` to `high` the
+    bootstrap's interval over the test galaxies, the same redrawn galaxies for every arm, so that
+    differences are paired; all are fractions (0 to 1), NaN for a class without test galaxies.
+    Raises `Gz2vitError` where test galaxies differ.
     """
-    true = _test_galaxies(predictions)
-    galaxies = np.array([len(true), len(true), *np.bincount(true, minlength=CLASS_COUNT)])
-    drawn = np.random.default_rng(seed).multinomial(
-        len(true), np.full(len(true), 1 / len(true)), size=resamples
-    )  # (R, N): how often each galaxy is redrawn
-    right = {LARGEST: (np.bincount(true).argmax() == true)[None].astype(float)}
-    for arm, tables in predictions.items():
-        right[arm] = np.array([(table["pred"] == table["class"]) for table in tables], float)
-    values = {arm: _quantities(hits, true, np.ones((1, len(true)))) for arm, hits in right.items()}
-    draws = {
-        arm: _quantities(hits.mean(axis=0, keepdims=True), true, drawn)[0]
-        for arm, hits in right.items()
-    }
-    rows = []
-    for arm in right:
-        found = values[arm][:, 0]  # (seeds, quantities)
-        rows += _rows(arm, "", found.mean(axis=0), _spread(found), draws[arm], galaxies, len(found))
-    for first, second in DIFFERENCES:
-        if first in right and second in right:
-            one, other = values[first][:, 0], values[second][:, 0]
-            pairs = one - other if len(one) == len(other) else one[:1] - other
-            gained = one.mean(axis=0) - other.mean(axis=0)
-            gap = draws[first] - draws[second]
-            rows += _rows(first, second, gained, _spread(pairs), gap, galaxies, len(pairs))
-    return pd.DataFrame(rows, columns=list(COLUMNS_TRANSFER))
-
-
-def _test_galaxies(predictions: Mapping[str, Sequence[pd.DataFrame]]) -> np.ndarray:
-    """The true classes (N,) of the test galaxies, checked to be the same everywhere."""
     tables = [table for arm in predictions.values() for table in arm]
     if not tables:
-        raise Gz2vitError("there are no predictions to compare")
+        raise Gz2vitError("there are no predictions to compare: train the arms first")
     for table in tables[1:]:
-        for column in ("GalaxyID", "class"):
-            if table[column].tolist() != tables[0][column].tolist():
-                raise Gz2vitError("the networks were tested on different galaxies; test them anew")
-    return tables[0]["class"].to_numpy()
+        if not table[["GalaxyID", "class"]].equals(tables[0][["GalaxyID", "class"]]):
+            raise Gz2vitError("the networks were tested on different galaxies: test them again")
+    true = tables[0]["class"].to_numpy()
+    counts = np.bincount(true, minlength=CLASS_COUNT)
+    hits = {LARGEST: (true == counts.argmax())[None].astype(float)}  # (networks, galaxies)
+    for arm, tested in predictions.items():
+        hits[arm] = np.array([table["pred"] == table["class"] for table in tested], float)
+    everyone, fair = np.ones((1, len(true))), np.full(len(true), 1 / len(true))
+    drawn = np.random.default_rng(seed).multinomial(len(true), fair, size=resamples)
+    found = {arm: _quantities(right, true, everyone)[:, 0] for arm, right in hits.items()}
+    draws = {arm: _quantities(right.mean(0, keepdims=True), true, drawn)[0]
+             for arm, right in hits.items()}  # fmt: skip
+
+    compared = [(arm, "", found[arm], found[arm].mean(axis=0), draws[arm]) for arm in hits]
+    for first, second in DIFFERENCES:
+        if first in hits and second in hits:
+            one, other = found[first], found[second]
+            pairs = one - other if len(one) == len(other) else one[:1] - other
+            gained = one.mean(axis=0) - other.mean(axis=0)
+            compared.append((first, second, pairs, gained, draws[first] - draws[second]))
+    rows = []
+    for arm, less, networks, values, redrawn in compared:
+        several = len(networks) > 1
+        spread = networks.std(axis=0, ddof=1) if several else np.full(len(values), np.nan)
+        numbers = np.column_stack([values, spread, *percentile_bounds(redrawn)]).tolist()
+        galaxies = [len(true), len(true), *counts.tolist()]
+        for names, four, tested in zip(QUANTITIES, numbers, galaxies, strict=True):
+            rows.append((arm, less, *names, *four, len(networks), tested))
+    return pd.DataFrame(rows, columns=list(TRANSFER_COLUMNS))
 
 
 def _quantities(hits: np.ndarray, true: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """QUANTITIES of networks whose `hits` are (S, N), float64 (S, R, 10).
 
-    `weights` (R, N): how much each galaxy counts. NaN for a class that is not there.
+    `weights` (R, N): how much each galaxy counts. NaN for a class without galaxies.
     """
     member = np.eye(CLASS_COUNT)[true]  # (N, 8)
     totals = weights @ member  # (R, 8)
@@ -620,275 +649,49 @@ def _quantities(hits: np.ndarray, true: np.ndarray, weights: np.ndarray) -> np.n
     return np.concatenate([accuracy[..., None], macro[..., None], recall], axis=2)
 
 
-def _spread(found: np.ndarray) -> np.ndarray:
-    """Sample standard deviation over seeds (S, Q); NaN for one seed."""
-    return found.std(axis=0, ddof=1) if len(found) > 1 else np.full(found.shape[1], np.nan)
-
-
-def _rows(
-    arm: str,
-    less: str,
-    values: np.ndarray,
-    spread: np.ndarray,
-    draws: np.ndarray,
-    galaxies: np.ndarray,
-    seeds: int,
-) -> list[tuple]:
-    """The rows of one arm, or of a difference; `draws` (R, Q)."""
-    low, high = percentile_bounds(draws)
-    return [
-        (arm, less, *names, values[at], spread[at], low[at], high[at], seeds, galaxies[at])
-        for at, names in enumerate(QUANTITIES)
-    ]
-
-
 def write_transfer(
-    results_dir: Path | str, table: pd.DataFrame, arms: pd.DataFrame, data: Mapping[str, Any]
+    results_dir: Path | str, table: pd.DataFrame, trained: pd.DataFrame, data: Mapping[str, Any]
 ) -> list[Path]:
-    """Write `tables/transfer.csv` (all digits) and `.md`; their paths.
+    """Write `tables/transfer.csv` (all digits) and `transfer.md`, and return their paths.
 
-    `arms`: how each network was trained (`training.transfer.describe_arms`); `data`: the record of
-    the selection.
+    `trained`: as `train_arms` returns it; `data`: the record of the selection.
     """
-    folder = Path(results_dir) / "tables"
-    texts = {"csv": table.to_csv(index=False), "md": to_markdown(table, arms, data)}
-    for ending, text in texts.items():
-        write_text(folder / f"{TABLE}.{ending}", text)
-    return [folder / f"{TABLE}.{ending}" for ending in texts]
-
-
-def to_markdown(table: pd.DataFrame, arms: pd.DataFrame, data: Mapping[str, Any]) -> str:
-    """The tables for reading: what was reached, by how much arms differ, how they were trained."""
-    tested = f"{table.galaxies.iloc[0]:,} of {data['name']}, profile {data['profile']}"
-    head = ["learnt from", "networks", "accuracy", "macro recall"]
-    reached = _lines(table[table.less == ""])
-    gained = _lines(table[table.less != ""])
-    trained = [[str(value) for value in row] for row in arms.round(4).itertuples(index=False)]
-    parts = [
-        "# From simulated to real galaxies",
-        f"Tested on {tested}. In percent: the mean over the networks of an arm, after ± the sample "
-        "standard deviation over them, in brackets the 95 % bootstrap interval over test galaxies.",
-        _markdown(head, reached),
-        "## Differences",
-        "In points, on the same test galaxies.",
-        _markdown(head, gained),
-        "## The trainings",
-        "`valid_acc` is of validation galaxies of the kind that a network learnt from last.",
-        _markdown(list(arms.columns), trained),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _lines(table: pd.DataFrame) -> list[list[str]]:
-    """A line for each arm or difference: its name, its networks, accuracy, macro recall."""
     lines = []
     for (arm, less), rows in table.groupby(["arm", "less"], sort=False):
         name = ARM_NAMES[arm] + (f", less {ARM_NAMES[less]}" if less else "")
-        found = rows.set_index("quantity")
-        cells = [_cell(found.loc[quantity]) for quantity in (ACCURACY, RECALL_MACRO)]
-        lines.append([name, "" if arm == LARGEST else str(rows.seeds.iloc[0]), *cells])
-    return lines
-
-
-def _cell(row: pd.Series) -> str:
-    """`61.2 ± 0.8 [57.0, 65.3]`, in percent; differences with their sign."""
-    sign = "+" if row.less else ""
-    spread = "" if np.isnan(row.spread) else f" ± {100 * row.spread:.1f}"
-    ends = ", ".join(f"{100 * end:{sign}.1f}" for end in (row.low, row.high))
-    return f"{100 * row.value:{sign}.1f}{spread} [{ends}]"
-
-
-def _markdown(heading: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table with aligned columns."""
-    widths = [max(map(len, column)) for column in zip(heading, *rows, strict=True)]
-    lines = [heading, ["-" * width for width in widths], *rows]
-    padded = (
-        " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        for line in lines
+        networks = "" if arm == LARGEST else str(rows.seeds.iloc[0])
+        line = {"learnt from": name, "networks": networks}
+        for column, quantity in {"accuracy": ACCURACY, "macro recall": RECALL_MACRO}.items():
+            row, sign = rows.set_index("quantity").loc[quantity], "+" if less else ""
+            spread = "" if np.isnan(row.spread) else f" ± {100 * row.spread:.1f}"
+            ends = f"[{100 * row.low:{sign}.1f}, {100 * row.high:{sign}.1f}]"
+            line[column] = f"{100 * row.value:{sign}.1f}{spread} {ends}"
+        lines.append((less, line))
+    arms, differences = (
+        pd.DataFrame([line for less, line in lines if bool(less) == wanted])
+        for wanted in (False, True)
     )
-    return "\n".join(f"| {line} |" for line in padded)
+    text = f"""# From simulated to real galaxies
 
+Tested on {table.galaxies.iloc[0]:,} of {data["name"]}, profile {data["profile"]}. In percent: the \
+mean over the networks of an arm, after ± the sample standard deviation over them, in brackets the \
+95 % bootstrap interval over test galaxies.
 
-# ------------------------------------------------------------------------------------------
-# From simulated to real galaxies: three trainings of one network, tested on real galaxies.
-#
-# The arms: simulated galaxies alone; the run's real ones alone; and the real ones again, but from the
-# weights of the first arm (fine-tuning). Best epochs are chosen with validation galaxies of the kind
-# that an arm learns from. The test galaxies are opened when every training has ended.
+{arms.to_markdown(index=False, disable_numparse=True)}
 
-FOLDER = "transfer"  # in the results folder: everything but the tables
-TRAINED = "trained.json"  # in a model's folder: of which training its weights are
-SIMULATED_CROP_PX = 224  # of the simulated images; as the step `pack` keeps of the real ones
+## Differences
 
+In points, on the same test galaxies.
 
-@dataclass(frozen=True)
-class Plan:
-    """The trainings of the three arms and their seeds.
+{differences.to_markdown(index=False, disable_numparse=True)}
 
-    Every seed makes a real and a fine-tuned network; the latter starts from the simulated network
-    of the same seed, or of the first of `simulated_seeds` where there is none. Raises `Gz2vitError`
-    for no seeds, or the same seed twice.
-    """
+## The trainings
 
-    simulated: TrainingSettings
-    real: TrainingSettings
-    fine_tuned: TrainingSettings
-    seeds: tuple[int, ...]
-    simulated_seeds: tuple[int, ...]
+`valid_acc` is of validation galaxies of the kind that a network learnt from last.
 
-    def __post_init__(self) -> None:
-        for seeds in (self.seeds, self.simulated_seeds):
-            whole = all(type(seed) is int and seed >= 0 for seed in seeds)
-            if not seeds or not whole or len(set(seeds)) < len(seeds):
-                raise Gz2vitError(
-                    f"the seeds are {list(seeds)}; give distinct whole numbers from 0 on"
-                )
-
-    def start_of(self, seed: int) -> int:
-        """The seed of the simulated network that a fine-tuning starts from."""
-        return seed if seed in self.simulated_seeds else self.simulated_seeds[0]
-
-
-@dataclass(frozen=True)
-class Trained:
-    """One network that has been trained: its arm and seed, where its `best.ckpt` is.
-
-    `galaxies`: how many it learnt from (last).
-    """
-
-    arm: str
-    seed: int
-    folder: Path
-    galaxies: int
-
-
-def require_real(results_dir: Path | str) -> None:
-    """Raise `Gz2vitError` where the run's galaxies are simulated: nothing would be transferred."""
-    if read_selection(results_dir).data["simulated"]:
-        raise Gz2vitError(
-            "this run's galaxies are simulated, so that there are no real ones to test on; give a "
-            "folder of real galaxies with --data DIR"
-        )
-
-
-def make_simulated(
-    results_dir: Path | str,
-    galaxies: int,
-    seed: int,
-    crop_px: int = SIMULATED_CROP_PX,
-    processes: int | None = None,
-) -> tuple[LabelledImages, LabelledImages]:
-    """Simulate galaxies and pack them: those to learn from, and those to choose an epoch with.
-
-    Nothing is tested on them, so that their test split is learnt from as well. What is there
-    already is kept. Raises `Gz2vitError` where the run's own galaxies are simulated too, and as
-    `simulation.simulate` and `data.pack_images`.
-    """
-    from gz2sim.folder import simulate
-
-    require_real(results_dir)
-    home = Path(results_dir) / FOLDER
-    simulate(home / "simulated", galaxies, seed, processes, replace=True)
-    folder = read_data_folder(home / "simulated")
-    parts = {"train": ("train", "test"), "valid": ("valid",)}
-    train, valid = (
-        _pack(folder, name, pd.concat([folder.tables[split] for split in splits]), home, crop_px)
-        for name, splits in parts.items()
-    )
-    return train, valid
-
-
-def _pack(
-    folder: DataFolder, name: str, table: pd.DataFrame, home: Path, crop_px: int
-) -> LabelledImages:
-    """The galaxies of `table` as an image cache, `store/<name>`."""
-    ids = table.galaxyID.tolist()
-    paths = [folder.image_path(galaxy_id) for galaxy_id in ids]
-    target = home / "store" / name
-    store = pack_images(paths, ids, target, crop_px)
-    return LabelledImages(name, store, table.label1.to_numpy())
-
-
-def train_arms(
-    results_dir: Path | str,
-    plan: Plan,
-    simulated: tuple[LabelledImages, LabelledImages],
-    acceleration: str = "auto",
-) -> list[Trained]:
-    """Train every network of `plan`; those that are trained already are kept.
-
-    `simulated`: as `make_simulated` returns them. Raises `Gz2vitError` as `train_model`.
-    """
-    real = open_split(results_dir, "train"), open_split(results_dir, "valid")
-    home = (Path(results_dir) / FOLDER / "models").resolve()
-    orders = [(SIMULATED_ALONE, seed, plan.simulated, simulated) for seed in plan.simulated_seeds]
-    for seed in plan.seeds:
-        start = home / SIMULATED_ALONE / str(plan.start_of(seed))
-        tuned = replace(plan.fine_tuned, weights=str(start / CHECKPOINT))
-        orders += [(REAL_ALONE, seed, plan.real, real), (FINE_TUNED, seed, tuned, real)]
-    trained = []
-    for arm, seed, settings, (train, valid) in orders:
-        one = Trained(arm, seed, home / arm / str(seed), len(train.store))
-        print(f"{arm}, seed {seed}: {one.galaxies:,} galaxies to learn from", flush=True)
-        train_once(replace(settings, seed=seed), train, valid, one.folder, acceleration)
-        trained.append(one)
-    return trained
-
-
-def train_once(
-    settings: TrainingSettings,
-    train: LabelledImages,
-    valid: LabelledImages,
-    model_dir: Path,
-    acceleration: str = "auto",
-) -> None:
-    """`train_model`, unless `model_dir` holds what the same training has made."""
-    run, note = identity(settings, train, valid), model_dir / TRAINED
-    if note.exists() and (model_dir / CHECKPOINT).exists() and read_json(note) == run:
-        print("trained already", flush=True)
-        return
-    note.unlink(missing_ok=True)
-    train_model(settings, train, valid, model_dir, acceleration=acceleration)
-    write_json(note, run)
-    forget(model_dir)
-
-
-def judge_arms(
-    results_dir: Path | str, trained: Sequence[Trained]
-) -> dict[str, list[pd.DataFrame]]:
-    """The predictions of every network for the run's test galaxies, by arm, in order of seeds.
-
-    Each is written beside its weights as `predictions.csv`.
-    """
-    test = open_split(results_dir, "test")
-    found: dict[str, list[pd.DataFrame]] = {}
-    for one in trained:
-        predictions = predict(load_classifier(one.folder), test)
-        with atomic_path(one.folder / "predictions.csv") as temporary:
-            predictions.to_csv(temporary, index=False)
-        found.setdefault(one.arm, []).append(predictions)
-    return found
-
-
-def describe_arms(trained: Sequence[Trained]) -> pd.DataFrame:
-    """What each network learnt from (last), and how: a row each.
-
-    Columns: `arm`, `seed`, `galaxies`, `lr`, `epochs` (as many as were trained), `best_epoch`,
-    `valid_acc` (of validation galaxies of the arm's own kind).
-    """
-    rows = []
-    for one in trained:
-        history = pd.read_csv(one.folder / "history.csv")
-        best = history.loc[history.valid_acc.idxmax()]
-        rows.append(
-            {
-                "arm": one.arm,
-                "seed": one.seed,
-                "galaxies": one.galaxies,
-                "lr": read_json(one.folder / "params.json")["parameters"]["lr"],
-                "epochs": len(history),
-                "best_epoch": int(best.epoch),
-                "valid_acc": float(best.valid_acc),
-            }
-        )
-    return pd.DataFrame(rows)
+{trained.drop(columns="folder").round(4).to_markdown(index=False)}
+"""
+    tables = Path(results_dir) / "tables"
+    write_text(tables / "transfer.csv", table.to_csv(index=False))
+    write_text(tables / "transfer.md", text)
+    return [tables / "transfer.csv", tables / "transfer.md"]

@@ -1,0 +1,417 @@
+"""gz2vit.sim2real: features of drawn galaxies, sides whose difference is known, small trainings."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.stats import ks_2samp
+
+from gz2sim.folder import simulate
+from gz2vit.catalog import read_data_folder, write_selection
+from gz2vit.images import pack_images
+from gz2vit.io import Gz2vitError, read_json
+from gz2vit.paper import CLASS_NAMES
+from gz2vit.sim2real import (
+    ALL,
+    FEATURES,
+    FINE_TUNED,
+    LARGEST,
+    REAL,
+    REAL_ALONE,
+    SIMULATED,
+    SIMULATED_ALONE,
+    TRANSFER_COLUMNS,
+    discriminate,
+    example_images,
+    feature_distances,
+    find_outline,
+    find_sides,
+    give_aways,
+    judge_arms,
+    kolmogorov_distance,
+    make_simulated,
+    match_classes,
+    matched,
+    measure_image,
+    thumbnails,
+    train_arms,
+    transfer_table,
+    write_transfer,
+)
+from gz2vit.training import TrainingSettings, load_classifier
+from tests.folders import make_folder
+
+SIDE = 424
+GALAXIES = 24  # the fewest that can be simulated
+
+
+# Features of galaxies that are drawn here
+
+
+def radius_of(ratio: float = 1.0, angle_deg: float = 0.0, shift_px: float = 0.0) -> np.ndarray:
+    """Elliptical radius (H, W) in pixels, the long axis turned by `angle_deg`."""
+    y, x = np.indices((SIDE, SIDE)) - (SIDE - 1) / 2
+    x = x - shift_px
+    angle = np.deg2rad(angle_deg)
+    along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+    return np.hypot(along, across / ratio)
+
+
+def image_of(light: np.ndarray, colour: tuple = (1.0, 1.0, 1.0), noise: float = 3.0) -> np.ndarray:
+    """Light (H, W) in a colour (R, G, B) on a sky of level 10 with white noise, uint8."""
+    sky = np.random.default_rng(1).normal(10, noise, (SIDE, SIDE, 3))
+    return np.clip(np.rint(light[..., None] * np.array(colour) + sky), 0, 255).astype(np.uint8)
+
+
+DISK = 150 * np.exp(-radius_of() / 14.0)
+STAR = 200 * np.exp(-((radius_of(shift_px=150) / 6) ** 2))
+
+
+@pytest.mark.parametrize("angle_deg", [0, 35, 90])
+@pytest.mark.parametrize("ratio", [0.35, 0.7, 1.0])
+def test_the_axis_ratio_is_the_drawn_one(ratio: float, angle_deg: float):
+    found = measure_image(image_of(150 * np.exp(-radius_of(ratio, angle_deg) / 14.0)))
+    assert found["axis_ratio"] == pytest.approx(ratio, abs=0.06)
+
+
+def test_colours_are_the_drawn_ones():
+    red = measure_image(image_of(DISK, (1.2, 1.0, 0.6)))
+    assert red["redness"] == pytest.approx(2.5 * np.log10(2), abs=0.05)
+    assert red["colour_gradient"] == pytest.approx(0, abs=0.1)
+    assert red["colour_saturation"] > 0.4
+    blue = measure_image(image_of(DISK, (0.6, 1.0, 1.2)))
+    assert blue["redness"] == pytest.approx(-2.5 * np.log10(2), abs=0.05)
+    inner = 150 * np.exp(-radius_of() / 8)[..., None] * np.array([1.0, 0.7, 0.4])
+    outer = 60 * np.exp(-radius_of() / 25)[..., None] * np.array([0.5, 0.7, 1.0])
+    both = np.clip(image_of(np.zeros((SIDE, SIDE))) + inner + outer, 0, 255).astype(np.uint8)
+    assert measure_image(both)["colour_gradient"] > 0.2
+
+
+def test_the_sky_is_the_drawn_one():
+    found = measure_image(image_of(DISK, noise=6.0))
+    assert found["sky_level"] == pytest.approx(10, abs=0.8)  # cut off at 0
+    assert found["sky_noise"] == pytest.approx(6 / np.sqrt(3), abs=0.35)
+    assert found["sky_colour_noise"] == pytest.approx(6 * np.sqrt(2), abs=0.8)
+    assert found["sky_grain"] == pytest.approx(1, abs=0.1)
+    coarse = np.random.default_rng(1).normal(40, 6, (SIDE // 4, SIDE // 4))
+    grained = np.kron(coarse, np.ones((4, 4))) + DISK
+    grained = np.clip(np.rint(grained), 0, 255).astype(np.uint8)
+    found = measure_image(np.repeat(grained[..., None], 3, axis=2))
+    assert found["sky_grain"] == pytest.approx(4, abs=0.4)
+
+
+def test_asymmetry_concentration_saturation_and_neighbours():
+    even = measure_image(image_of(DISK, noise=6.0))
+    clump = 120 * np.exp(-((radius_of(shift_px=25) / 8) ** 2))
+    odd = measure_image(image_of(DISK + clump, noise=6.0))
+    assert abs(even["asymmetry"]) < 0.05 and odd["asymmetry"] > 0.15
+    assert odd["clumpiness"] > even["clumpiness"]
+    flat = measure_image(image_of(120.0 * (radius_of() < 40)))
+    peaked = measure_image(image_of(230 * np.exp(-((radius_of() / 4) ** 0.5))))
+    # Of an even disk 20 and 80 % lie inside sqrt(0.2) and sqrt(0.8) of its radius: 5 log 2.
+    assert flat["concentration"] == pytest.approx(5 * np.log10(2), abs=0.1)
+    assert flat["radius_px"] == pytest.approx(43, abs=3)  # outskirts count
+    assert peaked["concentration"] > flat["concentration"] + 0.8
+    assert peaked["gini"] > flat["gini"] + 0.2
+    bright = measure_image(image_of(400.0 * (radius_of() < 40)))
+    assert bright["saturated_percent"] == pytest.approx(100 * (40 / 45) ** 2, abs=3)
+    assert measure_image(image_of(DISK))["neighbours"] == 0
+    assert measure_image(image_of(DISK + STAR))["neighbours"] == 1
+
+
+@pytest.mark.parametrize("light", [np.zeros((SIDE, SIDE)), STAR], ids=["none", "far away"])
+def test_without_a_galaxy_only_the_sky_is_measured(light):
+    found = measure_image(image_of(light))
+    assert list(found) == list(FEATURES)
+    assert np.isnan(found["redness"]) and np.isnan(found["asymmetry"])
+    assert found["sky_noise"] > 1
+    flat = measure_image(np.zeros((SIDE, SIDE, 3), np.uint8))
+    assert flat["sky_level"] == 0 and np.isnan(flat["sky_grain"])
+
+
+def test_the_outline_leaves_neighbours_out():
+    parts = find_outline(image_of(DISK + STAR))
+    middle, star = (SIDE // 2, SIDE // 2), (SIDE // 2, SIDE // 2 + 150)
+    assert parts.galaxy[middle] and not parts.galaxy[star] and not parts.sky[star]
+    assert not (parts.sky & parts.galaxy).any()
+
+
+# The two sides
+
+
+@pytest.fixture(scope="module")
+def real_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder with a selection and image caches of galaxies that pass for real ones."""
+    root = tmp_path_factory.mktemp("real")
+    folder = read_data_folder(make_folder(root / "mine"))
+    selection = write_selection(root / "out", folder, folder.tables, "smoke")
+    for split, table in selection.tables.items():
+        paths = [folder.image_path(name) for name in table.galaxyID]
+        pack_images(paths, table.galaxyID.tolist(), root / "out" / "store" / split, 64)
+    return root / "out"
+
+
+def test_real_galaxies_get_simulated_ones_of_the_same_classes(real_run: Path):
+    sides = find_sides(real_run, GALAXIES, seed=3, processes=1)
+    assert list(sides) == [REAL, SIMULATED]
+    assert len(sides[REAL]) == 24, "8 classes, 2 to train with and 1 for validation"
+    assert not sides[REAL].galaxy_id.str.startswith("test").any(), "test galaxies have no say"
+    assert (real_run / "realism/simulated/simulation.json").exists()
+    assert len(sides[SIMULATED]) == GALAXIES - 8
+    chosen = match_classes(sides, 2)
+    counts = pd.crosstab(chosen.class_index, chosen.origin)
+    assert (counts[REAL] == counts[SIMULATED]).all() and counts.max().max() == 2
+    assert match_classes(sides, 2).equals(chosen)
+    sides[SIMULATED] = sides[SIMULATED].query("class_index != 5")
+    lost = match_classes(sides, 2).query("class_index == 5").origin
+    assert lost.tolist() == [REAL, REAL]
+    small = thumbnails(chosen.head(3))
+    assert small.shape == (3, 32, 32, 3) and 0 <= small.min() < small.max() <= 1
+    assert thumbnails(chosen.head(0)).shape == (0, 32, 32, 3)
+
+
+def test_a_simulated_run_has_that_side_alone_and_nothing_to_transfer_to(tmp_path: Path):
+    simulate(tmp_path / "data", GALAXIES, seed=3, processes=1)
+    folder = read_data_folder(tmp_path / "data")
+    write_selection(tmp_path, folder, folder.tables, "smoke")
+    found = find_sides(tmp_path, GALAXIES, seed=4)
+    assert found[REAL].empty and len(found[SIMULATED]) == GALAXIES - 8
+    shown = example_images(match_classes(found, 5), 2)
+    assert [len(images) for images in shown[REAL]] == [0] * 8
+    assert all(image.shape == (224, 224, 3) for images in shown[SIMULATED] for image in images)
+    with pytest.raises(Gz2vitError, match="--data DIR"):
+        make_simulated(tmp_path, GALAXIES, seed=1)
+    assert not (tmp_path / "realism").exists() and not (tmp_path / "transfer").exists()
+
+
+# Distances and the classifier, between sides whose difference is known
+
+
+def two_sides(per_class: int, **shifts: float) -> pd.DataFrame:
+    """Normal features, alike on both sides but for those that are shifted on the simulated one."""
+    rng = np.random.default_rng(0)
+    rows = 8 * per_class * 2
+    table = pd.DataFrame({name: rng.normal(size=rows) for name in FEATURES})
+    table["class_index"] = np.tile(np.arange(8), rows // 8)
+    table["origin"] = np.repeat([REAL, SIMULATED], rows // 2)
+    for name, shift in shifts.items():
+        table.loc[table.origin == SIMULATED, name] += shift
+    return table
+
+
+def thumbs_of(table: pd.DataFrame, brighter: float = 0.0) -> np.ndarray:
+    pixels = np.random.default_rng(1).normal(size=(len(table), 8, 8, 3))
+    return pixels + brighter * (table.origin == SIMULATED).to_numpy()[:, None, None, None]
+
+
+def test_the_distance_is_kolmogorov_and_smirnovs():
+    rng = np.random.default_rng(0)
+    for first, second in (([1, 2, 3], [1, 2, 3]), ([1, 2], [3, 4]), (rng.random(9), rng.random(6))):
+        sides = np.sort(first), np.sort(second)
+        assert kolmogorov_distance(*sides) == pytest.approx(ks_2samp(*sides).statistic)
+
+
+def test_a_shifted_feature_is_found_and_the_others_are_alike():
+    table = feature_distances(two_sides(30, redness=1.5), resamples=100)
+    overall = table[table.class_name == ALL].set_index("feature")
+    assert overall.ks.idxmax() == "redness"
+    # Two normal distributions 1.5 apart: 2 Phi(0.75) - 1.
+    assert overall.ks["redness"] == pytest.approx(0.547, abs=0.08)
+    assert overall.low["redness"] < overall.ks["redness"] < overall.high["redness"]
+    assert overall.cliffs_delta["redness"] > 0.5
+    assert overall.simulated_median["redness"] > overall.real_median["redness"] + 1
+    others = overall.drop("redness")
+    assert (others.ks > others.alike).sum() <= 2, "5 % of 15 by chance"
+    assert set(table.class_name) == {ALL, *CLASS_NAMES}
+    assert (table[table.class_name == CLASS_NAMES[3]].real == 30).all()
+
+
+def test_unknown_values_few_galaxies_and_a_missing_side_are_no_error():
+    sides = two_sides(3)
+    sides.loc[0, "gini"] = np.nan
+    table = feature_distances(sides, resamples=5).set_index(["class_name", "feature"])
+    assert table.real[ALL, "gini"] == 3 * 8 - 1
+    assert table.low[CLASS_NAMES[0]].isna().all() and table.low[ALL].notna().all()
+    alone = feature_distances(sides[sides.origin == SIMULATED], resamples=5)
+    assert alone.ks.isna().all() and alone.simulated_median.notna().all()
+
+
+@pytest.mark.parametrize(
+    ("gini", "brighter", "told_apart"),
+    [
+        (0.0, 0.0, {"measured features": False, "thumbnails": False, "both": False}),
+        (2.5, 0.0, {"measured features": True, "thumbnails": False, "both": True}),
+        (0.0, 1.0, {"measured features": False, "thumbnails": True}),
+    ],
+)
+def test_what_differs_is_told_apart_by_those_who_see_it(gini, brighter, told_apart):
+    sides = two_sides(25, gini=gini)
+    table = discriminate(sides, thumbs_of(sides, brighter)).set_index("looks_at")
+    assert (table.galaxies == 400).all()
+    assert ((table.low < table.accuracy) & (table.accuracy <= table.high)).all()
+    for looks_at, expected in told_apart.items():
+        accuracy = table.accuracy[looks_at]
+        assert accuracy > 0.8 if expected else abs(accuracy - 0.5) < 0.1
+
+
+def test_what_gives_it_away_comes_first():
+    telling = give_aways(two_sides(25, gini=2.5, asymmetry=-0.8))
+    assert telling.feature[0] == "gini" and telling.accuracy_lost[0] > 0.1
+    alone = telling.set_index("feature").auc_alone
+    # Two normal distributions 2.5 and 0.8 apart: Phi(d / sqrt 2).
+    assert alone["gini"] == pytest.approx(0.961, abs=0.03)
+    assert alone["asymmetry"] == pytest.approx(0.714, abs=0.06)
+    assert alone.min() >= 0.5
+
+
+def test_only_classes_of_both_sides_are_judged():
+    sides = two_sides(6)
+    sides = sides[(sides.origin == REAL) | (sides.class_index != 6)].reset_index(drop=True)
+    assert not matched(sides)[sides.class_index == 6].any()
+    assert (discriminate(sides, thumbs_of(sides)).galaxies == 2 * 6 * 7).all()
+    for some in (sides[sides.origin == SIMULATED], sides[sides.origin == "none"]):
+        some = some.reset_index(drop=True)
+        assert discriminate(some, thumbs_of(some)).empty and give_aways(some).empty
+
+
+# The transfer table, with numbers that can be worked out by hand
+
+TRUE = np.repeat([0, 0, 0, 1, 5], 20)  # 60, 20 and 20 galaxies of three classes
+
+
+def predicted(*right: int) -> pd.DataFrame:
+    """Predictions that have the first `right` galaxies of classes 0, 1, 5 right, others wrong."""
+    pred = np.full(len(TRUE), 7)
+    for index, count in zip((0, 1, 5), right, strict=True):
+        pred[np.flatnonzero(index == TRUE)[:count]] = index
+    ids = [f"g{number}" for number in range(len(TRUE))]
+    return pd.DataFrame({"GalaxyID": ids, "class": TRUE, "pred": pred})
+
+
+@pytest.fixture(scope="module")
+def table() -> pd.DataFrame:
+    return transfer_table(
+        {
+            SIMULATED_ALONE: [predicted(30, 10, 10)],
+            REAL_ALONE: [predicted(60, 0, 0), predicted(50, 10, 0)],
+            FINE_TUNED: [predicted(60, 10, 10), predicted(50, 20, 10)],
+        },
+        resamples=500,
+    )
+
+
+def cell(table: pd.DataFrame, arm: str, quantity: str, less: str = "", name: str = "") -> pd.Series:
+    index = ["arm", "quantity", "less", "class_name"]
+    return table.set_index(index).loc[(arm, quantity, less, name)]
+
+
+def test_means_and_spreads_are_those_of_the_seeds(table: pd.DataFrame):
+    assert tuple(table.columns) == TRANSFER_COLUMNS
+    assert cell(table, LARGEST, "accuracy").value == pytest.approx(0.6)
+    assert cell(table, LARGEST, "recall_macro").value == pytest.approx(1 / 3)
+    alone = cell(table, SIMULATED_ALONE, "accuracy")
+    assert alone.value == pytest.approx(0.5) and np.isnan(alone.spread)
+    # 50 of 100: 1.96 sqrt(0.25 / 100) to either side.
+    assert alone.high - alone.low == pytest.approx(2 * 0.098, abs=0.03)
+    row = cell(table, REAL_ALONE, "recall_macro")  # 1/3 and (5/6 + 1/2 + 0) / 3
+    assert row.value == pytest.approx((1 / 3 + 4 / 9) / 2)
+    assert row.spread == pytest.approx(np.std([1 / 3, 4 / 9], ddof=1))
+    assert (row.seeds, row.galaxies) == (2, 100)
+    assert cell(table, FINE_TUNED, "recall", name=CLASS_NAMES[1]).value == pytest.approx(0.75)
+    assert np.isnan(cell(table, FINE_TUNED, "recall", name=CLASS_NAMES[2]).value)
+
+
+def test_differences_are_paired(table: pd.DataFrame):
+    row = cell(table, FINE_TUNED, "accuracy", REAL_ALONE)
+    assert (row.value, row.spread) == pytest.approx((0.2, 0.0))
+    # Nothing that fine-tuning has wrong is right without: the interval lies above 0.
+    assert 0 < row.low < 0.2 < row.high
+    assert cell(table, SIMULATED_ALONE, "accuracy", REAL_ALONE).value == pytest.approx(-0.1)
+    same = transfer_table({REAL_ALONE: [predicted(9, 0, 0)], FINE_TUNED: [predicted(9, 0, 0)]})
+    row = cell(same, FINE_TUNED, "accuracy", REAL_ALONE)
+    assert (row.value, row.low, row.high) == (0, 0, 0)
+
+
+def test_other_test_galaxies_are_refused():
+    other = predicted(5, 0, 0).assign(GalaxyID=lambda table: table.GalaxyID + "x")
+    with pytest.raises(Gz2vitError, match="different galaxies"):
+        transfer_table({REAL_ALONE: [predicted(5, 0, 0)], FINE_TUNED: [other]})
+    with pytest.raises(Gz2vitError):
+        transfer_table({})
+
+
+def test_the_written_tables_have_all_digits_and_the_readable_ones(table, tmp_path: Path):
+    trained = pd.DataFrame([{"arm": REAL_ALONE, "seed": 0, "lr": 3e-4, "folder": "somewhere"}])
+    data = {"profile": "smoke", "name": "100 galaxies of mine"}
+    csv, markdown = write_transfer(tmp_path, table, trained, data)
+    pd.testing.assert_frame_equal(pd.read_csv(csv).fillna({"less": "", "class_name": ""}), table)
+    text = markdown.read_text()
+    assert "100 of 100 galaxies of mine, profile smoke" in text
+    assert "+20.0 ± 0.0 [+" in text and "60.0 [" in text
+    assert "0.0003" in text and "somewhere" not in text and "nan" not in text
+
+
+# The trainings, at the smallest size
+
+SETTINGS = TrainingSettings(
+    "linformer",
+    lr=3e-3,
+    step_size=2,
+    gamma=0.5,
+    hyperparameters={"image_size": 32, "patch_size": 8, "depth": 1, "dim": 16, "k_dim": 4,
+                     "heads": 2},
+    image_size=32,
+    batch_size=16,
+    max_epoch=1,
+)  # fmt: skip
+# With next to no learning rate fine-tuned weights are those that it starts from.
+ARMS = {SIMULATED_ALONE: SETTINGS, REAL_ALONE: SETTINGS, FINE_TUNED: replace(SETTINGS, lr=1e-12)}
+
+
+def test_three_arms_are_trained_without_the_test_galaxies_and_kept(real_run: Path, capsys):
+    train, valid = simulated = make_simulated(real_run, GALAXIES, 1, crop_px=64, processes=1)
+    assert (len(train.store), len(valid.store)) == (16, 8)
+    assert not set(train.store.galaxy_ids) & set(valid.store.galaxy_ids)
+    (real_run / "store/test").rename(real_run / "store/hidden")
+    trained = train_arms(real_run, ARMS, simulated, seeds=[0, 1], simulated_seeds=[0])
+    (real_run / "store/hidden").rename(real_run / "store/test")
+    both = [(arm, seed) for seed in (0, 1) for arm in (REAL_ALONE, FINE_TUNED)]
+    assert list(zip(trained.arm, trained.seed, strict=True)) == [(SIMULATED_ALONE, 0), *both]
+    assert trained.galaxies.tolist() == [16] * 5
+    assert trained.lr.tolist() == [3e-3, 3e-3, 1e-12, 3e-3, 1e-12]
+
+    start = load_classifier(trained.folder[0]).network.state_dict()
+    for row in trained.itertuples():
+        own = load_classifier(row.folder).network.state_dict()
+        same = all(torch.allclose(own[key], start[key], atol=1e-6) for key in own)
+        assert same == (row.arm != REAL_ALONE)
+        record = read_json(Path(row.folder) / "params.json")
+        expected = f"{trained.folder[0]}/best.ckpt" if row.arm == FINE_TUNED else "none"
+        assert (record["weights"]["source"], record["seed"]) == (expected, row.seed)
+
+    written = [Path(folder) / "best.ckpt" for folder in trained.folder]
+    times = [path.stat().st_mtime_ns for path in written]
+    longer = ARMS | {FINE_TUNED: replace(ARMS[FINE_TUNED], max_epoch=2)}
+    train_arms(real_run, longer, simulated, [0, 1], [0])
+    changed = [path.stat().st_mtime_ns != old for path, old in zip(written, times, strict=True)]
+    assert changed == [row.arm == FINE_TUNED for row in trained.itertuples()]
+
+    predictions = judge_arms(real_run, trained)
+    assert {arm: len(tables) for arm, tables in predictions.items()} == {
+        SIMULATED_ALONE: 1,
+        REAL_ALONE: 2,
+        FINE_TUNED: 2,
+    }
+    for folder in trained.folder:
+        assert len(pd.read_csv(Path(folder) / "predictions.csv")) == 8
+
+
+@pytest.mark.parametrize("seeds", [[], [0, 0], [-1], [True]])
+def test_seeds_are_distinct_whole_numbers(seeds: list, real_run: Path):
+    for given in ((seeds, [0]), ([0], seeds)):
+        with pytest.raises(Gz2vitError) as caught:
+            train_arms(real_run, ARMS, None, *given)
+        assert str(seeds) in str(caught.value)
