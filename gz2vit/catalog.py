@@ -170,16 +170,14 @@ def _read_ids(ids: pd.Series, path: Path) -> pd.Series:
     ids = ids.str.replace(r"^(\d+)\.0*$", r"\1", regex=True)
     if (ids == "").any():
         raise Gz2vitError(f"{path}, line {ids.index[ids == ''][0]} has no galaxy id")
-    for line, text in ids[ids.str.fullmatch(r"\d+(\.\d+)?[eE]\+?\d+")].items():
+    for line, text in ids[ids.str.fullmatch(r"\d+(\.\d+[eE]\+?|[eE]\+)\d+")].items():
         digits, exponent = re.split("[eE]", text)
-        whole, _, decimals = digits.partition(".")
-        value = float(text)
-        if value >= EXACT or len(decimals) < int(exponent):
+        if float(text) >= EXACT or len(digits.partition(".")[2]) < int(exponent):
             raise Gz2vitError(
                 f"{path}, line {line}: the id {text} was rounded by a spreadsheet or a program "
                 "that took it for a number; export the table again with its ids as text"
             )
-        ids[line] = str(int(value))
+        ids[line] = str(int(float(text)))
     long = [text for text in ids if len(text) > EXCEL_DIGITS and text.isdecimal()]
     as_float = all(int(text) == int(float(text)) for text in long)
     as_excel = all(text.endswith("0" * (len(text) - EXCEL_DIGITS)) for text in long)

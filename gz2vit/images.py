@@ -182,11 +182,13 @@ def check_folder(
     `logs/broken_images.csv` lists the broken images, those that packing found among them; only
     these are read again.
     """
-    if results_dir is None:
-        known, pixels = None, ""
-    else:
-        pixels = data_signature(folder, signature_cache(results_dir))["pixels"]
-        known = _known_broken(results_dir, folder.path, pixels)
+    known, state = None, {}
+    if results_dir is not None:
+        known, state = read_broken(results_dir), _broken_state(results_dir, folder)
+        checked = Path(results_dir) / "logs" / "checked.json"
+        if not checked.exists() or read_json(checked) != state | {"broken": len(known)}:
+            known = None
+    whole = known is not None  # a permission or a disk may have been fixed meanwhile
     if known is None:
         rows = [
             (galaxy_id, split, folder.image_path(galaxy_id))
@@ -194,21 +196,14 @@ def check_folder(
             for galaxy_id in table.galaxyID
         ]
         known = pd.DataFrame(rows, columns=list(BROKEN_COLUMNS[:3]))
-        faults = _find_faults(known.path)
-    else:  # a permission or a disk may have been fixed meanwhile
-        faults = _find_faults(known.path, whole=True)
-    broken = known.assign(fault=faults).dropna(subset="fault").astype(str)
-    if results_dir is not None:
-        _write_broken(results_dir, folder.path, pixels, broken)
-    if not leave_out_broken:
-        _refuse(broken, results_dir, FIX if results_dir is None else LEAVE_OUT)
-
-
-def _find_faults(paths: Sequence[Path | str], whole: bool = False) -> list[str | None]:
-    """`find_fault` for many files."""
     # Threads: they wait for the disk, and Pillow releases the interpreter's lock.
     with ThreadPoolExecutor() as pool:
-        return list(pool.map(lambda path: find_fault(Path(path), whole=whole), paths))
+        faults = list(pool.map(lambda path: find_fault(Path(path), whole=whole), known.path))
+    broken = known.assign(fault=faults).dropna(subset="fault").astype(str)
+    if results_dir is not None:
+        _write_broken(results_dir, state, broken)
+    if not leave_out_broken:
+        _refuse(broken, results_dir, FIX if results_dir is None else LEAVE_OUT)
 
 
 def broken_list(results_dir: Path | str) -> Path:
@@ -224,22 +219,20 @@ def read_broken(results_dir: Path | str) -> pd.DataFrame:
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
-def _known_broken(results_dir: Path | str, folder: Path, pixels: str) -> pd.DataFrame | None:
-    """`read_broken` where it is about these pixels; None where they have not been checked."""
-    checked, broken = Path(results_dir) / "logs" / "checked.json", read_broken(results_dir)
-    state = {"folder": str(folder), "pixels": pixels, "broken": len(broken)}
-    return broken if checked.exists() and read_json(checked) == state else None
+def _broken_state(results_dir: Path | str, folder: DataFolder) -> dict[str, str]:
+    """What a list of broken images is about."""
+    pixels = data_signature(folder, signature_cache(results_dir))["pixels"]
+    return {"folder": str(folder.path), "pixels": pixels}
 
 
-def _write_broken(results_dir: Path | str, folder: Path, pixels: str, broken: pd.DataFrame) -> None:
+def _write_broken(results_dir: Path | str, state: dict[str, str], broken: pd.DataFrame) -> None:
     """List `broken` as all that is broken in this state of the folder; no list for nothing."""
     if broken.empty:
         broken_list(results_dir).unlink(missing_ok=True)
     else:
         with atomic_path(broken_list(results_dir)) as temporary:
             broken.to_csv(temporary, index=False)
-    state = {"folder": str(folder), "pixels": pixels, "broken": len(broken)}
-    write_json(Path(results_dir) / "logs" / "checked.json", state)
+    write_json(Path(results_dir) / "logs" / "checked.json", state | {"broken": len(broken)})
 
 
 def _refuse(broken: pd.DataFrame, results_dir: Path | str | None, advice: str) -> None:
@@ -349,7 +342,6 @@ def fill_cache(
     """
     if crop_px > image_px:
         raise Gz2vitError(f"CROP_PX {crop_px} is larger than the images of {image_px} px")
-    workers = workers or available_workers()
     record = {
         "format": FORMAT,
         "galaxies": len(galaxy_ids),
@@ -359,21 +351,75 @@ def fill_cache(
         "source": source,
     }
     try:
-        _find_shards(target, galaxy_ids, record)
+        open_cache(target, galaxy_ids, **record)
         return []
     except Gz2vitError:
         record |= decoder_versions()  # no cache begins with one version and ends with another
-    note = target.with_suffix(".json")
-    shards = _shard_paths(target, len(galaxy_ids))
+    start, faults, workers = time.perf_counter(), [], workers or available_workers()
     try:
         target.mkdir(parents=True, exist_ok=True)
-        if not note.exists() or _read_record(note) != record:
+        if _read_record(target) != record:
             for old in [*target.glob("shard_*.npy"), *target.glob(".shard_*.npy")]:
                 old.unlink()
             target.with_suffix(".npy").unlink(missing_ok=True)  # as an older version named it
-            write_json(note, record)
-        missing = [number for number, path in enumerate(shards) if not path.exists()]
-        return _make_shards(shards, missing, paths, crop_px, image_px, workers)
+            write_json(target.with_suffix(".json"), record)
+        shards = _open_shards(target, len(paths), crop_px)
+        work = {
+            path: paths[number * SHARD_IMAGES :][:SHARD_IMAGES]
+            for number, (path, shard) in enumerate(shards.items())
+            if shard is None
+        }
+        images = sum(map(len, work.values()))
+        size_bytes, free_bytes = images * 3 * crop_px**2, shutil.disk_usage(target).free
+        if free_bytes < size_bytes:
+            raise Gz2vitError(
+                f"the image cache {target} needs {size_bytes / 1e9:.2f} GB, but its disk has "
+                f"{free_bytes / 1e9:.2f} GB free"
+            )
+        if len(paths) > images:
+            print(f"{target.name}: continued from image {len(paths) - images:,} of {len(paths):,}")
+        if images < PROCESSES_FROM or workers == 1:
+            pool: Executor = ThreadPoolExecutor(workers)
+        else:
+            # spawn: a fork of a process that runs threads (PyTorch, OpenCV, Jupyter) may hang.
+            pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start_worker)
+
+        def make_shard(path: Path) -> None:
+            temporary, own = path.with_name(f".{path.name}"), work[path]
+            shape = (len(own), crop_px, crop_px, 3)
+            np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+            with temporary.open("r+b") as stream:
+                if hasattr(os, "posix_fallocate"):
+                    # Take the blocks now: through a memory map a full disk would be a SIGBUS.
+                    os.posix_fallocate(stream.fileno(), 0, temporary.stat().st_size)
+                tasks = []
+                for first in range(0, len(own), CHUNK_IMAGES):
+                    chunk = own[first : first + CHUNK_IMAGES]
+                    tasks.append(pool.submit(fill_rows, temporary, first, chunk, crop_px, image_px))
+                found = []
+                for task in tasks:
+                    done, wrong = task.result()
+                    found += wrong
+                    bar.update(done)
+                os.fsync(stream.fileno())
+            if found:
+                first = int(path.stem.removeprefix("shard_")) * SHARD_IMAGES
+                faults.extend((first + row, fault) for row, fault in found)
+                temporary.unlink()
+            else:
+                os.replace(temporary, path)
+
+        # Two shards at a time, so that one is decoded while the other is written to the disk. The
+        # bar is drawn once a second, for an executed notebook keeps each drawing.
+        words = {"desc": f"pack {target.name}", "unit": " images", "mininterval": 1.0}
+        with (
+            ThreadPoolExecutor(2) as makers,
+            tqdm(total=len(paths), initial=len(paths) - images, **words) as bar,
+        ):
+            try:
+                list(makers.map(make_shard, work))
+            finally:
+                pool.shutdown(cancel_futures=True)  # on Ctrl-C what has not begun is dropped
     except OSError as error:
         raise Gz2vitError(f"cannot write {target}: {error.strerror or error}") from error
     except BrokenProcessPool as error:
@@ -381,63 +427,6 @@ def fill_cache(
             "a process that packs images was killed (out of memory?); run the same command again "
             "to continue where it stopped"
         ) from error
-
-
-def _make_shards(
-    shards: Sequence[Path],
-    missing: Sequence[int],
-    paths: Sequence[Path],
-    crop_px: int,
-    image_px: int,
-    workers: int,
-) -> list[tuple[int, str]]:
-    """Decode the images of the `missing` shards; (row, fault) of broken ones."""
-    work = {number: paths[number * SHARD_IMAGES :][:SHARD_IMAGES] for number in missing}
-    images, target = sum(map(len, work.values())), shards[0].parent
-    size_bytes, free_bytes = images * 3 * crop_px**2, shutil.disk_usage(target).free
-    if free_bytes < size_bytes:
-        raise Gz2vitError(
-            f"the image cache {target} needs {size_bytes / 1e9:.2f} GB, but its disk has "
-            f"{free_bytes / 1e9:.2f} GB free"
-        )
-    if len(paths) > images:
-        print(f"{target.name}: continued from image {len(paths) - images:,} of {len(paths):,}")
-    start, faults = time.perf_counter(), []
-
-    def make_shard(number: int) -> None:
-        path = shards[number]
-        temporary = path.with_name(f".{path.name}")
-        shape = (len(work[number]), crop_px, crop_px, 3)
-        np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-        with temporary.open("r+b") as stream:
-            if hasattr(os, "posix_fallocate"):
-                # Take the blocks now: through a memory map a full disk would be a SIGBUS.
-                os.posix_fallocate(stream.fileno(), 0, temporary.stat().st_size)
-            tasks = []
-            for first in range(0, shape[0], CHUNK_IMAGES):
-                chunk = work[number][first : first + CHUNK_IMAGES]
-                tasks.append(pool.submit(fill_rows, temporary, first, chunk, crop_px, image_px))
-            found = []
-            for task in tasks:
-                done, wrong = task.result()
-                found += [(number * SHARD_IMAGES + row, fault) for row, fault in wrong]
-                bar.update(done)
-            os.fsync(stream.fileno())
-        if found:
-            faults.extend(found)
-            temporary.unlink()
-        else:
-            os.replace(temporary, path)
-
-    # Two shards at a time, so that one is decoded while the other is written to the disk. The bar
-    # is drawn once a second, for an executed notebook keeps each drawing.
-    words = {"desc": f"pack {target.name}", "unit": " images", "mininterval": 1.0}
-    with (
-        ThreadPoolExecutor(2) as makers,
-        _packing_pool(workers, images) as pool,
-        tqdm(total=len(paths), initial=len(paths) - images, **words) as bar,
-    ):
-        list(makers.map(make_shard, missing))
     seconds = time.perf_counter() - start
     rate = f"{images / seconds:,.0f} a second by {workers} workers"
     print(f"packed {images:,} images in {seconds:.1f} s: {rate}", flush=True)
@@ -455,20 +444,6 @@ def fill_rows(
         except ImageFault as fault:
             faults.append((row, str(fault)))
     return len(paths), faults
-
-
-@contextmanager
-def _packing_pool(workers: int, images: int) -> Iterator[Executor]:
-    """Workers for so many images; on an error or Ctrl-C what has not begun is dropped."""
-    if images < PROCESSES_FROM or workers == 1:
-        pool: Executor = ThreadPoolExecutor(workers)
-    else:
-        # spawn: a fork of a process that runs threads (PyTorch, OpenCV, Jupyter) may hang.
-        pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start_worker)
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def _start_worker() -> None:
@@ -498,43 +473,39 @@ def open_cache(target: Path, galaxy_ids: Sequence[str], **expected: Any) -> Imag
     require(target.with_suffix(".json"), "pack")
     digest = hashlib.sha256("\n".join(galaxy_ids).encode()).hexdigest()
     expected = {"format": FORMAT, "galaxy_ids_sha256": digest, **expected}
-    return _find_shards(target, galaxy_ids, expected)
-
-
-def _find_shards(target: Path, galaxy_ids: Sequence[str], expected: dict[str, Any]) -> ImageCache:
-    """A cache, its record and its shards checked."""
-    record = _read_record(target.with_suffix(".json"))
+    record, shards = _read_record(target), {}
     wrong = [key for key, value in expected.items() if record.get(key) != value]
-    shards = []
-    for number, path in enumerate(_shard_paths(target, len(galaxy_ids))):
-        if wrong:
-            break
-        count = min(SHARD_IMAGES, len(galaxy_ids) - number * SHARD_IMAGES)
-        try:
-            shards.append(np.load(path, mmap_mode="r"))
-            if shards[-1].shape != (count, record["crop_px"], record["crop_px"], 3):
-                wrong = [f"shape of {path.name}"]
-        except (OSError, ValueError, EOFError):
-            wrong = [path.name]
+    if not wrong:
+        shards = _open_shards(target, len(galaxy_ids), record["crop_px"])
+        wrong = [path.name for path, shard in shards.items() if shard is None]
     if wrong:
         raise Gz2vitError(
-            f"the image cache {target} is incomplete or of other data ({', '.join(wrong)} differ); "
-            f"run {command_for(target.resolve(), 'pack')}"
+            f"the image cache {target} is incomplete or of other data ({', '.join(wrong[:3])} "
+            f"differ); run {command_for(target.resolve(), 'pack')}"
         )
-    return ImageCache(target, tuple(shards), tuple(galaxy_ids), record)
+    return ImageCache(target, tuple(shards.values()), tuple(galaxy_ids), record)
 
 
-def _read_record(path: Path) -> dict[str, Any]:
+def _read_record(target: Path) -> dict[str, Any]:
     """A cache's record; empty where there is none."""
     try:
-        return read_json(path)
+        return read_json(target.with_suffix(".json"))
     except Gz2vitError:
         return {}
 
 
-def _shard_paths(target: Path, galaxies: int) -> list[Path]:
-    """The files of a cache of so many galaxies."""
-    return [target / f"shard_{n:05d}.npy" for n in range(-(-galaxies // SHARD_IMAGES))]
+def _open_shards(target: Path, galaxies: int, crop_px: int) -> dict[Path, np.ndarray | None]:
+    """The shards of a cache of so many galaxies, by path; None for one that is not whole."""
+    shards = {}
+    for number, first in enumerate(range(0, galaxies, SHARD_IMAGES)):
+        path = target / f"shard_{number:05d}.npy"
+        shape = (min(SHARD_IMAGES, galaxies - first), crop_px, crop_px, 3)
+        try:
+            shard = np.load(path, mmap_mode="r")
+            shards[path] = shard if shard.shape == shape else None
+        except (OSError, ValueError, EOFError):
+            shards[path] = None
+    return shards
 
 
 # ---- The splits of a run as training and prediction see them
@@ -599,9 +570,8 @@ def pack_selection(results_dir: Path | str, crop_px: int, workers: int | None = 
     if rows:
         broken = pd.DataFrame(rows, columns=list(BROKEN_COLUMNS))
         known = pd.concat([read_broken(results), broken]).drop_duplicates("galaxyID", keep="last")
-        folder = read_data_folder(selection.folder.path)
-        pixels = data_signature(folder, signature_cache(results))["pixels"]
-        _write_broken(results, folder.path, pixels, known)
+        state = _broken_state(results, read_data_folder(selection.folder.path))
+        _write_broken(results, state, known)
         if selection.left_out is None:
             _refuse(broken, results, LEAVE_OUT)
         (results / "selection" / "data.json").unlink()  # so that galaxies are selected again

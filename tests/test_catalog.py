@@ -25,7 +25,7 @@ from gz2vit.catalog import (
 )
 from gz2vit.io import Gz2vitError
 from gz2vit.paper import CLASS_COUNTS, CLASS_NAMES, FIG2_GALAXY_IDS, SPLIT_CLASS_COUNTS
-from tests.unit.folders import make_folder
+from tests.folders import make_folder
 
 
 @pytest.fixture
@@ -76,6 +76,8 @@ def test_columns_between_spaces_and_decimal_commas(tmp_path: Path):
     path.write_text("# objid  petroR90_r\n  007   5.25\n1.000e+00 6\n")
     found = read_table(path, ["petroR90_r"], id_column="objid").to_numpy().tolist()
     assert found == [["007", "5.25"], ["1", "6"]]
+    path.write_text("objid petroR90_r\n2e12 5\n")  # a name, as nothing writes a number
+    assert read_table(path, ["petroR90_r"], id_column="objid").objid.tolist() == ["2e12"]
     path.write_text("objid;petroR90_r\nnull;5,25\n")
     found = read_table(path, ["petroR90_r"], id_column="objid").to_numpy().tolist()
     assert found == [["null", "5.25"]]

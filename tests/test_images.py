@@ -36,7 +36,7 @@ from gz2vit.images import (
     read_image,
 )
 from gz2vit.io import Gz2vitError
-from tests.unit.folders import make_folder, training_images
+from tests.folders import make_folder, training_images
 
 ROOT = Path(__file__).resolve().parents[1]
 CROP_PX = 64
@@ -307,6 +307,7 @@ def test_a_cache_of_other_data_is_refused_and_made_again(tmp_path: Path, galaxie
     (target / "shard_00001.npy").write_bytes(b"no array")
     with pytest.raises(Gz2vitError, match="shard_00001.npy"):
         open_cache(target, ids[:7])
+    assert np.array_equal(pack_images(paths[:7], ids[:7], target, 32)[6], read_image(paths[6], 32))
     with pytest.raises(Gz2vitError, match="--only pack"):
         open_cache(tmp_path / "results" / "demo" / "store" / "test", ["a"])
 
