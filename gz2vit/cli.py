@@ -184,11 +184,11 @@ def _derive(options: argparse.Namespace) -> None:
     rule = _rule(options)
     words = (options.votes, options.to, rule, options.seed, options.mapping, options.images)
     done = derive_folder(*words)
-    for name, count in done.classes.items():
+    for name, count in done["classes"].items():
         print(f"{name:<26}{count:>9,}")
-    if done.without_image:
-        print(f"{'without an image':<26}{done.without_image:>9,}")
-    splits = ", ".join(f"{count:,} to {split}" for split, count in done.galaxies.items())
+    if done["without_image"]:
+        print(f"{'without an image':<26}{done['without_image']:>9,}")
+    splits = ", ".join(f"{count:,} to {split}" for split, count in done["galaxies"].items())
     print(f"{options.to}: label tables by '{rule.name}', {splits}")
 
 

@@ -26,14 +26,8 @@ CLASS_NAMES = (
     "Merger",
 )
 CLASS_SHORT_NAMES = (
-    "Round",
-    "In-between",
-    "Cigar-shaped",
-    "Edge-on",
-    "Barred",
-    "Unbarred",
-    "Irregular",
-    "Merger",
+    *("Round", "In-between", "Cigar-shaped", "Edge-on"),
+    *("Barred", "Unbarred", "Irregular", "Merger"),
 )
 CLASS_COUNT = len(CLASS_NAMES)
 
@@ -191,20 +185,27 @@ PUBLISHED_RESULTS = MappingProxyType(
 )
 
 # Willett et al. 2013 (MNRAS 435, 2835), Table 3: the least vote fraction of the answer that leads
-# to a question, for galaxies with at least so many votes on it. Keys: the answer's short name.
+# to a question, by the answer's short name (`gz2vit.votes.ANSWERS`).
 WILLETT_MIN_FRACTION = MappingProxyType(
     {
-        "smooth": 0.469,
-        "features_or_disk": 0.430,
-        "edgeon": 0.602,
-        "not_edgeon": 0.715,
-        "spiral": 0.619,
-        "odd": 0.420,
+        **{"smooth": 0.469, "features_or_disk": 0.430, "edgeon": 0.602, "not_edgeon": 0.715},
+        **{"spiral": 0.619, "odd": 0.420},
     }
 )
-WILLETT_MIN_VOTES = 20
 # Zhu et al. 2019 (Ap&SS 364, 55): how round a smooth galaxy is, by its largest answer.
-ZHU_MIN_ROUNDNESS = 0.50
+ZHU_MIN_FRACTION = MappingProxyType(
+    dict.fromkeys(("completely_round", "in_between", "cigar_shaped"), 0.50)
+)
+# The authors' own thresholds, which were never published: the two papers', and seven that only
+# their label tables and the votes tell (`gz2vit.recover_rule`).
+SELECTION_MIN_FRACTION = MappingProxyType(
+    {
+        **WILLETT_MIN_FRACTION,
+        **ZHU_MIN_FRACTION,
+        **{"not_odd": 0.5, "bar": 0.7, "no_bar": 0.7, "merger": 0.5},
+        **dict.fromkeys(("disturbed", "irregular", "other", "dust_lane"), 0.5),
+    }
+)
 
 # PAPER, Fig. 2: two galaxies of each class, by GZ2 asset id, upper row first.
 FIG2_GALAXY_IDS = (
@@ -297,48 +298,68 @@ FIG4_HISTOGRAMS = MappingProxyType(
     }
 )
 
+# AUTHORS, gz2_data/gz2_predictions.md: the catalogue of their test predictions, verified by the
+# name that git gives its content (SHA-1 of b"blob <bytes>\0" + content); which of its columns
+# holds the predictions of which network, and which are the properties of `gz2vit.catalog`.
+AUTHORS_FILES = (
+    "https://raw.githubusercontent.com/sliao-mi-luku/Galaxy-Zoo-Classification/"
+    "e39fa7eda2eb01e16af3709a78c7ef462bf3fb10/gz2_data/"
+)
+PREDICTION_CATALOGUE = MappingProxyType(
+    {
+        "url": f"{AUTHORS_FILES}gz2_predictions_0122_v2.csv",
+        "git_blob_sha1": "b39a60d6c01a74799d2824a989674acfc8c8754e",
+        "rows": 31_191,
+        "columns": (
+            *("GalaxyID", "class", "pred_linF", "pred_vit", "pred_res"),
+            *("vitTresT", "vitTresF", "vitFresT", "vitFresF"),
+            *("linTresT", "linTresF", "linFresT", "linFresF", "dr7objid"),
+            *("dered_u", "dered_g", "dered_r", "dered_i", "dered_z"),
+            *("modelMag_u", "modelMag_g", "modelMag_r", "modelMag_i", "modelMag_z"),
+            *("lnLDeV_r", "lnLExp_r", "petroR50_r", "petroR90_r", "dered_g_r", "model_g_r"),
+            *("viewed_edge_on", "anything_odd", "pred_linF_0921"),
+            *("linTresT_0921", "linTresF_0921", "linFresT_0921", "linFresF_0921"),
+        ),
+        # the paper's Linformer is that of 2021-09; `pred_linF` is another, of 2022-01
+        "predictions": {"linformer": "pred_linF_0921", "vit": "pred_vit", "resnet50": "pred_res"},
+    }
+)
+# AUTHORS, gz2_data/: another run of the fine-tuned ViT than the paper's, and its test accuracy.
+HF_VIT_PREDICTIONS = MappingProxyType(
+    {"url": f"{AUTHORS_FILES}gz2_hug_vit_121221C_predictions.csv", "test_acc": 0.8441}
+)
+# AUTHORS, notebooks' outputs: every epoch of seven of their runs; five are the paper's.
+HISTORIES_FILE = "published_histories.csv"  # beside this module
 
-# ------------------------------------------------------------------------------------------
-# Galaxy Zoo 2's public files, as `python -m gz2vit download` fetches them.
-#
-# AUTHORS: the authors' code, as in `gz2vit.paper`.
-
+# Galaxy Zoo 2's public files, as `gz2vit download` fetches them: rows (or images), bytes where
+# published, and a checksum where there is one.
+_LABEL_COLUMNS = ("galaxyID", "label1", "label2", "label3", "label4")
+_ZENODO = "https://zenodo.org/records/3565489/files/"  # doi:10.5281/zenodo.3565489
 DATA_FILES = MappingProxyType(
     {
-        # AUTHORS, gz2_data/: rows and SHA-256 of the files at the commit named there.
+        # AUTHORS, gz2_data/: rows and SHA-256 of the files at the commit named above.
         "labels": tuple(
-            {
-                "name": name,
-                "url": "https://raw.githubusercontent.com/sliao-mi-luku/Galaxy-Zoo-Classification/"
-                f"e39fa7eda2eb01e16af3709a78c7ef462bf3fb10/gz2_data/{name}",
-                "rows": rows,
-                "columns": ("galaxyID", "label1", "label2", "label3", "label4"),
-                "sha256": sha256,
-            }
+            {"url": AUTHORS_FILES + name, "rows": rows, "columns": _LABEL_COLUMNS, "sha256": sha256}
             for name, rows, sha256 in (
                 (
-                    "gz2_train.csv",
-                    99_808,
+                    *("gz2_train.csv", 99_808),
                     "e31540b3235020cbbfb449bb96341f82f5e0e1eb550ed1863ac57348e6422332",
                 ),
                 (
-                    "gz2_valid.csv",
-                    24_952,
+                    *("gz2_valid.csv", 24_952),
                     "ddac9317095871c2d106d05994dd1405b472d006aef784516e3b4b0740a884cc",
                 ),
                 (
-                    "gz2_test.csv",
-                    31_191,
+                    *("gz2_test.csv", 31_191),
                     "32c155a705f678acb0d65374d58de5388c452cd530a5a4615693d9fcff507b2e",
                 ),
             )
         ),
-        # doi:10.5281/zenodo.3565489: which image shows which SDSS object. Its MD5 was seen in one
-        # public code base, not on the record's own page.
+        # Which image shows which SDSS object. The MD5 was seen in one public code base, not on the
+        # record's own page.
         "mapping": (
             {
-                "name": "gz2_filename_mapping.csv",
-                "url": "https://zenodo.org/records/3565489/files/gz2_filename_mapping.csv",
+                "url": f"{_ZENODO}gz2_filename_mapping.csv",
                 "rows": 355_990,
                 "columns": ("objid", "sample", "asset_id"),
                 "md5": "7e28465e6dfbf96c0d828c595a5bbd80",
@@ -347,7 +368,6 @@ DATA_FILES = MappingProxyType(
         # Hart et al. 2016 (MNRAS 461, 3663): volunteers' votes. No checksum is published.
         "votes": (
             {
-                "name": "gz2_hart16.csv.gz",
                 "url": "https://gz2hart.s3.amazonaws.com/gz2_hart16.csv.gz",
                 "rows": 239_695,
                 "columns": ("dr7objid",),
@@ -356,25 +376,18 @@ DATA_FILES = MappingProxyType(
         # data.galaxyzoo.org, Galaxy Zoo 2's sample: sizes and magnitudes. No checksum is published.
         "properties": (
             {
-                "name": "gz2sample.csv.gz",
                 "url": "https://zooniverse-data.s3.amazonaws.com/galaxy-zoo-2/gz2sample.csv.gz",
                 "rows": 325_704,
                 "columns": (
-                    "OBJID",
-                    "PETROR50_R",
-                    "PETROR90_R",
-                    "PETROMAG_R",
-                    "EXTINCTION_R",
-                    "REDSHIFT",
+                    *("OBJID", "PETROR50_R", "PETROR90_R"),
+                    *("PETROMAG_R", "EXTINCTION_R", "REDSHIFT"),
                 ),
             },
         ),
-        # doi:10.5281/zenodo.3565489: the images, 3.4 GB. The MD5 was seen in two public code
-        # bases, not on the record's own page.
+        # The MD5 was seen in two public code bases, not on the record's own page.
         "images": (
             {
-                "name": "images_gz2.zip",
-                "url": "https://zenodo.org/records/3565489/files/images_gz2.zip",
+                "url": f"{_ZENODO}images_gz2.zip",
                 "images": 243_434,
                 "bytes": 3_400_000_000,
                 "md5": "bc647032d31e50c798770cf4430525c7",

@@ -1,16 +1,19 @@
-"""Recovering a lost selection rule from votes and the labels that it gave.
+"""Reading a lost selection rule back off votes and the labels that it gave.
 
-What is given is the rule's form: which answers each class depends on. What is looked for is all
-that decides: the least vote fraction of every condition, the column that it is read from, the
-least number of votes, and the order of precedence. The fit maximises the number of galaxies of the
-catalogue whose derived class equals the published one, those without a class included.
+Known is which question leads to which class (`PATHS`). Everything else is looked for: the least
+vote fraction of every condition and the column that it is read from, the least number of votes,
+whether odd galaxies are kept out of a class, which odd features make a galaxy irregular and whether
+each of them counts alone or their sum, and whether a galaxy must fulfil exactly one class or gets
+the first in an order of precedence. The fit maximises the number of galaxies whose derived class
+is the published one, those left out included.
 
 Each condition is a decision tree of one split, fitted with the others held fixed: along the sorted
-vote fractions, every galaxy that would get the right class by passing counts +1, every one that
-would lose it -1, and the best split is where their running sum is highest. That is exact for one
-condition; rounds over all of them repeat until nothing is gained. A threshold is known only up to
-the interval between two neighbouring galaxies that it tells apart; the interval is reported, and
-its upper end, the nearest vote fraction that was observed, is the threshold.
+vote fractions every galaxy that gets its right class by passing counts +1, every one that loses it
+-1, and the best split is where their running sum is highest. That is exact for one condition;
+rounds over all of them repeat until nothing is gained, and again from thresholds moved a little at
+random, until that gains nothing either. Between the two galaxies next to a threshold
+the data cannot tell; the rule takes the number that the two papers print where it lies between
+them, else the shortest decimal.
 """
 
 import itertools
@@ -21,239 +24,253 @@ import pandas as pd
 from tqdm import tqdm
 
 from gz2vit.io import Gz2vitError
+from gz2vit.paper import WILLETT_MIN_FRACTION, ZHU_MIN_FRACTION
 from gz2vit.votes import (
+    ANSWERS,
     COLUMNS,
     NO_CLASS,
     ClassRule,
     Condition,
     Rule,
-    first_fulfilled,
-    fulfilled,
+    choose_class,
+    has_counts,
     vote_count,
-    vote_fraction,
 )
 
+# The answers that lead to each class; the last one is its own question's (class 6 has many).
+PATHS = (
+    *(("smooth", "completely_round"), ("smooth", "in_between"), ("smooth", "cigar_shaped")),
+    ("features_or_disk", "edgeon"),
+    ("features_or_disk", "not_edgeon", "spiral", "bar"),
+    ("features_or_disk", "not_edgeon", "spiral", "no_bar"),
+    ("odd", "irregular"),
+    ("odd", "merger"),
+)
+IRREGULAR = 6
+NOT_ODD = ("not_odd",)
+ODD_FEATURES = ("irregular", "disturbed", "other", "dust_lane", "ring", "lens_or_arc")
 MAX_ROUNDS = 20
 # The first guess of a threshold: the fraction that all but this share of a class's galaxies reach.
-STARTS = (0.0, 0.01, 0.05)
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """One recovered condition: any threshold above `low` and up to `high` gives the same labels.
-
-    `low` is 0 where the condition excludes no galaxy that the others let through: then the votes
-    do not tell it, and it could as well be absent.
-    """
-
-    answers: tuple[str, ...]
-    column: str
-    low: float
-    high: float
-
-    @property
-    def value(self) -> float:
-        """The nearest vote fraction that was observed: the least one that still passes."""
-        return self.high
-
-    @property
-    def binding(self) -> bool:
-        """Whether the condition decides about any galaxy."""
-        return self.low > 0
-
-    @property
-    def rounded(self) -> float:
-        """The shortest decimal, of three digits at most, inside the interval; else the value."""
-        for digits in (1, 2, 3):
-            step = 10**-digits
-            candidate = round(np.floor(self.high / step + 1e-9) * step, digits)
-            if self.low < candidate <= self.high:
-                return float(candidate)
-        return self.high
+STARTS = (0.0, 0.02)
+START_GALAXIES = 5_000  # starts are compared on so many, the best one goes on with all
+KICK = 0.03  # how far a restart moves the thresholds, rms
+NEVER = 2.0  # a threshold that no vote fraction reaches
+PUBLISHED = {**WILLETT_MIN_FRACTION, **ZHU_MIN_FRACTION}
 
 
 @dataclass(frozen=True)
 class Recovery:
-    """The rule found, the interval of each threshold, and how well it agrees.
+    """The rule found, and how well it agrees.
 
-    `agreement`: share of the catalogue's galaxies with the right class (or rightly none);
-    `agreement_labelled`: the same among the galaxies that have a published class.
+    `thresholds`: one row per condition, and per single answer of "any of": its threshold; the
+    interval `above` < threshold <= `up to` that gives the same labels (0 or NaN where no galaxy
+    bounds it); how many galaxies `decide` it and which are `nearest below` and `nearest above`;
+    how many fulfil all other conditions of a class and are removed by it alone (`removes`), or come
+    into the class by this answer alone (`adds`). `agreement`: share of all galaxies with the right class, or rightly
+    none; `agreement_other`: the same of the best rule of the other kind of choice (exactly one
+    class, or an order of precedence); `several`: galaxies that fulfil several classes, and
+    `several_labelled` those of them that have a published class.
     """
 
     rule: Rule
-    thresholds: tuple[Threshold, ...]
+    thresholds: pd.DataFrame
     agreement: float
-    agreement_labelled: float
-
-    def table(self) -> pd.DataFrame:
-        """A row for each condition: column, threshold, its interval, and its shortest decimal."""
-        rows = [
-            {
-                "condition": " + ".join(one.answers),
-                "column": one.column,
-                "threshold": one.value,
-                "above": one.low,
-                "shortest decimal": one.rounded if one.binding else float("nan"),
-            }
-            for one in self.thresholds
-        ]
-        return pd.DataFrame(rows).set_index("condition")
+    agreement_other: float
+    several: int
+    several_labelled: int
 
 
-def recover_rule(votes: pd.DataFrame, labels: pd.Series, form: Rule) -> Recovery:
-    """The rule of the form of `form` that best explains `labels` (class by galaxy id).
+def recover_rule(votes: pd.DataFrame, labels: pd.Series) -> Recovery:
+    """The rule that best explains `labels` (class by galaxy id); galaxies without one are left out.
 
-    Galaxies of `votes` without a label count as not selected. The thresholds, columns, least votes
-    and order of `form` are not used. Raises `Gz2vitError` where no labelled galaxy has votes, or
-    a class of the form has none.
+    Raises `Gz2vitError` where a class has no labelled galaxy with votes.
     """
     truth = labels.reindex(votes.index, fill_value=NO_CLASS).to_numpy()
-    for one in form.classes:
-        if not (truth == one.class_index).any():
-            raise Gz2vitError(f"no galaxy with votes is labelled {one.class_name}; nothing to fit")
-    starts = tqdm(list(itertools.product(COLUMNS, STARTS)), desc="fit rule", unit=" starts")
-    fits = [
-        _Fit(votes, truth, _first_guess(votes, truth, form, column, share)).improve()
-        for column, share in starts
-    ]
-    best = max(fits, key=lambda fit: fit.right).unify_columns()  # the first of equals
-    thresholds = tuple(best.interval(one) for one in best.rule.conditions().values())
-    rule = best.rule.with_conditions(
-        {one.answers: Condition(one.answers, one.value, one.column) for one in thresholds}
-    )
-    derived = first_fulfilled(fulfilled(votes, rule), rule)
-    labelled = truth != NO_CLASS
+    for index in range(len(PATHS)):
+        if not (truth == index).any():
+            name = ClassRule(index, ()).class_name
+            raise Gz2vitError(f"no galaxy with votes is labelled {name}; give more label tables")
+    few = np.arange(len(truth))
+    if len(few) > START_GALAXIES:
+        few = np.sort(np.random.default_rng(0).choice(few, START_GALAXIES, replace=False))
+    columns = [c for c in COLUMNS if all(f"{ANSWERS[a]}_{c}" in votes for a in _all_answers())]
+    if not columns:
+        raise Gz2vitError(
+            f"no kind of vote fraction ({', '.join(COLUMNS)}) is there for all answers"
+        )
+    starts = list(itertools.product((True, False), columns, STARTS))
+    best: dict[bool, _Fit] = {}
+    for exactly_one, column, share in tqdm(starts, desc="fit rule", unit=" starts"):
+        fit = _Fit(votes.iloc[few], truth[few], column)
+        fit.start(exactly_one, share)
+        if exactly_one not in best or fit.right > best[exactly_one].right:  # the first of equals
+            best[exactly_one] = fit
+    for exactly_one, fit in best.items():
+        fit.kick(patience=20)
+        if len(few) < len(truth):
+            best[exactly_one] = _Fit(votes, truth, fit.column)
+            best[exactly_one].improve(fit.rule)
+            best[exactly_one].kick(patience=2)
+    exactly_one = best[True].right >= best[False].right
+    fit, other = best[exactly_one], best[not exactly_one]
+    thresholds = fit.settle()
+    several = fit.matches(fit.rule).sum(axis=0) > 1
     return Recovery(
-        replace(rule, name="recovered from votes and labels"),
+        fit.rule,
         thresholds,
-        float((derived == truth).mean()),
-        float((derived == truth)[labelled].mean()),
+        fit.right / len(truth),
+        other.right / len(truth),
+        int(several.sum()),
+        int((truth[several] != NO_CLASS).sum()),
     )
 
 
-def rule_forms(form: Rule) -> list[Rule]:
-    """`form`, and the same with other answers that may have made a galaxy irregular."""
-    versions = (("irregular",), ("disturbed", "irregular"), ("disturbed", "irregular", "other"))
-    forms = []
-    for answers in versions:
-        changed = {
-            one.answers: replace(one, answers=answers)
-            for one in form.conditions().values()
-            if "irregular" in one.answers
-        }
-        forms.append(form.with_conditions(changed))
-    return forms
+def hide_rule(seed: int) -> Rule:
+    """A rule drawn to be found again: of either kind of choice, sums or single answers.
 
-
-def hide_rule(form: Rule, seed: int) -> Rule:
-    """A rule of the form of `form`, drawn to be found again.
-
-    Thresholds are moved by 0.08 (rms) and have three decimals; the column, the order of precedence
-    and the least number of votes (0, 5 or 10) are drawn.
+    Thresholds scatter around 0.5 by 0.08 (rms) and have three decimals; the column, the order of
+    precedence and the least number of votes (0, 5 or 10) are drawn.
     """
     rng = np.random.default_rng(seed)
+    exactly_one, any_of, asks_not_odd = (bool(drawn) for drawn in rng.integers(2, size=3))
     column = COLUMNS[rng.integers(len(COLUMNS))]
-    changed = {}
-    for answers, one in form.conditions().items():
-        moved = round(float(np.clip(one.at_least + rng.normal(0, 0.08), 0.1, 0.9)), 3)
-        changed[answers] = Condition(answers, moved, column)
-    classes = tuple(form.classes[place] for place in rng.permutation(len(form.classes)))
-    hidden = replace(form, name="hidden", classes=classes, min_votes=int(rng.choice([0, 5, 10])))
-    return hidden.with_conditions(changed)
+    features = ODD_FEATURES[: rng.integers(1, 5)]
+    thresholds: dict[tuple[str, ...], Condition] = {}
+    for path in PATHS:
+        for answers in (*((one,) for one in path), NOT_ODD, features):
+            usual = PUBLISHED.get(answers[0], 0.5)
+            drawn = round(float(np.clip(usual + rng.normal(0, 0.08), 0.1, 0.9)), 3)
+            any_here = any_of and len(answers) > 1
+            thresholds.setdefault(answers, Condition(answers, drawn, column, any_here))
+    classes = []
+    for index in map(int, rng.permutation(len(PATHS))):
+        answers = [(one,) for one in PATHS[index]]
+        if index == IRREGULAR:
+            answers[-1] = features
+        elif index < 4 and asks_not_odd:
+            answers.insert(1, NOT_ODD)
+        classes.append(ClassRule(index, tuple(thresholds[one] for one in answers)))
+    return Rule("hidden", int(rng.choice([0, 5, 10])), tuple(classes), exactly_one)
 
 
-def _first_guess(
-    votes: pd.DataFrame, truth: np.ndarray, form: Rule, column: str, share: float
-) -> Rule:
-    """Thresholds that all but `share` of the galaxies concerned reach, in `column`."""
-    changed = {}
-    for answers in form.conditions():
-        concerned = [
-            one.class_index
-            for one in form.classes
-            if answers in [condition.answers for condition in one.conditions]
-        ]
-        fractions = vote_fraction(votes, answers, column)[np.isin(truth, concerned)]
-        # "lower": an observed value, not one between two of them
-        least = float(np.quantile(fractions, share, method="lower"))
-        changed[answers] = Condition(answers, least, column)
-    return replace(form.with_conditions(changed), min_votes=0)
+def tree_agreement(votes: pd.DataFrame, labels: pd.Series, column: str, depth: int) -> float:
+    """Share of galaxies whose label a free decision tree of `depth` gets right, cross-validated.
+
+    It may ask any answer in any order: where it does much better than a rule, the rule's form is
+    not the authors'. Galaxies of `votes` without a label count as left out.
+    """
+    from sklearn.model_selection import cross_val_predict  # slow to import
+    from sklearn.tree import DecisionTreeClassifier
+
+    names = [f"{stem}_{column}" for stem in ANSWERS.values() if f"{stem}_{column}" in votes]
+    truth = labels.reindex(votes.index, fill_value=NO_CLASS).to_numpy()
+    tree = DecisionTreeClassifier(max_depth=depth, random_state=0)
+    return float((cross_val_predict(tree, votes[names].to_numpy(), truth, cv=5) == truth).mean())
+
+
+def _all_answers() -> list[str]:
+    return [*dict.fromkeys(itertools.chain(*PATHS, NOT_ODD, ODD_FEATURES))]
 
 
 class _Fit:
     """A rule on its way to the best agreement with the labels `truth` (galaxies,)."""
 
-    def __init__(self, votes: pd.DataFrame, truth: np.ndarray, rule: Rule) -> None:
-        self.votes, self.truth, self.rule = votes, truth, rule
-        self.values = {
-            (answers, column): vote_fraction(votes, answers, column)
-            for answers in rule.conditions()
-            for column in COLUMNS
-        }
-        self.question_votes = {one: vote_count(votes, one.question) for one in rule.classes}
-        self.right = self._count_right(rule)
+    def __init__(self, votes: pd.DataFrame, truth: np.ndarray, column: str) -> None:
+        self.votes, self.truth, self.column = votes, truth, column
+        self._values: dict[tuple, np.ndarray] = {}
 
-    def improve(self) -> "_Fit":
-        """Rounds over order, thresholds, columns and least votes, until nothing is gained."""
+    def start(self, exactly_one: bool, share: float) -> None:
+        """Fit from thresholds that all but `share` of the galaxies concerned reach."""
+        guess: dict[str, float] = {}
+        for name in dict.fromkeys(itertools.chain(*PATHS)):
+            concerned = [index for index, path in enumerate(PATHS) if name in path]
+            values = self.value((name,))[np.isin(self.truth, concerned)]
+            guess[name] = float(np.quantile(values, share, method="lower"))  # an observed value
+        classes = []
+        for index, path in enumerate(PATHS):
+            conditions = [Condition((name,), guess[name], self.column) for name in path]
+            if index == IRREGULAR:
+                conditions[-1] = Condition(("irregular",), 0.5, self.column)
+            elif "odd" not in path:
+                conditions.insert(1, Condition(NOT_ODD, 0.0, self.column))
+            classes.append(ClassRule(index, tuple(conditions)))
+        self.improve(Rule("recovered from votes and labels", 0, tuple(classes), exactly_one))
+
+    def improve(self, rule: Rule) -> None:
+        """Rounds over order, thresholds, odd features and least votes until nothing is gained."""
+        self.rule, self.right = rule, self.count_right(rule)
         for _ in range(MAX_ROUNDS):
             before = self.right
-            self._order()
-            for answers in self.rule.conditions():
-                self._split(answers)
-            self._least_votes()
+            if not rule.exactly_one:
+                self._try_order()
+            for answers, one in self.rule.conditions().items():
+                _, high = self.interval(one)
+                self._try(self.rule.with_conditions({answers: replace(one, at_least=high)}))
+            self._try_features()
+            self._try_not_odd()
+            if has_counts(self.votes):
+                for least in range(61):
+                    self._try(replace(self.rule, min_votes=least))
             if self.right == before:
-                break
-        return self
+                return
 
-    def unify_columns(self) -> "_Fit":
-        """Read every condition from the rule's commonest column where that is as good."""
-        columns = [one.column for one in self.rule.conditions().values()]
-        commonest = max(COLUMNS, key=columns.count)
-        for answers in self.rule.conditions():
-            _, high = self._best_interval(answers, commonest)
-            changed = {answers: Condition(answers, high, commonest)}
-            rule = self.rule.with_conditions(changed)
-            if self._count_right(rule) >= self.right:
-                self.rule = rule
-        return self
+    def kick(self, patience: int) -> None:
+        """Improve again from thresholds moved at random, until `patience` times bring nothing."""
+        rng = np.random.default_rng(0)
+        without_gain = 0
+        while without_gain < patience and self.right < len(self.truth):
+            before, right = self.rule, self.right
+            moved = {
+                answers: replace(one, at_least=max(0.0, one.at_least + rng.normal(0, KICK)))
+                for answers, one in before.conditions().items()
+            }
+            self.improve(before.with_conditions(moved))
+            without_gain = 0 if self.right > right else without_gain + 1
+            if self.right < right:
+                self.rule, self.right = before, right
 
-    def _classes(self, rule: Rule, forced: dict[tuple[str, ...], bool] | None = None) -> np.ndarray:
-        """The class of each galaxy, with some conditions taken as passed or failed by all."""
-        return first_fulfilled(self._matches(rule, forced or {}), rule)
-
-    def _matches(self, rule: Rule, forced: dict[tuple[str, ...], bool]) -> np.ndarray:
-        """As `labels.fulfilled`, from the values at hand."""
-        passes = {
-            answers: self.values[answers, one.column] >= one.at_least
-            for answers, one in rule.conditions().items()
-        }
-        passes |= {answers: np.full(len(self.truth), passed) for answers, passed in forced.items()}
+    def matches(self, rule: Rule, forced: dict[tuple[str, ...], bool] | None = None) -> np.ndarray:
+        """Which galaxies fulfil which class, with some conditions `forced` for all of them."""
+        forced = forced or {}
         rows = []
-        for one in rule.classes:
-            row = self._votes_on(one) >= rule.min_votes
-            for condition in one.conditions:
-                row = row & passes[condition.answers]
+        for each in rule.classes:
+            row = np.ones(len(self.truth), dtype=bool)
+            if rule.min_votes:
+                row = self._question_votes(each.question) >= rule.min_votes
+            for one in each.conditions:
+                passes = forced.get(one.answers)
+                row = row & (self._passes(one) if passes is None else passes)
             rows.append(row)
         return np.array(rows)
 
-    def _votes_on(self, one: ClassRule) -> np.ndarray:
-        """Votes on a class's own question; conditions may have changed since they were counted."""
-        by_class = {rule.class_index: votes for rule, votes in self.question_votes.items()}
-        return by_class[one.class_index]
+    def value(self, answers: tuple[str, ...], any_of: bool = False) -> np.ndarray:
+        """What a condition on `answers` compares with its threshold, float64 (galaxies,)."""
+        key = (answers, any_of)
+        if key not in self._values:
+            self._values[key] = Condition(answers, 0.0, self.column, any_of).value(self.votes)
+        return self._values[key]
 
-    def _count_right(self, rule: Rule) -> int:
-        return int((self._classes(rule) == self.truth).sum())
+    def _passes(self, one: Condition) -> np.ndarray:
+        return self.value(one.answers, one.any_of) >= one.at_least
 
-    def _take(self, rule: Rule) -> None:
+    def _question_votes(self, question: tuple[str, ...]) -> np.ndarray:
+        if question not in self._values:
+            self._values[question] = vote_count(self.votes, question)
+        return self._values[question]
+
+    def count_right(self, rule: Rule) -> int:
+        """Galaxies to which `rule` gives their class."""
+        return int((choose_class(self.matches(rule), rule) == self.truth).sum())
+
+    def _try(self, rule: Rule) -> None:
         """Go on with `rule` if it is better."""
-        right = self._count_right(rule)
+        right = self.count_right(rule)
         if right > self.right:
             self.rule, self.right = rule, right
 
-    def _order(self) -> None:
-        """The order of precedence in which most pairs of overlapping classes stand right."""
-        matches = self._matches(self.rule, {})
-        classes = self.rule.classes
+    def _try_order(self) -> None:
+        """The order of precedence in which most pairs of overlapping classes come right."""
+        matches, classes = self.matches(self.rule), self.rule.classes
         wins = np.array(
             [
                 [(a & b & (self.truth == one.class_index)).sum() for b in matches]
@@ -262,40 +279,137 @@ class _Fit:
         )
         orders = np.array(list(itertools.permutations(range(len(classes)))))
         first, second = np.triu_indices(len(classes), 1)
-        scores = wins[orders[:, first], orders[:, second]].sum(axis=1)
-        best = orders[scores.argmax()]
-        self._take(replace(self.rule, classes=tuple(classes[place] for place in best)))
+        best = orders[wins[orders[:, first], orders[:, second]].sum(axis=1).argmax()]
+        self._try(replace(self.rule, classes=tuple(classes[place] for place in best)))
 
-    def _split(self, answers: tuple[str, ...]) -> None:
-        """The best threshold and column of one condition, the others held fixed."""
-        for column in COLUMNS:
-            _, high = self._best_interval(answers, column)
-            self._take(self.rule.with_conditions({answers: Condition(answers, high, column)}))
+    def _gain(self, answers: tuple[str, ...], rule: Rule) -> np.ndarray:
+        """What passing a condition does to each galaxy: +1 gains, -1 loses its right class."""
+        passed, failed = (
+            choose_class(self.matches(rule, {answers: passes}), rule) == self.truth
+            for passes in (True, False)
+        )
+        return passed.astype(np.int64) - failed
 
-    def _best_interval(self, answers: tuple[str, ...], column: str) -> tuple[float, float]:
-        """Where a threshold does best: above the first vote fraction, up to the second."""
-        passed = self._classes(self.rule, {answers: True}) == self.truth
-        failed = self._classes(self.rule, {answers: False}) == self.truth
-        gain = passed.astype(np.int64) - failed
-        telling = gain != 0
-        values, sums = self.values[answers, column][telling], gain[telling]
-        if not len(values):
-            return 0.0, 0.0
-        levels, where = np.unique(-values, return_inverse=True)  # falling vote fractions
-        totals = np.cumsum(np.bincount(where, weights=sums))
-        best = int(totals.argmax())
-        if totals[best] <= 0:
-            return float(-levels[0]), 1.0
-        low = float(-levels[best + 1]) if best + 1 < len(levels) else 0.0
-        return low, float(-levels[best])
+    def interval(self, one: Condition) -> tuple[float, float]:
+        """Where a threshold does best, the others held fixed: above the first, up to the second."""
+        return _best_split(self.value(one.answers, one.any_of), self._gain(one.answers, self.rule))
 
-    def _least_votes(self) -> None:
-        """The best least number of votes, tried one by one."""
-        highest = int(min(60, max(votes.max() for votes in self.question_votes.values())))
-        for votes in range(highest + 1):
-            self._take(replace(self.rule, min_votes=votes))
+    def _features(self) -> Condition:
+        """The condition on odd features that makes a galaxy irregular."""
+        return next(c for c in self.rule.classes if c.class_index == IRREGULAR).conditions[-1]
 
-    def interval(self, condition: Condition) -> Threshold:
-        """What is known of a condition's threshold, the others held fixed."""
-        low, high = self._best_interval(condition.answers, condition.column)
-        return Threshold(condition.answers, condition.column, low, high)
+    def _try_features(self) -> None:
+        """Every set of odd features, as a sum or each alone, with its best threshold."""
+        gain = self._gain(self._features().answers, self.rule)
+        for size in range(1, len(ODD_FEATURES) + 1):
+            for answers in itertools.combinations(ODD_FEATURES, size):
+                for any_of in (True, False) if size > 1 else (False,):
+                    _, high = _best_split(self.value(answers, any_of), gain)
+                    new = Condition(answers, high, self.column, any_of)
+                    self._try(self.rule.with_conditions({self._features().answers: new}))
+
+    def _try_not_odd(self) -> None:
+        """Each class that asks for galaxies that are not odd without that, and the reverse."""
+        asked = self.rule.conditions().get(NOT_ODD)
+        if asked is None:
+            return
+        for place, each in enumerate(self.rule.classes):
+            if "odd" in PATHS[each.class_index]:
+                continue
+            rest = tuple(one for one in each.conditions if one.answers != NOT_ODD)
+            if len(rest) == len(each.conditions):
+                rest = (rest[0], asked, *rest[1:])
+            classes = list(self.rule.classes)
+            classes[place] = replace(each, conditions=rest)
+            self._try(replace(self.rule, classes=tuple(classes)))
+
+    def settle(self) -> pd.DataFrame:
+        """Set the thresholds to plain numbers where that costs nothing; `Recovery.thresholds`."""
+        asked = self.rule.conditions().get(NOT_ODD)
+        if asked is not None and self.interval(asked)[0] == 0:  # excludes nobody: it is not asked
+            classes = []
+            for each in self.rule.classes:
+                rest = tuple(one for one in each.conditions if one.answers != NOT_ODD)
+                classes.append(replace(each, conditions=rest))
+            self.rule = replace(self.rule, classes=tuple(classes))
+        # One galaxy can tie two thresholds to each other: they move together or not at all.
+        for size in (1, 2):
+            for group in itertools.combinations(self.rule.conditions().values(), size):
+                plain = {one.answers: replace(one, at_least=_nearest_plain(one)) for one in group}
+                rule = self.rule.with_conditions(plain)
+                if self.count_right(rule) >= self.right:
+                    self.rule = rule
+        for answers, one in self.rule.conditions().items():
+            if one.at_least != _nearest_plain(one):
+                shortest = replace(one, at_least=_shortest(*self.interval(one)))
+                rule = self.rule.with_conditions({answers: shortest})
+                if self.count_right(rule) >= self.right:
+                    self.rule = rule
+        rows = []
+        matches = self.matches(self.rule)
+        for answers, one in self.rule.conditions().items():
+            gain = self._gain(answers, self.rule)
+            removed = self.matches(self.rule, {answers: True}) & ~matches
+            row = self._row(one, self.value(answers, one.any_of), gain)
+            rows.append(row | {"removes": int(removed.any(axis=0).sum())})
+            for name in answers if one.any_of else ():
+                others = tuple(other for other in answers if other != name)
+                alone = self.value(others, any_of=True) < one.at_least
+                values = self.value((name,))
+                row = self._row(replace(one, answers=(name,), any_of=False), values, gain * alone)
+                adds = alone & (values >= one.at_least) & (gain != 0)
+                rows.append(row | {"condition": f"... {name}", "adds": int(adds.sum())})
+        return pd.DataFrame(rows).set_index("condition")
+
+    def _row(self, one: Condition, values: np.ndarray, gain: np.ndarray) -> dict[str, object]:
+        """What is known of a threshold from the galaxies with `gain`."""
+        low, high = _best_split(values, gain)
+        telling = np.flatnonzero(gain)
+        names = self.votes.index[telling]
+        below, above = values[telling] < one.at_least, values[telling] >= one.at_least
+        nearest = [
+            names[side][pick(values[telling][side])] if side.any() else ""
+            for side, pick in ((below, np.argmax), (above, np.argmin))
+        ]
+        return {
+            "condition": one.describe().rsplit(" >=", 1)[0],
+            "threshold": one.at_least,
+            "above": low,
+            "up to": high,
+            "column": one.column,
+            "decide": len(telling),
+            "nearest below": nearest[0],
+            "nearest above": nearest[1],
+        }
+
+
+def _best_split(values: np.ndarray, gain: np.ndarray) -> tuple[float, float]:
+    """Above which and up to which value a threshold gains most; a missing value never passes.
+
+    (0, 0) where nothing depends on it, and up to NEVER where it is best passed by none.
+    """
+    telling = (gain != 0) & ~np.isnan(values)
+    if not telling.any():
+        return 0.0, 0.0
+    levels, where = np.unique(-values[telling], return_inverse=True)  # falling values
+    totals = np.cumsum(np.bincount(where, weights=gain[telling]))
+    best = int(totals.argmax())
+    if totals[best] <= 0:
+        return float(-levels[0]), NEVER
+    return float(-levels[best + 1]) if best + 1 < len(levels) else 0.0, float(-levels[best])
+
+
+def _nearest_plain(one: Condition) -> float:
+    """The published threshold or the tenth that is nearest, if it is within 0.05."""
+    published = PUBLISHED.get(one.answers[0], NEVER)
+    return published if abs(published - one.at_least) <= 0.05 else round(one.at_least, 1)
+
+
+def _shortest(low: float, high: float) -> float:
+    """The shortest decimal, of three digits at most, above `low` and up to `high`; else `high`."""
+    for digits in (1, 2, 3):
+        step = 10**-digits
+        number = round(float(np.floor(high / step + 1e-9) * step), digits)
+        if low < number <= high:
+            return number
+    return high

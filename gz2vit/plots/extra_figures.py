@@ -1,5 +1,6 @@
 """Figures beyond the paper: data, training, evidence, maps, features, realism, votes."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -43,7 +44,7 @@ from gz2vit.plots.style import (
     styled,
 )
 from gz2vit.sim2real import FEATURES, REAL, SIMULATED
-from gz2vit.votes import Agreement, Rule, derive_classes, vote_count, vote_fraction
+from gz2vit.votes import Agreement, Rule, derive_classes
 
 # --- The galaxies of a run, and its trainings
 
@@ -721,13 +722,10 @@ def draw_decision_path(votes: pd.DataFrame, rule: Rule, data: Mapping[str, Any])
     for row, one in enumerate(rule.classes):
         axes.plot([0, steps - 1], [row, row], color=GREY, linewidth=0.6, zorder=0)
         left, stages = np.ones(len(votes), dtype=bool), []
-        for condition in one.conditions:
-            fraction = vote_fraction(votes, condition.answers, condition.column)
-            left &= fraction >= condition.at_least
-            words = condition.describe().replace("_", " ").replace("edgeon", "edge-on")
-            stages.append(f"{words.replace('>=', '≥')}\n{left.sum():,}")
-        left &= vote_count(votes, one.question) >= rule.min_votes
-        stages.append(f"≥ {rule.min_votes} votes\n{left.sum():,}")
+        for condition, passes in one.stages(votes, rule.min_votes):
+            left &= passes
+            words = condition.replace("_", " ").replace("edgeon", "edge-on").replace(">=", "≥")
+            stages.append(f"{textwrap.fill(words, 30)}\n{left.sum():,}")
         for place, words in enumerate(stages):
             look = box | {"facecolor": PALE, "edgecolor": GREY}
             axes.text(place, row, words, bbox=look, **text)
@@ -736,10 +734,8 @@ def draw_decision_path(votes: pd.DataFrame, rule: Rule, data: Mapping[str, Any])
         axes.text(steps - 1, row, words, bbox=look, **text)
     axes.set(xlim=(-0.5, steps - 0.5), ylim=(len(rule.classes) - 0.5, -0.5))
     axes.axis("off")
-    axes.set_title(
-        f"{len(votes):,} galaxies; the first row that fits from the top gives the class: "
-        f"{(classes >= 0).sum():,} are selected"
-    )
+    which = "exactly one row must fit" if rule.exactly_one else "the first row that fits is taken"
+    axes.set_title(f"{len(votes):,} galaxies; {which}: {(classes >= 0).sum():,} are selected")
     footer(figure, data, f"rule: {rule.name}")
     return figure
 
@@ -761,6 +757,6 @@ def draw_agreement(agreement: Agreement, data: Mapping[str, Any]) -> Figure:
     axes.tick_params(length=0, pad=2)
     axes.set(xlabel="Class derived from the votes", ylabel="Class in the label tables")
     share = f"{100 * agreement.share:.1f}% in the same class"
-    axes.set_title(f"{agreement.counts.sum():,} galaxies in both, {share}")
+    axes.set_title(f"{agreement.both:,} galaxies in both, {share}")
     footer(figure, data)
     return figure
