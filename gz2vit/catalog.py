@@ -89,8 +89,20 @@ def read_table(
         table[column] = table[column].str.strip()
         if separator == ";" and column != id_column:  # where commas are decimal points
             table[column] = table[column].str.replace(r"^(-?\d+),(\d+)$", r"\1.\2", regex=True)
-    table[id_column] = _read_ids(table[id_column], path)
+    table[id_column] = read_ids(table[id_column], path)
     return table.reset_index(drop=True)
+
+
+def read_header(path: Path | str, wanted: Sequence[str]) -> list[str]:
+    """The names in the header of a CSV table that has some of the columns `wanted`."""
+    path = Path(path)
+    try:
+        with _open_text(path) as stream:
+            return _find_header(path, stream, wanted)[2]
+    except OSError as error:
+        raise Gz2vitError(f"cannot read {path}: {error.strerror or error}") from error
+    except (UnicodeError, EOFError, csv.Error) as error:
+        raise Gz2vitError(f"{path} is not a readable CSV file: {error}") from error
 
 
 def _open_text(path: Path) -> Any:
@@ -163,7 +175,7 @@ def _find_columns(
     return columns
 
 
-def _read_ids(ids: pd.Series, path: Path) -> pd.Series:
+def read_ids(ids: pd.Series, path: Path) -> pd.Series:
     """Ids as they were meant; `Gz2vitError` where a spreadsheet or a float has rounded them."""
     ids = ids.str.replace(r"^=?[\"'](.*?)[\"']?$", r"\1", regex=True)  # ="587...", '587...
     ids = ids.str.replace(r"(?i)\.(jpe?g|png)$", "", regex=True)

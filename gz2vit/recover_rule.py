@@ -48,10 +48,11 @@ PATHS = (
 )
 IRREGULAR = 6
 NOT_ODD = ("not_odd",)
-ODD_FEATURES = ("irregular", "disturbed", "other", "dust_lane", "ring", "lens_or_arc")
+ODD_FEATURES = ("disturbed", "irregular", "other", "dust_lane", "ring", "lens_or_arc")
 MAX_ROUNDS = 20
-# The first guess of a threshold: the fraction that all but this share of a class's galaxies reach.
-STARTS = (0.0, 0.02)
+# The first guess of all thresholds: a majority of the votes, or (for labels without errors) the
+# fraction that all of a class's galaxies reach.
+STARTS = ("majority", "all")
 START_GALAXIES = 5_000  # starts are compared on so many, the best one goes on with all
 KICK = 0.03  # how far a restart moves the thresholds, rms
 NEVER = 2.0  # a threshold that no vote fraction reaches
@@ -62,14 +63,14 @@ PUBLISHED = {**WILLETT_MIN_FRACTION, **ZHU_MIN_FRACTION}
 class Recovery:
     """The rule found, and how well it agrees.
 
-    `thresholds`: one row per condition, and per single answer of "any of": its threshold; the
-    interval `above` < threshold <= `up to` that gives the same labels (0 or NaN where no galaxy
-    bounds it); how many galaxies `decide` it and which are `nearest below` and `nearest above`;
-    how many fulfil all other conditions of a class and are removed by it alone (`removes`), or come
-    into the class by this answer alone (`adds`). `agreement`: share of all galaxies with the right class, or rightly
-    none; `agreement_other`: the same of the best rule of the other kind of choice (exactly one
-    class, or an order of precedence); `several`: galaxies that fulfil several classes, and
-    `several_labelled` those of them that have a published class.
+    `thresholds`: one row per condition, and per single answer of "any of": its `threshold`; the
+    interval `above` < threshold <= `up to` that gives the same labels (from 0, or up to NEVER,
+    where no galaxy bounds it); how many galaxies `decide` it, and the nearest of them on either
+    side; how many galaxies a condition alone `removes` from a class, or an answer alone `adds`.
+    `agreement`: share of all galaxies with the right class, or rightly none; `agreement_other`:
+    the same of the best rule that chooses in the other way (exactly one class, or the first in an
+    order of precedence); `several`: galaxies that fulfil several classes, and `several_labelled`
+    those of them that have a published class.
     """
 
     rule: Rule
@@ -93,16 +94,11 @@ def recover_rule(votes: pd.DataFrame, labels: pd.Series) -> Recovery:
     few = np.arange(len(truth))
     if len(few) > START_GALAXIES:
         few = np.sort(np.random.default_rng(0).choice(few, START_GALAXIES, replace=False))
-    columns = [c for c in COLUMNS if all(f"{ANSWERS[a]}_{c}" in votes for a in _all_answers())]
-    if not columns:
-        raise Gz2vitError(
-            f"no kind of vote fraction ({', '.join(COLUMNS)}) is there for all answers"
-        )
-    starts = list(itertools.product((True, False), columns, STARTS))
+    starts = list(itertools.product((True, False), _usable_columns(votes), STARTS))
     best: dict[bool, _Fit] = {}
-    for exactly_one, column, share in tqdm(starts, desc="fit rule", unit=" starts"):
+    for exactly_one, column, guess in tqdm(starts, desc="fit rule", unit=" starts"):
         fit = _Fit(votes.iloc[few], truth[few], column)
-        fit.start(exactly_one, share)
+        fit.start(exactly_one, guess)
         if exactly_one not in best or fit.right > best[exactly_one].right:  # the first of equals
             best[exactly_one] = fit
     for exactly_one, fit in best.items():
@@ -125,20 +121,22 @@ def recover_rule(votes: pd.DataFrame, labels: pd.Series) -> Recovery:
     )
 
 
-def hide_rule(seed: int) -> Rule:
+def hide_rule(seed: int, votes: pd.DataFrame) -> Rule:
     """A rule drawn to be found again: of either kind of choice, sums or single answers.
 
-    Thresholds scatter around 0.5 by 0.08 (rms) and have three decimals; the column, the order of
-    precedence and the least number of votes (0, 5 or 10) are drawn.
+    Thresholds scatter by 0.08 (rms) and have three decimals; the column (of those that `votes`
+    have), the order of precedence and the least number of votes (0, 5 or 10) are drawn.
     """
     rng = np.random.default_rng(seed)
     exactly_one, any_of, asks_not_odd = (bool(drawn) for drawn in rng.integers(2, size=3))
-    column = COLUMNS[rng.integers(len(COLUMNS))]
+    columns = _usable_columns(votes)
+    column = columns[rng.integers(len(columns))]
     features = ODD_FEATURES[: rng.integers(1, 5)]
     thresholds: dict[tuple[str, ...], Condition] = {}
     for path in PATHS:
         for answers in (*((one,) for one in path), NOT_ODD, features):
-            usual = PUBLISHED.get(answers[0], 0.5)
+            # a galaxy that is barred and unbarred at once would hide both thresholds
+            usual = PUBLISHED.get(answers[0], 0.65 if answers[0] in ("bar", "no_bar") else 0.5)
             drawn = round(float(np.clip(usual + rng.normal(0, 0.08), 0.1, 0.9)), 3)
             any_here = any_of and len(answers) > 1
             thresholds.setdefault(answers, Condition(answers, drawn, column, any_here))
@@ -150,7 +148,8 @@ def hide_rule(seed: int) -> Rule:
         elif index < 4 and asks_not_odd:
             answers.insert(1, NOT_ODD)
         classes.append(ClassRule(index, tuple(thresholds[one] for one in answers)))
-    return Rule("hidden", int(rng.choice([0, 5, 10])), tuple(classes), exactly_one)
+    min_votes = int(rng.choice([0, 5, 10])) if has_counts(votes) else 0
+    return Rule("hidden", min_votes, tuple(classes), exactly_one)
 
 
 def tree_agreement(votes: pd.DataFrame, labels: pd.Series, column: str, depth: int) -> float:
@@ -168,8 +167,13 @@ def tree_agreement(votes: pd.DataFrame, labels: pd.Series, column: str, depth: i
     return float((cross_val_predict(tree, votes[names].to_numpy(), truth, cv=5) == truth).mean())
 
 
-def _all_answers() -> list[str]:
-    return [*dict.fromkeys(itertools.chain(*PATHS, NOT_ODD, ODD_FEATURES))]
+def _usable_columns(votes: pd.DataFrame) -> list[str]:
+    """The kinds of vote fractions that `votes` have of every answer that may matter."""
+    answers = {*itertools.chain(*PATHS), *NOT_ODD, *ODD_FEATURES}
+    found = [c for c in COLUMNS if all(f"{ANSWERS[name]}_{c}" in votes for name in answers)]
+    if not found:
+        raise Gz2vitError(f"the votes lack answers in each of {', '.join(COLUMNS)}; add columns")
+    return found
 
 
 class _Fit:
@@ -179,20 +183,20 @@ class _Fit:
         self.votes, self.truth, self.column = votes, truth, column
         self._values: dict[tuple, np.ndarray] = {}
 
-    def start(self, exactly_one: bool, share: float) -> None:
-        """Fit from thresholds that all but `share` of the galaxies concerned reach."""
-        guess: dict[str, float] = {}
-        for name in dict.fromkeys(itertools.chain(*PATHS)):
-            concerned = [index for index, path in enumerate(PATHS) if name in path]
-            values = self.value((name,))[np.isin(self.truth, concerned)]
-            guess[name] = float(np.quantile(values, share, method="lower"))  # an observed value
+    def start(self, exactly_one: bool, guess: str) -> None:
+        """Fit from a first guess of `STARTS`."""
+        least = dict.fromkeys((*itertools.chain(*PATHS), "not_odd"), 0.5)
+        if guess == "all":
+            least["not_odd"] = 0.0
+            for name in itertools.chain(*PATHS):
+                concerned = [index for index, path in enumerate(PATHS) if name in path]
+                chosen = np.isin(self.truth, concerned)
+                least[name] = float(np.nanmin(self.value((name,))[chosen], initial=1.0))
         classes = []
         for index, path in enumerate(PATHS):
-            conditions = [Condition((name,), guess[name], self.column) for name in path]
-            if index == IRREGULAR:
-                conditions[-1] = Condition(("irregular",), 0.5, self.column)
-            elif "odd" not in path:
-                conditions.insert(1, Condition(NOT_ODD, 0.0, self.column))
+            conditions = [Condition((name,), least[name], self.column) for name in path]
+            if "odd" not in path:
+                conditions.insert(1, Condition(NOT_ODD, least["not_odd"], self.column))
             classes.append(ClassRule(index, tuple(conditions)))
         self.improve(Rule("recovered from votes and labels", 0, tuple(classes), exactly_one))
 
@@ -224,7 +228,13 @@ class _Fit:
                 answers: replace(one, at_least=max(0.0, one.at_least + rng.normal(0, KICK)))
                 for answers, one in before.conditions().items()
             }
-            self.improve(before.with_conditions(moved))
+            rule = before.with_conditions(moved)
+            if not rule.exactly_one:
+                classes = list(rule.classes)
+                one, other = rng.choice(len(classes), 2, replace=False)
+                classes[one], classes[other] = classes[other], classes[one]
+                rule = replace(rule, classes=tuple(classes))
+            self.improve(rule)
             without_gain = 0 if self.right > right else without_gain + 1
             if self.right < right:
                 self.rule, self.right = before, right
@@ -310,9 +320,7 @@ class _Fit:
 
     def _try_not_odd(self) -> None:
         """Each class that asks for galaxies that are not odd without that, and the reverse."""
-        asked = self.rule.conditions().get(NOT_ODD)
-        if asked is None:
-            return
+        asked = self.rule.conditions().get(NOT_ODD, Condition(NOT_ODD, 0.5, self.column))
         for place, each in enumerate(self.rule.classes):
             if "odd" in PATHS[each.class_index]:
                 continue

@@ -12,7 +12,6 @@ and, for each answer of the decision tree, vote fractions from 0 to 1 (`_debiase
 import hashlib
 import os
 import re
-import zlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -22,7 +21,16 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from gz2vit.catalog import PROPERTY_COLUMNS, SIMULATION_RECORD, SPLITS, read_label_table
+from gz2vit.catalog import (
+    MISSING,
+    PROPERTY_COLUMNS,
+    SIMULATION_RECORD,
+    SPLITS,
+    read_header,
+    read_ids,
+    read_label_table,
+    read_table,
+)
 from gz2vit.io import Gz2vitError, atomic_path, write_json, write_text
 from gz2vit.paper import (
     CLASS_COUNT,
@@ -259,6 +267,7 @@ def _known(what: str, value: Any, known: Collection[Any]) -> Any:
 # ---- the catalogue of votes ----
 
 KEYS = ("asset_id", "dr7objid", "objid")  # the galaxy's name: its image's, or its SDSS DR7 object
+DR8_ID = r"1237\d{15}"
 
 
 def read_votes(path: Path | str) -> pd.DataFrame:
@@ -269,71 +278,49 @@ def read_votes(path: Path | str) -> pd.DataFrame:
     `dr7objid` beside `asset_id`, come along. Raises `Gz2vitError` for a file that cannot be read,
     one without votes or ids, ids that are spoiled or repeated, and impossible values.
     """
-    missing = f"there is no catalogue of votes {path}; run `gz2vit download votes` to fetch it"
-    header = _read_csv(path, missing, nrows=0).columns
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise Gz2vitError(f"there is no catalogue {path}; run `gz2vit download votes` to fetch it")
+    header = {name.lower() for name in read_header(path, KEYS)}
     keys = [name for name in KEYS if name in header]
     if not keys:
         dr8 = " (dr8objid holds DR8 ids; DR7 ids are needed)" if "dr8objid" in header else ""
         raise Gz2vitError(f"{path} has no column {', '.join(KEYS)}{dr8}; add one of them")
     wanted = [f"{stem}_{kind}" for stem in ANSWERS.values() for kind in KINDS]
-    wanted = [name for name in (*wanted, "total_classifications") if name in header]
-    if not any(name.endswith(COLUMNS) for name in wanted):
-        first = f"{ANSWERS['smooth']}_{COLUMNS[0]}"
-        raise Gz2vitError(f"{path} has no column {first}; name a catalogue of Galaxy Zoo 2 votes")
-    types = dict.fromkeys(keys, str) | dict.fromkeys(wanted, np.float64)
-    votes = _read_csv(path, missing, usecols=[*keys, *wanted], dtype=types)
-    for key in keys:
-        votes[key] = clean_ids(votes[key], f"{path}, column {key}")
-    votes = votes.drop(columns=keys[2:]).set_index(keys[0])
+    table = read_table(path, (), keys[0], [*keys[1:2], *wanted, "total_classifications"])
+    for key in keys[:2]:
+        table[key] = read_object_ids(table[key], path)
+    votes = table.set_index(keys[0]).drop(columns=keys[1:2])
+    if not any(name.endswith(COLUMNS) for name in votes):
+        raise Gz2vitError(f"{path} has no column {wanted[1]}; name a catalogue of Galaxy Zoo 2")
     if votes.empty:
         raise Gz2vitError(f"{path} holds no galaxies; name another catalogue")
     if votes.index.has_duplicates:
         repeated = votes.index[votes.index.duplicated()][0]
         raise Gz2vitError(f"{path} holds galaxy {repeated} more than once; remove one of its rows")
-    values = votes[wanted]
-    most = np.where([name.endswith(COLUMNS) for name in wanted], 1.0, np.inf)
-    wrong = ((values < 0) | (values > most)).to_numpy()
+    numbers = votes.apply(pd.to_numeric, errors="coerce").replace(MISSING, np.nan)
+    most = np.where([name.endswith(COLUMNS) for name in votes], 1.0, np.inf)
+    unread = numbers.isna() & ~votes.isin(["", "nan", "NaN", "NA", "null", "-9999", "-9999.0"])
+    wrong = ((numbers < 0) | (numbers > most) | unread).to_numpy()
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
         raise Gz2vitError(
-            f"{path}: galaxy {votes.index[row]} has {wanted[column]} = "
-            f"{values.iat[row, column]:g}, which is not a possible value; correct or remove it"
+            f"{path}: galaxy {votes.index[row]} has {votes.columns[column]} = "
+            f"{votes.iat[row, column]}, which is not possible; correct or remove it"
         )
-    return votes
+    numbers = numbers.astype(np.float64)
+    return numbers.assign(**{key: table[key].to_numpy() for key in keys[1:2]})
 
 
-def _read_csv(path: Path | str, missing: str, **options: Any) -> pd.DataFrame:
-    """`pandas.read_csv`; `Gz2vitError` where there is no file (`missing`) or no table in it."""
-    try:
-        return pd.read_csv(path, index_col=False, encoding="utf-8-sig", **options)
-    except FileNotFoundError:
-        raise Gz2vitError(missing) from None
-    except (OSError, EOFError, zlib.error, ValueError, UnicodeDecodeError) as error:
-        raise Gz2vitError(f"{path} cannot be read as a table: {error}") from error
-
-
-def clean_ids(ids: pd.Series, where: str) -> pd.Series:
-    """Ids as text without the `.0` that floats end in; `Gz2vitError` for ids that lost digits."""
-    ids = ids.fillna("").str.strip().str.replace(r"\.0*$", "", regex=True)
-    spoiled = ids[ids.str.fullmatch(r"[0-9.]+[eE]\+?[0-9]+")]
-    long = ids[ids.str.fullmatch(r"[0-9]{17,19}")]
-    if len(long) >= 5:  # five that all end so are no accident: 15 digits, or a 53-bit float
-        numbers = long.astype(np.int64)
-        if (numbers % 1000 == 0).all() or (numbers % 64 == 0).all():
-            spoiled = long
-    if len(spoiled):
-        raise Gz2vitError(
-            f"{where}: {spoiled.iloc[0]} is an id that a spreadsheet or a float column rounded "
-            f"({len(spoiled):,} such rows), and its last digits are lost; export the ids as text"
-        )
-    dr8 = ids[ids.str.fullmatch(r"1237[0-9]{15}")]
+def read_object_ids(ids: pd.Series, path: Path) -> pd.Series:
+    """Ids as `catalog.read_ids` gives them; `Gz2vitError` also for those of SDSS DR8 and later."""
+    ids = read_ids(ids, path)
+    dr8 = ids[ids.str.fullmatch(DR8_ID)]
     if len(dr8):
         raise Gz2vitError(
-            f"{where}: {dr8.iloc[0]} is an SDSS DR8 id ({len(dr8):,} such rows), but Galaxy Zoo 2 "
+            f"{path}: {dr8.iloc[0]} is an SDSS DR8 id ({len(dr8):,} such rows), but Galaxy Zoo 2 "
             "goes by DR7 ids (587..., 588...); use the table's DR7 ids"
         )
-    if (ids == "").any():
-        raise Gz2vitError(f"{where}: row {int((ids == '').argmax()) + 1} has no id; remove it")
     return ids
 
 
@@ -505,11 +492,11 @@ SAMPLE_ORDER = ("original", "extra", "stripe82", "stripe82_coadd_1", "stripe82_c
 
 def read_mapping(path: Path | str) -> pd.DataFrame:
     """The file map: text columns objid, sample, asset_id, one row per image, main survey first."""
-    missing = f"there is no file map {path}; run `gz2vit download mapping` to fetch it"
-    columns = ["objid", "sample", "asset_id"]
-    mapping = _read_csv(path, missing, usecols=columns, dtype=str)
-    for name in ("objid", "asset_id"):
-        mapping[name] = clean_ids(mapping[name], f"{path}, column {name}")
+    path = Path(path).expanduser()
+    if not path.exists():
+        raise Gz2vitError(f"there is no file map {path}; run `gz2vit download mapping` to fetch it")
+    mapping = read_table(path, ("objid", "sample"), "asset_id")
+    mapping["objid"] = read_object_ids(mapping.objid, path)
     if mapping.asset_id.duplicated().any():
         repeated = mapping.asset_id[mapping.asset_id.duplicated()].iloc[0]
         raise Gz2vitError(f"{path} holds image {repeated} more than once; download it again")
@@ -638,7 +625,7 @@ def explain_galaxy(
 def _why_unknown(galaxy_id: str, votes: pd.DataFrame, votes_path: Path, objects: pd.Series) -> str:
     """One sentence on why a galaxy has no votes here."""
     about = f"{votes_path} ({len(votes):,} galaxies by {votes.index.name})"
-    if re.fullmatch(r"1237[0-9]{15}", galaxy_id):
+    if re.fullmatch(DR8_ID, galaxy_id):
         return f"{galaxy_id} is an SDSS DR8 id, and {about} knows DR7 ids; give its DR7 id"
     if re.fullmatch(r"[0-9.]+[eE]\+?[0-9]+", galaxy_id):
         return f"{galaxy_id} is an id that a spreadsheet rounded; give all of its digits"
@@ -744,17 +731,10 @@ def read_sample(path: Path | str) -> pd.DataFrame:
     DEVIATION: the paper's Fig. 4 used SDSS's model magnitudes; the sample table holds only
     Petrosian ones, which for galaxies this bright differ by hundredths of a magnitude as a rule.
     """
-    missing = f"there is no sample table {path}; run `gz2vit download properties` to fetch it"
-    header = _read_csv(path, missing, nrows=0).columns
-    required = ["OBJID", "PETROR90_R", "PETROMAG_R", "EXTINCTION_R"]
-    lacking = [name for name in required if name not in header]
-    if lacking:
-        raise Gz2vitError(f"{path} has no column {lacking[0]}; give Galaxy Zoo 2's sample table")
-    columns = required + [name for name in ("PETROMAG_G", "EXTINCTION_G") if name in header]
-    types = dict.fromkeys(columns, np.float64) | {"OBJID": str}
-    table = _read_csv(path, missing, usecols=columns, dtype=types)
-    table["OBJID"] = clean_ids(table.OBJID, f"{path}, column OBJID")
-    table = table.drop_duplicates("OBJID").set_index("OBJID")
+    names = ("PETROR90_R", "PETROMAG_R", "EXTINCTION_R")
+    table = read_table(path, names, "OBJID", ("PETROMAG_G", "EXTINCTION_G"))
+    table["OBJID"] = read_object_ids(table.OBJID, Path(path))
+    table = table.drop_duplicates("OBJID").set_index("OBJID").apply(pd.to_numeric, errors="coerce")
 
     def magnitude(name: str) -> pd.Series:
         return table[name].where((table[name] > 0) & (table[name] < 30))

@@ -16,7 +16,7 @@ from nbclient.exceptions import CellExecutionError
 
 from gz2vit.recover_rule import hide_rule
 from gz2vit.votes import DEFAULT_RULE, derive_classes, read_rule
-from tests.unit.vote_catalogues import make_votes_home, random_votes
+from tests.vote_catalogues import make_votes_home, random_votes
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("data_preprocess", "notebooks", "figures")

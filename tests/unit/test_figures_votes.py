@@ -9,7 +9,7 @@ import pytest
 
 from gz2vit.plots.extra_figures import draw_agreement, draw_decision_path
 from gz2vit.votes import DEFAULT_RULE, class_counts, compare_labels, derive_classes
-from tests.unit.vote_catalogues import galaxy, random_votes
+from tests.vote_catalogues import galaxy, random_votes
 
 DATA = {"profile": "demo", "name": "votes on 4 galaxies of a.csv", "simulated": False}
 

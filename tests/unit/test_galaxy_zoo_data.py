@@ -16,7 +16,7 @@ from gz2vit.io import Gz2vitError
 from gz2vit.votes import DEFAULT_RULE
 from tests.unit.file_server import remote_file, zip_of
 from tests.unit.folders import make_folder
-from tests.unit.vote_catalogues import make_votes_home, random_votes
+from tests.vote_catalogues import make_votes_home, random_votes
 
 GALAXIES = 400
 

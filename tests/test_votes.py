@@ -1,0 +1,459 @@
+"""Votes to classes: the recovered rule, rules in files, spoiled tables, data folders."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from gz2vit.catalog import read_data_folder, read_label_table, read_properties
+from gz2vit.io import Gz2vitError
+from gz2vit.votes import (
+    ANSWERS,
+    DEFAULT_RULE,
+    NO_CLASS,
+    ClassRule,
+    Condition,
+    Rule,
+    asset_ids,
+    compare_labels,
+    derive_classes,
+    derive_folder,
+    explain_class,
+    explain_galaxy,
+    label_table,
+    label_tables,
+    load_votes,
+    object_ids,
+    read_mapping,
+    read_rule,
+    read_sample,
+    read_votes,
+    split_galaxies,
+    write_properties,
+    write_rule,
+)
+from tests.folders import make_folder, needs_shared
+from tests.vote_catalogues import galaxy, make_votes_home, random_votes, write_votes
+
+SAMPLE = "data/votes/main_survey_sample.csv"
+DISK = {"features_or_disk": 0.43, "not_edgeon": 0.715, "spiral": 0.619}
+PRECEDENCE = replace(DEFAULT_RULE, exactly_one=False, classes=DEFAULT_RULE.classes[::-1])
+
+
+def published_labels() -> pd.Series:
+    tables = label_tables(needs_shared("data/published")).values()
+    return pd.concat(tables).set_index("galaxyID").label1
+
+
+def test_the_published_decision_for_700_of_700_real_galaxies():
+    votes = read_votes(needs_shared(SAMPLE))
+    published = published_labels().reindex(votes.index, fill_value=NO_CLASS)
+    assert (derive_classes(votes) == published).sum() == 700
+    # neither an order of precedence nor sums of odd features give them
+    assert (derive_classes(votes, PRECEDENCE) == published).sum() < 650
+    odd = DEFAULT_RULE.classes[6].conditions[1]
+    summed = DEFAULT_RULE.with_conditions({odd.answers: replace(odd, any_of=False)})
+    assert (derive_classes(votes, summed) == published).sum() < 700
+
+
+@pytest.mark.parametrize(
+    ("votes", "expected"),
+    [
+        ({"smooth": 0.469, "not_odd": 0.5, "completely_round": 0.5}, 0),
+        ({"smooth": 0.468, "not_odd": 1.0, "completely_round": 1.0}, NO_CLASS),
+        ({"smooth": 0.9, "not_odd": 0.49, "completely_round": 1.0}, NO_CLASS),
+        ({"smooth": 0.9, "not_odd": 1.0, "in_between": 0.6, "cigar_shaped": 0.4}, 1),
+        ({"smooth": 0.9, "not_odd": 1.0, "in_between": 0.5, "cigar_shaped": 0.5}, NO_CLASS),
+        ({"features_or_disk": 0.43, "not_odd": 0.5, "edgeon": 0.602}, 3),
+        (DISK | {"bar": 0.7, "no_bar": 0.3}, 4),
+        (DISK | {"bar": 0.69, "no_bar": 0.31}, NO_CLASS),
+        (DISK | {"no_bar": 0.7, "odd": 0.6}, 5),  # odd for a reason that no class has
+        ({"odd": 0.42, "dust_lane": 0.5}, 6),
+        ({"odd": 0.42, "disturbed": 0.4, "irregular": 0.4}, NO_CLASS),  # they are not added up
+        ({"odd": 0.42, "merger": 0.5}, 7),
+        (DISK | {"bar": 0.9, "odd": 0.6, "other": 0.8}, NO_CLASS),  # barred and irregular
+    ],
+)
+def test_one_galaxy_at_a_time(votes: dict, expected: int):
+    assert derive_classes(pd.DataFrame([galaxy(votes)], ["1"])).tolist() == [expected]
+
+
+def test_precedence_takes_the_first_of_several():
+    both = pd.DataFrame([galaxy(DISK | {"bar": 0.9, "odd": 0.6, "other": 0.8})], ["1"])
+    assert derive_classes(both, PRECEDENCE).tolist() == [6]
+    assert derive_classes(both, replace(DEFAULT_RULE, exactly_one=False)).tolist() == [4]
+
+
+def test_a_least_number_of_votes_is_asked_where_there_are_counts(capsys: pytest.CaptureFixture):
+    shares = {"few": 0.6, "enough": 0.67}  # of 30 volunteers: 18 and 20
+    rows = [galaxy({"smooth": 1, "not_odd": 1, "completely_round": s}) for s in shares.values()]
+    votes = pd.DataFrame(rows, list(shares))
+    rule = replace(DEFAULT_RULE, min_votes=20)
+    assert derive_classes(votes, rule.applied_to(votes)).tolist() == [NO_CLASS, 0]
+    assert capsys.readouterr().out == ""
+    fractions = votes.filter(regex="debiased$")
+    assert derive_classes(fractions, rule.applied_to(fractions)).tolist() == [0, 0]
+    assert "20 is not asked" in capsys.readouterr().out
+
+
+def test_a_rule_survives_its_file(tmp_path: Path):
+    changed = Condition(("bar",), 0.3, "fraction")
+    for rule in (DEFAULT_RULE, replace(PRECEDENCE.with_conditions({("bar",): changed}), name="x")):
+        write_rule(tmp_path / "rule.yaml", rule)
+        assert read_rule(tmp_path / "rule.yaml") == rule
+
+
+def test_a_file_without_exactly_one_is_an_order_of_precedence(tmp_path: Path):
+    text = """
+        name: old
+        min_votes: 10
+        classes:
+        - {class: Irregular, conditions: [{answers: [disturbed, irregular], at_least: 0.5}]}
+    """
+    (tmp_path / "rule.yaml").write_text(text)
+    condition = Condition(("disturbed", "irregular"), 0.5)
+    assert read_rule(tmp_path / "rule.yaml") == Rule("old", 10, (ClassRule(6, (condition,)),))
+
+
+@pytest.mark.parametrize(
+    ("change", "offending"),
+    [
+        ({"class": "Blob"}, "'Blob'"),
+        ({"conditions": []}, "condition"),
+        ({"conditions": [{"answers": ["oval"], "at_least": 0.5}]}, "'oval'"),
+        ({"conditions": [{"answers": ["bar"], "at_least": "much"}]}, "'much'"),
+        ({"conditions": [{"answers": ["bar"], "at_least": 0.5, "column": "votes"}]}, "'votes'"),
+        ({"conditions": [{"answers": ["bar"], "at_least": 0.5, "any_of": "all"}]}, "'all'"),
+    ],
+)
+def test_a_wrong_rule_is_named(tmp_path: Path, change: dict, offending: str):
+    path = tmp_path / "rule.yaml"
+    write_rule(path, DEFAULT_RULE)
+    content = yaml.safe_load(path.read_text())
+    content["classes"][0] |= change
+    path.write_text(yaml.safe_dump(content))
+    with pytest.raises(Gz2vitError, match=f"rule.yaml.*{offending}"):
+        read_rule(path)
+
+
+@pytest.mark.parametrize("text", ["", "[1, 2]", "name: a\nmin_votes: 3\n", "a: [b\n", None])
+def test_what_is_not_a_rule(tmp_path: Path, text: str | None):
+    if text is not None:
+        (tmp_path / "rule.yaml").write_text(text)
+    with pytest.raises(Gz2vitError, match=r"rule\.yaml"):
+        read_rule(tmp_path / "rule.yaml")
+
+
+@pytest.mark.parametrize("name", ["votes.csv", "votes.csv.gz"])
+@pytest.mark.parametrize("key", ["dr7objid", "objid", "asset_id", "DR7OBJID"])
+def test_a_catalogue_is_read(tmp_path: Path, name: str, key: str):
+    votes = random_votes(9, seed=3)
+    read = read_votes(write_votes(tmp_path / name, votes, key))
+    assert read.index.tolist() == votes.index.tolist()
+    assert read.index.name == key.lower()
+    assert np.allclose(read[votes.columns], votes)
+
+
+def spoil_ids(ids: pd.Index, how: str) -> list[str]:
+    if how == "float":
+        return [f"{name}.0" for name in ids]
+    return {
+        "scientific": [f"{float(name):.5E}" for name in ids],
+        "15 digits": [f"{name[:15]}000" for name in ids],
+        "53 bits": [str(int(float(name))) for name in ids],
+        "dr8": [f"12376{name[:14]}" for name in ids],
+    }[how]
+
+
+@pytest.mark.parametrize("how", ["float", "scientific", "15 digits", "53 bits", "dr8"])
+def test_spoiled_ids_are_read_right_or_refused(tmp_path: Path, how: str):
+    votes = random_votes(9, seed=3)
+    votes.index = [str(587722981736120347 + 1234567 * row) for row in range(len(votes))]
+    spoiled = votes.set_axis(spoil_ids(votes.index, how))
+    path = write_votes(tmp_path / "votes.csv", spoiled)
+    if how == "float":
+        assert read_votes(path).index.tolist() == votes.index.tolist()
+        return
+    with pytest.raises(Gz2vitError, match="DR8" if how == "dr8" else "rounded") as caught:
+        read_votes(path)
+    assert spoiled.index[0] in str(caught.value)
+    # the same ids in a file map
+    rows = [f"{name},original,{row}" for row, name in enumerate(spoiled.index)]
+    (tmp_path / "map.csv").write_text("\n".join(["objid,sample,asset_id", *rows]))
+    with pytest.raises(Gz2vitError, match=r"map\.csv"):
+        read_mapping(tmp_path / "map.csv")
+
+
+@pytest.mark.parametrize(("value", "column"), [(1.2, "debiased"), (-1, "count"), ("x", "debiased")])
+def test_an_impossible_value_is_named(tmp_path: Path, value: float, column: str):
+    votes = random_votes(9, seed=3).astype(object)
+    votes.loc[votes.index[5], f"{ANSWERS['bar']}_{column}"] = value
+    with pytest.raises(Gz2vitError, match=f"{votes.index[5]} has {ANSWERS['bar']}_{column}"):
+        read_votes(write_votes(tmp_path / "votes.csv", votes))
+
+
+def test_a_missing_value_fulfils_nothing_and_hides_nothing(tmp_path: Path):
+    votes = pd.DataFrame([galaxy({"odd": 0.9, "other": 0.9, "not_odd": 0.1})], ["587"])
+    votes[f"{ANSWERS['disturbed']}_debiased"] = np.nan
+    votes[f"{ANSWERS['bar']}_debiased"] = -9999
+    read = read_votes(write_votes(tmp_path / "votes.csv", votes))
+    assert derive_classes(read).tolist() == [6]
+
+
+def test_faulty_catalogues_are_named(tmp_path: Path):
+    votes = random_votes(9, seed=3)
+    twice = write_votes(tmp_path / "twice.csv", pd.concat([votes, votes.iloc[[3]]]))
+    with pytest.raises(Gz2vitError, match=f"twice.csv.*{votes.index[3]}"):
+        read_votes(twice)
+    with pytest.raises(Gz2vitError, match=r"empty\.csv"):
+        read_votes(write_votes(tmp_path / "empty.csv", votes.iloc[:0]))
+    with pytest.raises(Gz2vitError, match=r"key\.csv.*dr7objid.*DR8"):
+        read_votes(write_votes(tmp_path / "key.csv", votes, "dr8objid"))
+    half = write_votes(tmp_path / "half.csv.gz", random_votes(200, seed=4))
+    half.write_bytes(half.read_bytes()[:9000])
+    for name in ("half.csv.gz", "absent.csv"):
+        with pytest.raises(Gz2vitError, match=name):
+            read_votes(tmp_path / name)
+    without = read_votes(write_votes(tmp_path / "a.csv", votes.drop(columns=votes.columns[17:20])))
+    with pytest.raises(Gz2vitError, match=r"t02_edgeon"):
+        derive_classes(without)
+
+
+def test_the_real_catalogue_of_stripe_82():
+    votes = read_votes(needs_shared("data/votes/stripe82_coadd_votes.csv.gz"))
+    assert (len(votes), votes.index[0]) == (19_761, "8647474690312307154")
+    assert votes.iloc[0]["t01_smooth_or_features_a01_smooth_debiased"] == 0.21770866
+    # checked by hand in the catalogue's columns
+    checked = {
+        "8647474690312307877": 1,  # smooth 0.810; in-between 0.765
+        "8647474690313159627": 2,  # smooth 0.753; cigar-shaped 0.813; odd only 0.190
+        "8647474690313225323": 4,  # features 0.840, not edge-on 0.947, spiral 1, bar 0.722
+        "8647474690312438284": 5,  # features, not edge-on and spiral all 1; no bar
+        "8647474690313224839": NO_CLASS,  # round 0.791, but smooth only 0.411
+        "8647474690340553187": NO_CLASS,  # in-between 0.560 and cigar-shaped 0.542
+    }
+    assert derive_classes(votes.loc[list(checked)]).to_dict() == checked
+
+
+def test_an_explanation_names_the_two_classes_that_fit():
+    row = pd.DataFrame([galaxy(DISK | {"bar": 0.9, "odd": 0.6, "other": 0.8})], ["7"])
+    lines = explain_class(row, "7", DEFAULT_RULE).splitlines()
+    assert "Barred Spiral, Irregular" in lines[-1] and "left out" in lines[-1]
+    assert any("bar >= 0.7: 0.900 (debiased; 27 votes)" in line for line in lines)
+    precedence = explain_class(row, "7", PRECEDENCE)
+    assert "=> 6 Irregular" in precedence and "Barred Spiral)" in precedence
+    none = pd.DataFrame([galaxy({"smooth": 0.4})], ["7"])
+    assert explain_class(none, "7", DEFAULT_RULE).splitlines()[-1].startswith("=> no class")
+
+
+def test_label_table_and_split_are_as_published():
+    published = published_labels()
+    table = label_table(published)
+    paths = [needs_shared(f"data/published/gz2_{s}.csv") for s in ("train", "valid", "test")]
+    expected = pd.concat(map(read_label_table, paths), ignore_index=True)
+    assert table.equals(expected)
+    parts = split_galaxies(table, seed=3)
+    assert [len(part) for part in parts.values()] == [99_808, 24_952, 31_191]
+    assert pd.concat(parts.values()).galaxyID.is_unique
+    assert parts["test"].equals(split_galaxies(table, seed=3)["test"])
+    assert not parts["test"].equals(split_galaxies(table, seed=4)["test"])
+    with pytest.raises(Gz2vitError, match="4 galaxies"):
+        split_galaxies(table[:4], seed=0)
+
+
+def test_agreement_counts_every_galaxy_once():
+    derived = pd.Series([0, 0, 1, NO_CLASS, NO_CLASS, 7], list("abcdef"))
+    found = compare_labels(derived, pd.Series([0, 1, 3, 7, 2], ["a", "b", "d", "f", "z"]))
+    table = found.table()
+    assert table.to_numpy().sum() == 6
+    assert table.loc["not selected", "1 In-between Elliptical"] == 1  # c
+    assert table.loc["3 Edge-on Spiral", "not selected"] == 1  # d
+    assert (found.both, found.share, found.unknown) == (3, 2 / 3, 1)
+    assert np.isnan(compare_labels(derived, pd.Series([1], ["z"])).share)
+
+
+MAP = """objid,sample,asset_id
+587722981736120347,original,1
+587722981736579107,original,2
+588015508213989555,stripe82_coadd_1,30
+588015508213989555,original,4
+"""
+
+
+def test_the_file_map_prefers_the_main_surveys_image(tmp_path: Path):
+    (tmp_path / "map.csv").write_text(MAP)
+    mapping = read_mapping(tmp_path / "map.csv")
+    assert asset_ids(mapping)["588015508213989555"] == "4"
+    assert object_ids(mapping)[["30", "4"]].tolist() == ["588015508213989555"] * 2
+    (tmp_path / "map.csv").write_text(MAP + "1,original,4\n")
+    with pytest.raises(Gz2vitError, match=r"map\.csv.*image 4"):
+        read_mapping(tmp_path / "map.csv")
+
+
+GALAXIES = 300
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A folder as a download leaves it: votes, file map, an image of all galaxies but two."""
+    votes = random_votes(GALAXIES, seed=11)
+    home = make_votes_home(tmp_path / "gz2", votes, DEFAULT_RULE)
+    (home / "images").mkdir()
+    lost = np.flatnonzero(derive_classes(votes) != NO_CLASS)[:2]
+    for row in set(range(GALAXIES)) - set(lost):
+        (home / "images" / f"{1000 + row}.jpg").touch()
+    return home
+
+
+def derive(home: Path, to: Path, rule: Rule = DEFAULT_RULE, seed: int = 0) -> dict:
+    downloads = home / "downloads"
+    mapping = downloads / "gz2_filename_mapping.csv"
+    return derive_folder(downloads / "gz2_hart16.csv.gz", to, rule, seed, mapping, home / "images")
+
+
+def test_a_data_folder_comes_out(home: Path, tmp_path: Path):
+    done = derive(home, tmp_path / "derived", seed=5)
+    folder = read_data_folder(tmp_path / "derived")
+    table = pd.concat(folder.tables.values())
+    assert (
+        len(table) == sum(done["galaxies"].values()) == GALAXIES - done["classes"]["no class"] - 2
+    )
+    assert done["without_image"] == 2
+    classes = derive_classes(random_votes(GALAXIES, seed=11))
+    for name, label in zip(table.galaxyID, table.label1, strict=True):
+        assert folder.image_path(name).is_file()
+        assert classes.iloc[int(name) - 1000] == label
+    record = json.loads((tmp_path / "derived" / "derivation.json").read_text())
+    assert (record["seed"], record["rule"]["exactly_one"]) == (5, True)
+    easier = DEFAULT_RULE.with_conditions({("smooth",): Condition(("smooth",), 0.2)})
+    again = derive(home, tmp_path / "derived", easier)
+    assert sum(again["galaxies"].values()) > sum(done["galaxies"].values())
+
+
+def test_what_is_not_ours_is_not_written_over(home: Path, tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "gz2_train.csv").write_text("galaxyID,label1\n1,1\n")
+    with pytest.raises(Gz2vitError, match=r"gz2_train\.csv"):
+        derive(home, tmp_path / "a")
+    assert (tmp_path / "a" / "gz2_train.csv").read_text() == "galaxyID,label1\n1,1\n"
+    (tmp_path / "b" / "images").mkdir(parents=True)
+    with pytest.raises(Gz2vitError, match="b/images"):
+        derive(home, tmp_path / "b")
+    shutil.rmtree(home / "images")
+    (home / "images").mkdir()
+    with pytest.raises(Gz2vitError, match="gz2/images"):
+        derive(home, tmp_path / "c")
+
+
+def test_a_file_map_of_other_galaxies_is_refused(home: Path, tmp_path: Path):
+    (home / "downloads" / "gz2_filename_mapping.csv").write_text(
+        MAP.replace("587722981736120347", "1")
+    )
+    with pytest.raises(Gz2vitError, match=r"gz2_filename_mapping\.csv"):
+        derive(home, tmp_path / "derived")
+
+
+def test_a_galaxy_by_either_name(home: Path):
+    path = home / "downloads" / "gz2_hart16.csv.gz"
+    table = read_label_table(home / "gz2_test.csv")
+    name, label = table.galaxyID[0], table.label1[0]
+    object_id = random_votes(GALAXIES, seed=11).index[int(name) - 1000]
+    for asked in (name, object_id, f"{name}.jpg", f"{object_id}.0"):
+        told = explain_galaxy(asked, path, DEFAULT_RULE, home)
+        assert f"=> {label} " in told and object_id in told
+        assert f"published class: {label} " in told and f"(image {name}, test)" in told
+
+
+@pytest.mark.parametrize(
+    ("asked", "reason"),
+    [
+        ("1237668296598749280", "DR8"),
+        ("5.87E+17", "rounded"),
+        ("77", "77 is not in"),
+        ("2000", "shows SDSS object 588015508213989555, which has no votes"),
+        ("588015508213989555", "in the file map but has no votes"),
+    ],
+)
+def test_an_unknown_galaxy_gets_the_true_reason(home: Path, asked: str, reason: str):
+    with (home / "downloads" / "gz2_filename_mapping.csv").open("a") as stream:
+        stream.write("588015508213989555,stripe82,2000\n")
+    path = home / "downloads" / "gz2_hart16.csv.gz"
+    with pytest.raises(Gz2vitError, match=reason):
+        explain_galaxy(asked, path, DEFAULT_RULE, home)
+
+
+def test_the_sample_by_asset_or_object_id():
+    path = needs_shared(SAMPLE)
+    told = explain_galaxy("46459", path, DEFAULT_RULE, needs_shared("data/published"))
+    assert "Round Elliptical, Barred Spiral); left out" in told
+    assert "published class: none" in told
+    object_id = read_votes(path).dr7objid["46459"]
+    assert (
+        told.splitlines()[1:]
+        == explain_galaxy(
+            object_id, path, DEFAULT_RULE, needs_shared("data/published")
+        ).splitlines()[-len(told.splitlines()) + 1 :]
+    )
+
+
+def test_simulated_galaxies_have_simulated_volunteers(tmp_path: Path):
+    folder = make_folder(tmp_path / "mine")
+    (folder / "simulation.json").write_text("{}")
+    loaded = load_votes(folder, seed=1)
+    assert loaded.simulated and loaded.votes.index.equals(loaded.labels.index)
+    more = load_votes(folder, seed=1, simulated_galaxies=3000)
+    assert len(more.votes) == 3000
+    assert more.labels.value_counts().idxmax() == 1  # the paper's mix: mostly in-between
+    # votes named by their path are real ones, here of other galaxies
+    path = write_votes(tmp_path / "others.csv.gz", random_votes(30, seed=2))
+    others = load_votes(folder, path)
+    assert (len(others.votes), others.labels, others.simulated) == (30, None, False)
+
+
+def test_labels_join_by_file_map_or_by_asset_id(home: Path, tmp_path: Path):
+    loaded = load_votes(home)
+    classes = derive_classes(random_votes(GALAXIES, seed=11))
+    assert loaded.labels.sort_index().equals(classes[classes != NO_CLASS].sort_index())
+    empty = make_folder(tmp_path / "mine")
+    with pytest.raises(Gz2vitError, match="download votes mapping"):
+        load_votes(empty)
+    sample = load_votes(empty, needs_shared(SAMPLE), labels_dir=needs_shared("data/published"))
+    assert sample.labels.reindex(sample.votes.index).notna().sum() == 504
+    with pytest.raises(Gz2vitError, match="downloads"):
+        load_votes(empty, needs_shared(SAMPLE), labels_dir=home / "downloads")
+
+
+HEADER = "OBJID,PETROR50_R,PETROR90_R,PETROMAG_R,EXTINCTION_R,REDSHIFT"
+
+
+@pytest.mark.parametrize(
+    ("columns", "values", "extinction_g"),
+    [
+        (",PETROMAG_G", ",17.0", 0.2 * 3.793 / 2.751),
+        (",PETROMAG_G,EXTINCTION_G", ",17,0.3", 0.3),
+    ],
+)
+def test_size_magnitude_and_colour(tmp_path: Path, columns: str, values: str, extinction_g: float):
+    """Unknown galaxies and what SDSS did not measure (-9999) stay empty."""
+    (tmp_path / "map.csv").write_text(MAP)
+    rows = [
+        f"587722981736120347,2.1,6.5,16.2,0.2,0.05{values}",
+        f"587722981736120347,9,9,9,9,9{values}",  # a repeated object counts once
+        f"587722981736579107,2.1,-9999,-9999,0.2,0.05{values}",
+    ]
+    (tmp_path / "sample.csv").write_text("\n".join([HEADER + columns, *rows]) + "\n")
+    _, unmatched = write_properties(
+        tmp_path, pd.Series(["1", "2", "4"]), tmp_path / "map.csv", tmp_path / "sample.csv"
+    )
+    read = read_properties(tmp_path / "galaxy_properties.csv").set_index("galaxyID")
+    assert read.loc["1"].tolist() == pytest.approx([6.5, 16.0, 17 - extinction_g - 16], abs=1e-4)
+    assert read.loc[["2", "4"]].isna().all(axis=None)
+    assert unmatched == 1
+    (tmp_path / "sample.csv").write_text("OBJID,PETROMAG_R\n1,2\n")
+    with pytest.raises(Gz2vitError, match=r"sample\.csv.*PETROR90_R"):
+        read_sample(tmp_path / "sample.csv")
