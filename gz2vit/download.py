@@ -225,7 +225,7 @@ def _remote_file(what: str, row: Mapping[str, Any]) -> RemoteFile:
     algorithm = next((name for name in ("sha256", "md5") if name in row), "")
     room_bytes = row["bytes"] if "bytes" in row else ROOM_BYTES[what]
     return RemoteFile(
-        name=row["name"],
+        name=row["url"].rsplit("/", 1)[-1],
         url=row["url"],
         entries=row["images"] if "images" in row else row["rows"],
         columns=row.get("columns", ()),
@@ -1162,10 +1162,10 @@ def fetch_galaxy_zoo(
     if not all(path.exists() for path in (*tables, *sources)) or _newer(target, tables + sources):
         return
     galaxy_ids = pd.concat([read_label_table(path).galaxyID for path in tables])
-    joined = write_properties(directory, galaxy_ids, *sources)
-    missing = ", ".join(f"{joined.missing[name]:,} without {name}" for name in PROPERTY_COLUMNS)
+    table, unmatched = write_properties(directory, galaxy_ids, *sources)
+    missing = ", ".join(f"{table[name].isna().sum():,} without {name}" for name in PROPERTY_COLUMNS)
     print(
-        f"{target.name}: {len(galaxy_ids):,} galaxies; {missing}; {joined.unmatched:,} of them are "
+        f"{target.name}: {len(galaxy_ids):,} galaxies; {missing}; {unmatched:,} of them are "
         "not in the sample table",
         flush=True,
     )

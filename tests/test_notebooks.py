@@ -15,7 +15,7 @@ from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
 from gz2vit.recover_rule import hide_rule
-from gz2vit.votes import DEFAULT_RULE, derive_classes, read_rule
+from gz2vit.votes import derive_classes, read_rule
 from tests.vote_catalogues import make_votes_home, random_votes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -70,7 +70,7 @@ def test_all_run_in_order_with_their_own_parameters(tmp_path: Path):
 def test_a_published_selection_is_compared_and_its_rule_found(tmp_path: Path):
     """Votes, file map and label tables as a download leaves them, with a rule nobody knows."""
     votes = random_votes(4000, seed=12)
-    lost = hide_rule(DEFAULT_RULE, seed=2)
+    lost = hide_rule(2, votes)
     home = make_votes_home(tmp_path / "gz2", votes, lost)
     results = tmp_path / "results" / "paper"
     (results / "notebooks").mkdir(parents=True)

@@ -448,7 +448,7 @@ def test_votes_have_the_catalogues_columns_and_each_question_goes_to_those_led_t
     ):
         asked = votes.vote_count(found, leading)
         assert np.array_equal(votes.vote_count(found, question), asked)
-        total = votes.vote_fraction(found, question, "fraction")
+        total = votes.vote_fractions(found, question, "fraction").sum(axis=1)
         assert np.allclose(total[asked > 0], 1, atol=0.002) and (total[asked == 0] == 0).all()
 
 
