@@ -8,9 +8,9 @@ in definition, the concentration with the light inside the galaxy's outline.
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -74,18 +74,13 @@ SPARSE = 7  # every so many sky pixels give its level: some 20,000 of them, to 0
 BLOCK_PX = 4  # side of the blocks of the grain
 
 
-@dataclass(frozen=True)
-class Outline:
-    """The objects of an image: `light` float32 (H, W, 3) above the sky, and which pixels are whose.
+class Outline(NamedTuple):
+    """An image taken apart into the galaxy in the middle, other objects, and sky."""
 
-    `galaxy` and `sky`: bool (H, W), the pixels of the galaxy in the middle and of no object;
-    `others`: the number of other objects.
-    """
-
-    light: np.ndarray
-    galaxy: np.ndarray
-    sky: np.ndarray
-    others: int
+    light: np.ndarray  # float32 (H, W, 3), above the sky
+    galaxy: np.ndarray  # bool (H, W)
+    sky: np.ndarray  # bool (H, W): no object, nor its outskirts
+    others: int  # other objects
 
 
 def measure_galaxies(paths: Sequence[Path | str]) -> pd.DataFrame:
@@ -300,13 +295,10 @@ def thumbnails(galaxies: pd.DataFrame) -> np.ndarray:
 # ---- How far apart the features are ------------------------------------------------------------
 
 ALL = "all classes"
-DISTANCE_RESAMPLES = 300
 KOLMOGOROV_95 = 1.358  # 95 % quantile of Kolmogorov's distribution
 
 
-def feature_distances(
-    measured: pd.DataFrame, resamples: int = DISTANCE_RESAMPLES, seed: int = 0
-) -> pd.DataFrame:
+def feature_distances(measured: pd.DataFrame, resamples: int = 300, seed: int = 0) -> pd.DataFrame:
     """Kolmogorov and Smirnov's distance of each feature, of all classes together and of each.
 
     `measured`: columns `origin`, `class_index` and the FEATURES. Columns: `class_name`, `feature`,
@@ -387,16 +379,13 @@ def discriminate(measured: pd.DataFrame, thumbs: np.ndarray, seed: int = 0) -> p
         ("thumbnails", "logistic regression", line, small),
         ("both", "gradient boosting", _boosting(seed), np.hstack([features, small])),
     ):
+        options = {"cv": _folds(seed), "method": "predict_proba"}
         with threadpool_limits(1):  # faster than several threads on so few galaxies
-            judged = cross_val_predict(
-                classifier, values, simulated, cv=_folds(seed), method="predict_proba"
-            )[:, 1]
-        right = int(((judged > 0.5) == simulated).sum())
-        low, high = wilson_interval(right, len(simulated))
+            judged = cross_val_predict(classifier, values, simulated, **options)[:, 1]
+        number, right = len(simulated), int(((judged > 0.5) == simulated).sum())
+        low, high = map(float, wilson_interval(right, number))
         auc = roc_auc_score(simulated, judged)
-        rows.append(
-            (looks_at, method, len(simulated), right / len(simulated), float(low), float(high), auc)
-        )
+        rows.append((looks_at, method, number, right / number, low, high, auc))
     return pd.DataFrame(rows, columns=list(SCORE_COLUMNS))
 
 
