@@ -20,8 +20,7 @@ from tempfile import TemporaryDirectory
 import torch
 from galaxies import galaxies_at_hand, open_galaxies
 
-from gz2vit.models import architecture_of
-from gz2vit.training import RECIPES, TrainingSettings, train_model
+from gz2vit.training import TrainingSettings, build_network, train_model
 
 FIGURES = ("RssAnon", "RssFile")
 LOOK_SECONDS = 0.05
@@ -47,14 +46,11 @@ class MemoryPeaks(threading.Thread):
 def train_and_watch(results: Path, copies: int, options: argparse.Namespace) -> None:
     """In a process of its own: train and print the peaks as JSON."""
     train, valid = open_galaxies(results, copies)
-    recipe = RECIPES[architecture_of(options.model)]
-    settings = TrainingSettings(
-        options.model, recipe.lr, recipe.step_size, recipe.gamma, max_epoch=options.epochs
-    )
+    settings = TrainingSettings(options.model, max_epoch=options.epochs)
     watch = MemoryPeaks()
     watch.start()
     with TemporaryDirectory() as folder:
-        train_model(settings, train, valid, Path(folder))
+        train_model(build_network(settings), settings, train, valid, Path(folder))
     gpu = torch.cuda.max_memory_allocated() // 1024 if torch.cuda.is_available() else None
     print(json.dumps({"galaxies": len(train.store), **watch.peaks, "GPU": gpu}))
 

@@ -21,8 +21,8 @@ from gz2vit.evaluation import classification_metrics
 from gz2vit.images import LabelledImages, open_split
 from gz2vit.models import architecture_of
 from gz2vit.predict import predict
-from gz2vit.training import CHOICES, RECIPES, TrainingSettings, load_classifier, train_model
-from gz2vit.workflow import load_sections
+from gz2vit.training import CHOICES, TrainingSettings, build_network, make_classifier, train_model
+from gz2vit.workflow import load_profile
 
 METRICS = ("accuracy", "recall_macro")
 # Names of a notebook's parameters for the arguments of `build_model`.
@@ -38,14 +38,13 @@ ARGUMENTS = {
 
 def settings_of(key: str, profile: str, seed: int) -> TrainingSettings:
     """A profile's settings of a model key, with another seed."""
-    values = load_sections(profile)[key]
-    recipe = RECIPES[architecture_of(key)]
+    values = load_profile(profile)[key]
     found = {ARGUMENTS[name]: value for name, value in values.items() if name in ARGUMENTS}
     return TrainingSettings(
         key,
-        lr=values.get("LR", recipe.lr),
-        step_size=values.get("STEP_SIZE", recipe.step_size),
-        gamma=values.get("GAMMA", recipe.gamma),
+        lr=values.get("LR"),
+        step_size=values.get("STEP_SIZE"),
+        gamma=values.get("GAMMA"),
         hyperparameters=found | sizes_seen(key, values),
         image_size=values["IMAGE_SIZE"],
         batch_size=values["BATCH_SIZE"],
@@ -66,9 +65,10 @@ def trained(
     settings: TrainingSettings, splits: dict[str, LabelledImages], acceleration: str
 ) -> dict[str, float]:
     """Train once; the metrics on the test galaxies."""
+    network, train = build_network(settings), splits["train"]
     with TemporaryDirectory() as folder:
-        train_model(settings, splits["train"], splits["valid"], Path(folder), 1, acceleration)
-        predictions = predict(load_classifier(folder), splits["test"])
+        train_model(network, settings, train, splits["valid"], Path(folder), 1, acceleration)
+    predictions = predict(make_classifier(network, settings, train), splits["test"])
     metrics = classification_metrics(predictions["class"], predictions["pred"])
     return {name: metrics[name] for name in METRICS}
 

@@ -40,9 +40,9 @@ from gz2vit import training as run
 from gz2vit.batches import Batches
 from gz2vit.catalog import read_data_folder
 from gz2vit.images import LabelledImages
-from gz2vit.models import architecture_of, build_model
+from gz2vit.models import build_model
 from gz2vit.paper import BATCH_SIZE, CROP_PX
-from gz2vit.training import CHOICES, RECIPES, GalaxyData, TrainingSettings, choose_acceleration
+from gz2vit.training import CHOICES, GalaxyData, TrainingSettings, choose_acceleration
 
 
 @dataclass
@@ -103,7 +103,7 @@ def bare_turns(
 ) -> Iterator[None]:
     """The classifier's own step on one ready batch, `images` images a turn."""
     device = run.local_device()
-    classifier, _ = run.make_classifier(settings, train)
+    classifier = run.make_classifier(run.build_network(settings), settings, train)
     chosen = choose_acceleration(acceleration, settings.network, device)
     fabric = lightning.Fabric(accelerator=device.type, devices=1, precision=chosen.precision)
     classifier.use(chosen)
@@ -176,11 +176,8 @@ def feeding_turns(
 def measure(data: Path, results: Path, options: argparse.Namespace) -> dict[str, Rate]:
     """All rates."""
     train, valid = open_galaxies(results, options.copies)
-    recipe = RECIPES[architecture_of(options.model)]
-    settings = TrainingSettings(
-        options.model, recipe.lr, recipe.step_size, recipe.gamma, max_epoch=options.rounds + 1,
-        early_stopping_epochs=options.rounds + 1, hyperparameters={},
-    )  # fmt: skip
+    epochs = options.rounds + 1
+    settings = TrainingSettings(options.model, max_epoch=epochs, early_stopping_epochs=epochs)
     folder = read_data_folder(data)
     table = folder.tables["train"]
     paths = [folder.image_path(name) for name in table.galaxyID]
@@ -193,7 +190,8 @@ def measure(data: Path, results: Path, options: argparse.Namespace) -> dict[str,
     ]
     callbacks = [TrainingTime(rates["end to end"]), Turns(others)]
     with TemporaryDirectory() as scratch:
-        run.fit(settings, train, valid, Path(scratch), 1, options.acceleration, callbacks)
+        network = run.build_network(settings)
+        run.fit(network, settings, train, valid, Path(scratch), 1, options.acceleration, callbacks)
     feeding = feeding_turns(train, galaxies, rates["our feed"], rates["plain feed"], 512)
     for _ in range(options.rounds + 1):
         next(feeding)

@@ -185,6 +185,16 @@ def git_commit() -> str:
         return "unknown"
 
 
+def available_cores() -> int:
+    """Processor cores that this process may use: its affinity, and a container's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return max(1, min(cores, round(int(quota) / int(period))))
+    except (OSError, ValueError):
+        return cores or 1
+
+
 def run_folders(seeds: Sequence[int]) -> list[str]:
     """The folders of a model's runs, inside its own, which is the first's: "", "seed1", ..."""
     return ["", *(f"seed{seed}" for seed in seeds[1:])]

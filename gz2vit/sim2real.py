@@ -35,10 +35,16 @@ from gz2vit.catalog import read_data_folder, read_selection
 from gz2vit.comparisons import MIN_GROUP, cliffs_delta
 from gz2vit.evaluation import RESAMPLES, check_bootstrap, percentile_bounds, wilson_interval
 from gz2vit.images import LabelledImages, open_split, pack_images, read_image
-from gz2vit.io import CHECKPOINT, Gz2vitError, atomic_path, read_json, write_json, write_text
+from gz2vit.io import CHECKPOINT, Gz2vitError, atomic_path, write_text
 from gz2vit.paper import CLASS_COUNT, CLASS_NAMES, CROP_PX
 from gz2vit.predict import predict
-from gz2vit.training import TrainingSettings, forget, identity, load_classifier, train_model
+from gz2vit.training import (
+    TrainingSettings,
+    build_network,
+    finish_training,
+    load_classifier,
+    train_model,
+)
 
 REAL, SIMULATED = "real", "simulated"
 # Names of the features, and what they are called on an axis.
@@ -525,7 +531,9 @@ def train_arms(
             weights = home / SIMULATED_ALONE / str(start) / CHECKPOINT
             settings = replace(settings, weights=str(weights))
         print(f"{arm}, seed {seed}: {len(train.store):,} galaxies to learn from", flush=True)
-        _train_once(settings, train, valid, folder, acceleration)
+        network = build_network(settings)
+        train_model(network, settings, train, valid, folder, acceleration=acceleration)
+        finish_training(folder)
         history = pd.read_csv(folder / "history.csv")
         best = history.loc[history.valid_acc.idxmax()]
         rows.append(
@@ -541,24 +549,6 @@ def train_arms(
             }
         )
     return pd.DataFrame(rows)
-
-
-def _train_once(
-    settings: TrainingSettings,
-    train: LabelledImages,
-    valid: LabelledImages,
-    folder: Path,
-    acceleration: str,
-) -> None:
-    """`train_model`, unless `folder` holds what the same training has made."""
-    run, note = identity(settings, train, valid), folder / "trained.json"
-    if note.exists() and (folder / CHECKPOINT).exists() and read_json(note) == run:
-        print("trained already", flush=True)
-        return
-    note.unlink(missing_ok=True)
-    train_model(settings, train, valid, folder, acceleration=acceleration)
-    write_json(note, run)
-    forget(folder)
 
 
 def judge_arms(results_dir: Path | str, trained: pd.DataFrame) -> dict[str, list[pd.DataFrame]]:

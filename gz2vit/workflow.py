@@ -36,6 +36,7 @@ from gz2vit.io import (
     ROOT,
     SETTINGS,
     Gz2vitError,
+    available_cores,
     code_hash,
     files_hash,
     git_commit,
@@ -691,16 +692,6 @@ def _cell(running: Path, count: int) -> str:
 
 
 # ---- The whole run -----------------------------------------------------------------------------
-
-
-def available_cores() -> int:
-    """Processor cores that this process may use: its affinity, and a container's quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(cores, round(int(quota) / int(period))))
-    except (OSError, ValueError):
-        return cores or 1
 
 
 def isolated_environment(results: Path) -> dict[str, str]:

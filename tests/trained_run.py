@@ -7,7 +7,7 @@ from gz2vit.attention_maps import open_model
 from gz2vit.features import write_features
 from gz2vit.images import LabelledImages, open_split
 from gz2vit.predict import evaluate_model
-from gz2vit.training import train_model
+from gz2vit.training import build_network, train_model
 from tests.unit.small_training import SETTINGS, make_results
 
 KEYS = ["linformer", "convnext"]
@@ -27,7 +27,7 @@ def make_trained_run(results: Path) -> Path:
     words = {"hyperparameters": CNN, "architecture": "backbone", "max_epoch": 1}
     cnn = replace(SETTINGS, model_key="convnext", lr=1e-3, **words)
     for key, settings in zip(KEYS, (linformer, cnn), strict=True):
-        train_model(settings, train, valid, results / "models" / key)
+        train_model(build_network(settings), settings, train, valid, results / "models" / key)
         evaluate_model(results, key, test)
     write_features(results, open_model(results, "linformer"))
     return results

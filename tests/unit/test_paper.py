@@ -8,7 +8,7 @@ import pytest
 from gz2vit import paper
 from gz2vit.catalog import class_composition, read_label_table
 from gz2vit.io import ROOT
-from gz2vit.models import _builder
+from gz2vit.models import BUILDERS
 from gz2vit.workflow import load_profile, notebook_parameters
 from tests.unit.folders import needs_shared
 
@@ -64,7 +64,7 @@ def test_networks_matrices_and_times_are_the_published_ones():
 @pytest.mark.parametrize("key", list(paper.NETWORKS))
 def test_the_networks_are_the_builders_own(key: str):
     """`build_model` without hyperparameters is the paper's network, so both say the same."""
-    known = inspect.signature(_builder(key)).parameters
+    known = inspect.signature(BUILDERS[key]).parameters
     for name, value in paper.NETWORKS[key].items():
         assert known[name].default == value, name
 

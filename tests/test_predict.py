@@ -1,0 +1,372 @@
+"""Predicting files: training's own numbers, continued to the same bytes, and clear errors."""
+
+import io
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from gz2vit import predict as module
+from gz2vit.batches import shrink
+from gz2vit.cli import main
+from gz2vit.evaluation import PROBABILITY_COLUMNS, read_predictions
+from gz2vit.images import read_image
+from gz2vit.io import Gz2vitError
+from gz2vit.paper import CLASS_NAMES
+from gz2vit.predict import (
+    COLUMNS,
+    InferenceOptions,
+    choose_device,
+    evaluate_model,
+    find_images,
+    predict_images,
+    read_images,
+    symmetries,
+)
+from gz2vit.training import build_network, train_model
+from tests.unit.small_training import SETTINGS, make_results, open_splits
+
+P = list(PROBABILITY_COLUMNS)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A results folder with a trained model and its predictions; its images are of 424 px."""
+    folder = make_results(tmp_path_factory.mktemp("predict"))
+    train, valid, test = open_splits(folder)
+    train_model(build_network(SETTINGS), SETTINGS, train, valid, folder / "models" / "linformer")
+    evaluate_model(folder, "linformer", test)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def model(results: Path) -> Path:
+    return results / "models" / "linformer"
+
+
+@pytest.fixture(scope="module")
+def images(results: Path) -> list[str]:
+    """The test galaxies' images, in the order of the split."""
+    return sorted(map(str, (results / "mine" / "images").glob("test-*.jpg")))
+
+
+@pytest.fixture
+def parts_of_ten(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "PART_IMAGES", 10)
+
+
+def read(path: Path) -> pd.DataFrame:
+    if path.suffix == ".parquet":
+        return pd.read_parquet(path)
+    return pd.read_csv(path, dtype={"GalaxyID": str})
+
+
+@pytest.mark.parametrize("batch_size", [0, 7])
+@pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
+def test_images_get_the_probabilities_of_the_models_predictions(
+    model: Path, images: list[str], tmp_path: Path, name: str, batch_size: int, parts_of_ten: None
+):
+    done = predict_images(model, images, tmp_path / name, InferenceOptions(batch_size=batch_size))
+    ours, known = read(tmp_path / name), read_predictions(model / "predictions.csv")
+    assert done == (24, 0)
+    assert tuple(ours.columns) == COLUMNS
+    assert ours.path.tolist() == images
+    assert ours.GalaxyID.tolist() == known.GalaxyID.tolist()
+    assert ours.pred.tolist() == known.pred.tolist()
+    assert np.abs(ours[P].to_numpy() - known[P].to_numpy()).max() < 1e-6
+    assert ours.class_name.tolist() == [CLASS_NAMES[index] for index in ours.pred]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [name]
+
+
+def test_csv_and_parquet_hold_the_same_digits(model: Path, images: list[str], tmp_path: Path):
+    for name in ("out.csv", "out.parquet"):
+        predict_images(model, images, tmp_path / name)
+    first, second = read(tmp_path / "out.csv"), read(tmp_path / "out.parquet")
+    pd.testing.assert_frame_equal(first, second, check_exact=True)
+
+
+def test_a_copied_model_keeps_the_crop_it_was_trained_with(
+    model: Path, images: list[str], tmp_path: Path
+):
+    known = read_predictions(model / "predictions.csv")[P].to_numpy()
+    alone = shutil.copytree(model, tmp_path / "alone")
+    off = []
+    for number, options in enumerate((InferenceOptions(), InferenceOptions(crop_px=224))):
+        predict_images(alone / "best.ckpt", images, tmp_path / f"{number}.csv", options)
+        off.append(np.abs(read(tmp_path / f"{number}.csv")[P].to_numpy() - known).max())
+    assert off[0] < 1e-6
+    assert off[1] > 1e-3
+
+
+def test_averaging_makes_turned_and_mirrored_images_alike(
+    model: Path, images: list[str], tmp_path: Path
+):
+    image = Image.open(images[3])
+    for number in range(8):
+        turned = image.rotate(90 * (number % 4))
+        turned = turned.transpose(Image.Transpose.FLIP_TOP_BOTTOM) if number > 3 else turned
+        turned.save(tmp_path / f"{number}.png")
+    plain, mean = tmp_path / "plain.csv", tmp_path / "mean.csv"
+    predict_images(model, [tmp_path], plain)
+    predict_images(model, [tmp_path], mean, InferenceOptions(average=True))
+    one_by_one, averaged = read(plain)[P].to_numpy(), read(mean)[P].to_numpy()
+    assert one_by_one.std(axis=0).max() > 1e-4
+    assert averaged.std(axis=0).max() < 1e-6
+    assert averaged[0] == pytest.approx(one_by_one.mean(axis=0), abs=1e-6)
+    views = list(symmetries(torch.arange(12).reshape(1, 3, 2, 2)))
+    assert len({tuple(view.flatten().tolist()) for view in views}) == 8
+
+
+# ---- Interrupted and resumed
+
+
+def interrupted(monkeypatch: pytest.MonkeyPatch, run: Callable, after: int) -> None:
+    """Run until `after` parts are predicted, then end it as Ctrl-C does."""
+    predict_part, done = module._predict_part, []
+
+    def stop(*words: object) -> pd.DataFrame:
+        done.append(1)
+        if len(done) > after:
+            raise KeyboardInterrupt
+        return predict_part(*words)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "_predict_part", stop)
+        run()
+
+
+@pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
+def test_an_interrupted_run_continues_to_the_same_bytes(
+    model: Path, images: list[str], tmp_path: Path, name: str, parts_of_ten: None, monkeypatch
+):
+    folder = shutil.copytree(Path(images[0]).parent, tmp_path / "sky")
+    for number in (5, 15, *range(30, 40), 95):  # a part without any usable image, too
+        sorted(folder.iterdir())[number].write_text("broken")
+    options = InferenceOptions(batch_size=4)
+    assert predict_images(model, [folder], tmp_path / f"whole_{name}", options) == (96, 13)
+
+    def run() -> tuple[int, int]:
+        return predict_images(model, [folder], tmp_path / name, options)
+
+    interrupted(monkeypatch, run, after=3)
+    (tmp_path / f"{name}.parts" / "notes.txt").write_text("mine")
+    interrupted(monkeypatch, run, after=4)
+    read_again = []
+    monkeypatch.setattr(
+        module,
+        "read_images",
+        lambda paths, *more: read_images(read_again.extend(paths) or paths, *more),
+    )
+    assert run() == (96, 13)
+    assert len(read_again) == 96 - 7 * 10
+    for ending in ("", ".broken.csv"):
+        ours, whole = tmp_path / f"{name}{ending}", tmp_path / f"whole_{name}{ending}"
+        assert ours.read_bytes() == whole.read_bytes()
+    assert [path.name for path in (tmp_path / f"{name}.parts").iterdir()] == ["lock", "notes.txt"][
+        1:
+    ]
+
+
+def test_only_the_same_run_is_continued(
+    model: Path, images: list[str], tmp_path: Path, parts_of_ten: None, monkeypatch
+):
+    folder, out = shutil.copytree(Path(images[0]).parent, tmp_path / "sky"), tmp_path / "out.csv"
+    interrupted(monkeypatch, lambda: predict_images(model, [folder], out), after=1)
+    with pytest.raises(Gz2vitError, match=r"out.csv.parts .*average.* --restart"):
+        predict_images(model, [folder], out, InferenceOptions(average=True))
+    (folder / "another.jpg").touch()
+    with pytest.raises(Gz2vitError, match="images_sha256"):
+        predict_images(model, [folder], out)
+    assert predict_images(model, [folder], out, restart=True) == (97, 1)
+
+
+def test_parts_that_do_not_add_up_are_no_table(
+    model: Path, images: list[str], tmp_path: Path, parts_of_ten: None, monkeypatch
+):
+    out = tmp_path / "out.csv"
+    interrupted(monkeypatch, lambda: predict_images(model, images, out), after=2)
+    shutil.copy(tmp_path / "out.csv.parts" / "part-000001.parquet",
+                tmp_path / "out.csv.parts" / "part-000002.parquet")  # fmt: skip
+    with pytest.raises(Gz2vitError, match="30 images instead of 24"):
+        predict_images(model, images, out)
+    assert not out.exists()
+
+
+def test_one_run_at_a_time(model: Path, images: list[str], tmp_path: Path, monkeypatch):
+    out = tmp_path / "out.csv"
+
+    def second(*words: object) -> None:
+        with pytest.raises(Gz2vitError, match="another run"):
+            predict_images(model, images, out)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "_predict_part", second)
+    with pytest.raises(KeyboardInterrupt):
+        predict_images(model, images, out)
+
+
+# ---- What people hand in
+
+
+def test_broken_images_are_listed_and_do_not_stop_a_run(
+    model: Path, images: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
+):
+    broken, small = tmp_path / "broken.jpg", tmp_path / "small.png"
+    broken.write_bytes(Path(images[0]).read_bytes()[:3000])
+    Image.open(images[1]).resize((212, 212)).save(small)
+    words = ["predict", "--model", str(model), "--out", str(tmp_path / "out.csv")]
+    words += [str(broken), images[0], str(small)]
+    assert main(words) == 0
+    assert f"{tmp_path / 'out.csv'}.broken.csv" in capsys.readouterr().out
+    assert read(tmp_path / "out.csv").path.tolist() == [images[0]]
+    faults = pd.read_csv(tmp_path / "out.csv.broken.csv")
+    assert faults.path.tolist() == [str(broken), str(small)]
+    assert "212 x 212 px" in faults.fault[1]
+    assert main([*words, "--overwrite", "--strict"]) == 1
+    assert str(broken) in capsys.readouterr().err.splitlines()[-1]
+    assert main([*words, "--overwrite", "--restart", "--resize"]) == 0
+    assert read(tmp_path / "out.csv").path.tolist() == [images[0], str(small)]
+    with pytest.raises(Gz2vitError, match="none of the first 1 .* --resize"):
+        predict_images(model, [small], tmp_path / "none.csv")
+    assert not (tmp_path / "none.csv").exists()
+
+
+def test_the_command_line_takes_lists_and_refuses_existing_tables(
+    model: Path, images: list[str], tmp_path: Path, capsys, monkeypatch
+):
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(images[:2])))
+    out = tmp_path / "out.parquet"
+    words = ["predict", "-", "--model", str(model / "best.ckpt"), "--out", str(out)]
+    more = ["--average", "--batch-size", "3", "--workers", "2", "--device", "cpu"]
+    assert main([*words, *more]) == 0
+    assert pd.read_parquet(out).path.tolist() == images[:2]
+    assert main(words) == 1
+    assert f"{out} exists" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_weights_that_give_no_numbers_are_found(model: Path, images: list[str], tmp_path: Path):
+    spoilt = shutil.copytree(model, tmp_path / "spoilt")
+    state = torch.load(spoilt / "best.ckpt", weights_only=True)
+    state["state_dict"]["network.cls_token"].fill_(float("nan"))
+    torch.save(state, spoilt / "best.ckpt")
+    with pytest.raises(Gz2vitError, match="test-000.jpg"):
+        predict_images(spoilt, images, tmp_path / "out.csv")
+
+
+def test_what_is_missing_or_cannot_be_is_named(model: Path, images: list[str], tmp_path: Path):
+    shutil.copy(model / "metrics.json", tmp_path / "best.ckpt")
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "file.csv").write_text("precious")
+    (tmp_path / "empty").mkdir()
+    for use, out, what, words in (
+        (tmp_path / "nowhere", "out.csv", images, "nowhere does not exist"),
+        (tmp_path / "empty", "out.csv", images, "empty/best.ckpt does not exist"),
+        (tmp_path, "out.csv", images, "is not a checkpoint of this suite"),
+        (model, "out.txt", images, "out.txt must end in .csv or .parquet"),
+        (model, "folder.csv", images, "folder.csv is a folder"),
+        (model, "file.csv/out.csv", images, "cannot write .*out.csv.parts"),
+        (model, "out.csv", ["none.jpg"], "none.jpg does not exist"),
+        (model, "out.csv", [tmp_path / "empty"], "no image .* in .*empty"),
+        (model, "out.csv", ["@list.txt"], "@list.txt"),
+    ):
+        with pytest.raises(Gz2vitError, match=words):
+            predict_images(use, what, tmp_path / out)
+    assert not list(tmp_path.glob("*.parts"))
+    for name in ("abacus", "cuda:99", "meta"):
+        with pytest.raises(Gz2vitError, match=f"'{name}'"):
+            choose_device(name)
+    for name, value in (("batch_size", -1), ("workers", -2), ("crop_px", 500)):
+        with pytest.raises(Gz2vitError, match=f"{name} (is )?{value}"):
+            InferenceOptions(**{name: value})
+
+
+# ---- Lists of images and their pixels
+
+
+def touch(folder: Path, *names: str) -> Path:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    return folder
+
+
+def found(*words: Path | str) -> list[str]:
+    return list(find_images(map(str, words)))
+
+
+def test_folders_are_searched_files_first_by_name_and_the_rest_is_counted(tmp_path: Path, capsys):
+    touch(tmp_path, "b.JPG", "a.jpeg", "c.png", "z/2.tif", "z/10.webp", "d/e/1.jpg", "notes.txt")
+    touch(tmp_path, ".hidden.jpg", ".folder/1.jpg", "folder.jpg/1.png", "d/1.fits", "d/2.FITS")
+    os.mkdir(os.fsencode(tmp_path) + b"/d/caf\xe9")
+    names = ["a.jpeg", "b.JPG", "c.png", "d/e/1.jpg", "folder.jpg/1.png", "z/10.webp", "z/2.tif"]
+    assert found(tmp_path) == [f"{tmp_path}/{name}" for name in names]
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(tmp_path) in line
+    assert "2 .fits, 1 .txt" in line
+
+
+def test_links_that_lead_nowhere_or_back_are_passed_over(tmp_path: Path):
+    touch(tmp_path, "home/1.jpg", "other/2.jpg")
+    for name, target in (("linked", "../other"), ("back", "../home"), ("loop", "loop")):
+        (tmp_path / "home" / name).symlink_to(target)
+    home = tmp_path / "home"
+    assert found(home) == [f"{home}/1.jpg", f"{home}/linked/2.jpg"]
+
+
+def test_images_and_lists_keep_their_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    touch(tmp_path, "b.jpg", "a.tif")
+    listed = tmp_path / "list.txt"
+    listed.write_text("some/2.jpg\r\n\n  \nsome/1.jpg")
+    monkeypatch.setattr("sys.stdin", io.StringIO("x.jpg\ny.jpg\n"))
+    words = (tmp_path / "b.jpg", f"@{listed}", tmp_path / "a.tif", "-")
+    expected = [words[0], "some/2.jpg", "some/1.jpg", words[2], "x.jpg", "y.jpg"]
+    assert found(*words) == [str(path) for path in expected]
+
+
+@pytest.mark.parametrize("name", ["a\nb.jpg", "a\rb.jpg", os.fsdecode(b"\xff.jpg")])
+def test_a_name_that_no_table_can_hold_is_refused(model: Path, tmp_path: Path, name: str):
+    touch(tmp_path / "in", "0.jpg", name)
+    with pytest.raises(Gz2vitError, match="rename it"):
+        predict_images(model, [tmp_path / "in"], tmp_path / "out.csv")
+
+
+def test_pixels_are_those_of_the_image_cache(images: list[str]):
+    pixels, faults = read_images(images[:3], 64, InferenceOptions(crop_px=224))
+    cached = np.stack([read_image(Path(path), crop_px=224) for path in images[:3]])
+    assert np.array_equal(pixels, shrink(cached, 64))
+    assert faults == [None] * 3
+
+
+def test_broken_images_are_black_and_named(images: list[str], tmp_path: Path):
+    cut, text, small = tmp_path / "cut.jpg", tmp_path / "text.jpg", tmp_path / "small.jpg"
+    cut.write_bytes(Path(images[0]).read_bytes()[:2000])
+    text.write_text("no image")
+    Image.new("RGB", (300, 424), "white").save(small)
+    paths = [str(cut), images[0], str(text), str(small), str(tmp_path / "none.jpg")]
+    pixels, faults = read_images(paths, 32, InferenceOptions(crop_px=224))
+    assert [path for path, fault in zip(paths, faults, strict=True) if fault and path in fault] == [
+        path for path in paths if path != images[0]
+    ]
+    assert pixels[1].any()
+    assert not pixels[[0, 2, 3, 4]].any()
+
+
+def test_resizing_takes_the_central_square_as_a_whole_image(images: list[str], tmp_path: Path):
+    image = Image.open(images[5])
+    wide = Image.new("RGB", (848 + 100, 848), "white")
+    wide.paste(image.resize((848, 848), Image.Resampling.BICUBIC), (50, 0))
+    wide.save(tmp_path / "wide.png")
+    Image.new("RGB", (3, 1), "red").save(tmp_path / "tiny.png")
+    paths = [images[5], str(tmp_path / "wide.png"), str(tmp_path / "tiny.png")]
+    pixels, faults = read_images(paths, 224, InferenceOptions(resize=True, crop_px=224))
+    plain, _ = read_images(paths[:1], 224, InferenceOptions(crop_px=224))
+    assert faults == [None] * 3
+    assert np.array_equal(pixels[0], plain[0])
+    assert np.abs(pixels[1] - plain[0].astype(float)).mean() < 1.0
+    assert (pixels[2] == [255, 0, 0]).all()

@@ -1,0 +1,818 @@
+"""Training: it learns, repeats itself bit for bit, resumes, and never loses a finished model."""
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import nbformat
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import Callback
+from torch import nn
+
+from gz2vit import batches, models, training
+from gz2vit.evaluation import PROBABILITY_COLUMNS
+from gz2vit.images import LabelledImages
+from gz2vit.io import MODEL_FILES, ROOT, Gz2vitError, read_json, write_json
+from gz2vit.models import ARCHITECTURES, build_model, register_model
+from gz2vit.paper import PUBLISHED_RESULTS, SCHEDULES
+from gz2vit.predict import evaluate_model, predict
+from gz2vit.training import (
+    HISTORY_COLUMNS,
+    Acceleration,
+    AtomicCheckpointIO,
+    GalaxyClassifier,
+    TrainingSettings,
+    apply_acceleration,
+    build_network,
+    choose_acceleration,
+    finish_training,
+    fit,
+    identity,
+    is_complete,
+    load_classifier,
+    make_classifier,
+    take_weights,
+    train_model,
+)
+from gz2vit.workflow import load_profile, notebook_parameters
+from tests.unit.small_training import NETWORK, SETTINGS, make_results, open_splits
+
+ONCE = replace(SETTINGS, max_epoch=1)
+LONG = replace(SETTINGS, max_epoch=6, early_stopping_epochs=6, lr=1e-3)
+# Without dropout, whose masks differ between processes, two must do what one does. 24 galaxies in
+# batches of 5: the last batch has an odd number, and one process then an image more.
+PLAIN = replace(SETTINGS, hyperparameters=NETWORK | {"dropout": 0.0}, batch_size=5, lr=1e-3,
+                class_weights="tuned")  # fmt: skip
+SMALL = {
+    "linformer": NETWORK,
+    "vit": {"image_size": 32, "patch_size": 8, "depth": 1, "dim": 16, "mlp_dim": 8, "heads": 2},
+    "resnet50": {},
+    "vgg16_bn": {},
+    "hf_vit": {"image_size": 32, "patch_size": 8, "depth": 1, "dim": 16, "mlp_dim": 8, "heads": 2},
+    "backbone": {"name": "timm/convnext_atto", "image_size": 32},
+}
+GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_results(tmp_path_factory.mktemp("training"))
+
+
+@pytest.fixture(scope="module")
+def splits(results: Path) -> tuple[LabelledImages, ...]:
+    return open_splits(results)
+
+
+def train(settings: TrainingSettings, splits: tuple, folder: Path, *more: object) -> pd.DataFrame:
+    """Train the network of the settings and put it in place."""
+    history = train_model(build_network(settings), settings, *splits[:2], folder, *more)
+    finish_training(folder)
+    return history
+
+
+def start(settings: TrainingSettings, results: Path, folder: Path, *more: object):
+    """The same in a process of its own, which may be killed."""
+    code = """
+import json, sys
+from pathlib import Path
+from gz2vit.images import open_split
+from gz2vit.training import TrainingSettings, build_network, finish_training, train_model
+settings = TrainingSettings(**json.loads(sys.argv[1]))
+splits = [open_split(sys.argv[2], split) for split in ("train", "valid")]
+print("ready", flush=True)
+more = map(int, sys.argv[4:])
+train_model(build_network(settings), settings, *splits, Path(sys.argv[3]), *more)
+finish_training(Path(sys.argv[3]))
+"""
+    words = [json.dumps(settings.as_dict()), *map(str, (results, folder, *more))]
+    environment = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}
+    command = [sys.executable, "-c", code, *words]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT)
+
+
+def assert_same_run(folder: Path, other: Path, test: LabelledImages) -> None:
+    """History, weights and predictions are equal bit for bit."""
+    ours, theirs = (
+        pd.read_csv(one / "history.csv").drop(columns="seconds") for one in (folder, other)
+    )
+    pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
+    classifiers = [load_classifier(one) for one in (folder, other)]
+    predictions = [predict(classifier, test) for classifier in classifiers]
+    pd.testing.assert_frame_equal(*predictions, check_exact=True)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(splits: tuple, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The model folder of a run that nothing happened to; tests only read it."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "m"
+    train(LONG, splits, folder)
+    return folder
+
+
+# ---- What a run leaves
+
+
+def test_a_run_leaves_its_files_and_records(results: Path, splits: tuple, capsys):
+    folder = results / "models" / "linformer"
+    network = build_network(SETTINGS)
+    history = train_model(network, SETTINGS, *splits[:2], folder)
+    assert not (folder / "best.ckpt").exists(), "nothing is in place before all is done"
+    metrics = evaluate_model(results, "linformer", splits[2], network=network)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(MODEL_FILES)
+    assert history.epoch.tolist() == [1, 2, 3]
+    assert history.lr.tolist() == pytest.approx([3e-3, 3e-3, 1.5e-3])
+    saved = pd.read_csv(folder / "history.csv")
+    assert tuple(saved.columns) == HISTORY_COLUMNS
+    pd.testing.assert_frame_equal(saved, history)
+    assert read_json(folder / "metrics.json") == metrics
+    assert metrics["best_epoch"] == int(history.valid_acc.idxmax()) + 1
+    assert metrics["class_test_galaxies"] == [3] * 8
+    assert capsys.readouterr().out.count("\nepoch ") + 1 == 3
+    tables = {
+        n: pd.read_csv(folder / f"{n}.csv") for n in ("predictions", "validation_predictions")
+    }
+    for split, table in zip(("test", "valid"), tables.values(), strict=True):
+        assert table.columns.tolist() == ["GalaxyID", "class", "pred", *PROBABILITY_COLUMNS]
+        assert table[list(PROBABILITY_COLUMNS)].sum(axis=1).to_numpy() == pytest.approx(1)
+        assert table.GalaxyID.tolist() == [f"{split}-{row:03d}" for row in range(24)]
+    valid = tables["validation_predictions"]
+    assert (valid["class"] == valid.pred).mean() == pytest.approx(metrics["valid_acc"])
+    record = read_json(folder / "params.json")
+    assert record["parameters"]["hyperparameters"] == NETWORK
+    assert {"git_commit", "code", "identity", "versions", "sessions"} <= record.keys()
+    assert record["network"]["parameters"] == metrics["parameters"]
+    stored = torch.load(folder / "best.ckpt", weights_only=True)["hyper_parameters"]
+    assert stored["crop_px"] == 64
+    assert stored["mean"] == [0.094, 0.0815, 0.063]
+
+
+def test_settings_are_the_papers_unless_given():
+    settings = TrainingSettings("resnet50")
+    assert (settings.lr, settings.step_size, settings.gamma) == (5e-5, 10, 0.1)
+    assert (settings.batch_size, settings.max_epoch, settings.early_stopping_epochs) == (
+        64,
+        200,
+        10,
+    )
+    assert TrainingSettings("linformer_weighted").lr == 3e-4
+    assert TrainingSettings("mine", architecture="backbone").lr == 5e-5
+
+
+@pytest.mark.parametrize("key", [*PUBLISHED_RESULTS, "backbone"])
+def test_the_profile_paper_is_the_papers_training(key: str):
+    architecture = key.removesuffix("_weighted")
+    (book,) = (ROOT / "notebooks").glob(f"0[3-8]_train_{architecture}.ipynb")
+    values = {name: one.default for name, one in notebook_parameters(book).items()}
+    values |= load_profile("paper").get(key, {})
+    recipe = SCHEDULES.get(architecture, SCHEDULES["resnet50"])
+    assert {name: values[name.upper()] for name in recipe} == dict(recipe)
+    assert (values["BATCH_SIZE"], values["MAX_EPOCH"], values["IMAGE_SIZE"]) == (64, 200, 224)
+    assert values["EARLY_STOPPING_EPOCHS"] == 10
+    assert values["CLASS_WEIGHTS"] == ("tuned" if key.endswith("_weighted") else "uniform")
+    scratch = architecture in ("linformer", "vit")
+    assert values["WEIGHTS"] == ("none" if scratch else "imagenet")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"max_epoch": 2.5}, "max_epoch is 2.5"),
+        ({"lr": -1.0}, "lr is -1.0"),
+        ({"gamma": float("inf")}, "gamma is inf"),
+        ({"model_key": "alexnet"}, "'alexnet'"),
+    ],
+)
+def test_settings_are_checked(change: dict, words: str):
+    with pytest.raises(Gz2vitError, match=words):
+        replace(SETTINGS, **change)
+
+
+# ---- Learning
+
+
+@pytest.fixture(scope="module")
+def known_accuracy(splits: tuple) -> TrainingSettings:
+    """Settings with which the test folder's classes, told apart by colour, are learned."""
+    return replace(SETTINGS, max_epoch=25, early_stopping_epochs=25, step_size=25)
+
+
+def test_a_known_accuracy_is_reached(splits: tuple, known_accuracy: TrainingSettings, tmp_path):
+    train(known_accuracy, splits, tmp_path / "m")
+    predictions = predict(load_classifier(tmp_path / "m"), splits[2])
+    assert (predictions["class"] == predictions.pred).mean() > 0.8  # chance: 0.125
+
+
+def test_class_weights_reach_the_loss(splits: tuple):
+    weighted = replace(SETTINGS, class_weights="tuned")
+    classifier = make_classifier(build_network(weighted), weighted, splits[0])
+    assert classifier.loss_weights[7] == pytest.approx(3.23, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("key", "mean", "std"),
+    [
+        ("linformer", (0.094, 0.0815, 0.063), (0.1303, 0.11, 0.0913)),
+        ("resnet50", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+        ("hf_vit", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+        ("timm/convnext_atto", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    ],
+)
+def test_grey_levels_are_normalised_as_the_network_expects(key: str, mean: tuple, std: tuple):
+    settings = TrainingSettings(key)
+    network = nn.Identity()
+    network.pretrained_cfg = {"mean": mean, "std": std}
+    seen = GalaxyClassifier(network, settings.as_dict(), [1.0] * 8)(
+        torch.full((1, 3, 2, 2), 51, dtype=torch.uint8)
+    )
+    expected = (0.2 - torch.tensor(mean)) / torch.tensor(std)
+    assert torch.allclose(seen[0, :, 0, 0], expected, atol=1e-5)
+
+
+class Modes(Callback):
+    """Notes which parts of the network are in training mode while a batch is learned from."""
+
+    def __init__(self) -> None:
+        self.training: dict[str, bool] = {}
+
+    def on_train_batch_start(self, trainer: Trainer, module: GalaxyClassifier, *_: object) -> None:
+        self.training |= {name: part.training for name, part in module.network.named_modules()}
+
+
+def test_every_part_trains_with_its_dropout_but_for_frozen_ones(splits: tuple, tmp_path: Path):
+    modes, network = Modes(), build_network(ONCE)
+    fit(network, ONCE, *splits[:2], tmp_path, callbacks=[modes])
+    assert len(modes.training) > 10
+    assert all(modes.training.values())
+    frozen = replace(
+        ONCE, model_key="timm/convnext_atto",
+        hyperparameters=SMALL["backbone"] | {"freeze_backbone": True},
+    )  # fmt: skip
+    network = build_network(frozen)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    train_model(network, frozen, *splits[:2], tmp_path / "m")
+    changed = [n for n, t in network.state_dict().items() if not torch.equal(t, before[n])]
+    assert changed == ["head.fc.weight", "head.fc.bias"]
+
+
+@pytest.mark.parametrize("change", [{"seed": 1}, {"hyperparameters": NETWORK | {"dropout": 0.5}}])
+def test_seed_and_dropout_change_what_is_learned(splits: tuple, tmp_path: Path, change: dict):
+    first = train(SETTINGS, splits, tmp_path / "1")
+    second = train(replace(SETTINGS, **change), splits, tmp_path / "2")
+    assert not np.allclose(first.train_loss, second.train_loss, rtol=1e-3)
+
+
+def test_early_stopping_ends_a_run_once(splits: tuple, tmp_path: Path):
+    settings = replace(LONG, lr=1e-12, max_epoch=9, early_stopping_epochs=2)
+    network = build_network(settings)
+    for _ in range(2):
+        assert len(train_model(network, settings, *splits[:2], tmp_path)) == 3
+        network = build_network(settings)
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "complete"),
+    [([], False), ([0.5, 0.5], False), ([0.5, 0.5, 0.5], True), ([0.1, 0.2, 0.3], False),
+     ([0.3, 0.2, 0.1, 0.2], True), ([0.1, 0.2, 0.3, 0.4, 0.5], True)],
+)  # fmt: skip
+def test_a_run_is_complete_as_early_stopping_has_it(accuracies: list, complete: bool):
+    rows = [{"valid_acc": value} for value in accuracies]
+    assert is_complete(rows, max_epoch=5, patience=2) is complete
+
+
+def test_a_diverging_loss_keeps_the_best_weights(splits: tuple, tmp_path: Path):
+    """A weight that is spoilt after two epochs: epoch, batch and rate are named."""
+    with pytest.raises(Gz2vitError, match="epoch 1, batch .* 1e.30"):
+        train(replace(SETTINGS, lr=1e30), splits, tmp_path / "at once")
+    two, unfinished = replace(LONG, max_epoch=2), tmp_path / "unfinished"
+    train_model(build_network(two), two, *splits[:2], tmp_path)
+    best = (unfinished / "best.ckpt").read_bytes()
+    state = torch.load(unfinished / "last.ckpt", weights_only=True)
+    state["state_dict"]["network.mlp_head.1.weight"] *= 1e9
+    torch.save(state, unfinished / "last.ckpt")
+    continue_with(LONG, unfinished)
+    with pytest.raises(Gz2vitError, match="epoch 3, batch 1, at learning rate 0.0005"):
+        train(LONG, splits, tmp_path)
+    assert (unfinished / "best.ckpt").read_bytes() == best
+
+
+def continue_with(settings: TrainingSettings, unfinished: Path) -> None:
+    """Let the unfinished run be one of other settings."""
+    run = read_json(unfinished / "run.json")
+    run["identity"]["settings"] = json.loads(json.dumps(settings.as_dict()))
+    write_json(unfinished / "run.json", run)
+
+
+# ---- Interrupted and resumed
+
+
+def test_killed_at_random_moments_it_ends_the_same(
+    results: Path, splits: tuple, undisturbed: Path, tmp_path: Path
+):
+    folder, seed = tmp_path / "m", random.SystemRandom().randrange(1 << 32)
+    print(f"moments drawn with seed {seed}")
+    chance = random.Random(seed)
+    for _ in range(3):
+        process = start(LONG, results, folder)
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(chance.uniform(0, 2.0))  # it makes the network, and some of its epochs
+        process.kill()
+        assert process.wait() in (-signal.SIGKILL, 0), process.stdout.read()
+    assert len(train(LONG, splits, folder)) == 6
+    assert_same_run(folder, undisturbed, splits[2])
+
+
+class Snapshots(Callback):
+    """Copies the unfinished state as each epoch begins: what a kill in that epoch would leave."""
+
+    def __init__(self, folder: Path, target: Path) -> None:
+        self.folder, self.target = folder, target
+
+    def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+        place = self.target / str(trainer.current_epoch) / "unfinished"
+        shutil.copytree(self.folder, place)
+
+
+def test_resumed_after_any_epoch_it_ends_the_same_in_another_place(
+    splits: tuple, undisturbed: Path, tmp_path: Path
+):
+    folder = tmp_path / "m" / "unfinished"
+    run = {key: read_json(undisturbed / "params.json")[key] for key in ("identity", "code")}
+    write_json(folder / "run.json", run)
+    snapshots = Snapshots(folder, tmp_path / "after")
+    fit(build_network(LONG), LONG, *splits[:2], folder, callbacks=[snapshots])
+    for epochs in range(6):
+        place = tmp_path / "after" / str(epochs)
+        assert (place / "unfinished" / "last.ckpt").exists() == (epochs > 0)
+        assert len(train(LONG, splits, place)) == 6
+        assert_same_run(place, undisturbed, splits[2])
+        sessions = read_json(place / "params.json")["sessions"]
+        assert sessions[-1]["after_epoch"] == epochs
+
+
+def test_killed_between_training_and_predicting_it_does_not_train_again(
+    results: Path, splits: tuple, capsys: pytest.CaptureFixture
+):
+    folder = results / "models" / "vit"
+    settings = replace(ONCE, model_key="vit", hyperparameters=SMALL["vit"])
+    train_model(build_network(settings), settings, *splits[:2], folder)
+    capsys.readouterr()
+    train_model(build_network(settings), settings, *splits[:2], folder)
+    evaluate_model(results, "vit", splits[2])
+    assert "epoch" not in capsys.readouterr().out
+    assert sorted(path.name for path in folder.iterdir()) == sorted(MODEL_FILES)
+
+
+def test_an_unfinished_run_of_another_kind_is_set_aside(
+    splits: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+):
+    def unfinished(settings: TrainingSettings, *galaxies: LabelledImages) -> str:
+        train_model(build_network(settings), settings, *galaxies, tmp_path)
+        return capsys.readouterr().out
+
+    first, valid, _ = splits
+    unfinished(ONCE, first, valid)
+    slower = replace(ONCE, lr=1e-4)
+    assert "with other settings" in unfinished(slower, first, valid)
+    turned = replace(valid, class_index=valid.class_index[::-1].copy())
+    assert "with other valid" in unfinished(slower, first, turned)
+    monkeypatch.setattr(training, "files_hash", lambda patterns: "another")
+    assert "with other code" in unfinished(slower, first, turned)
+    assert len(list((tmp_path / "replaced").glob("*_unfinished/last.ckpt"))) == 3
+
+
+def test_a_full_disk_is_one_error_and_loses_no_epoch(splits: tuple, tmp_path: Path):
+    """A limit on the size of files stands in for the disk: writing fails in the same place."""
+    network = build_network(ONCE)
+    train_model(network, ONCE, *splits[:2], tmp_path)
+    last = tmp_path / "unfinished" / "last.ckpt"
+    before, hard = last.read_bytes(), resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) // 2, hard))
+    try:
+        with pytest.raises(Gz2vitError, match=f"cannot write {last}"):
+            AtomicCheckpointIO().save_checkpoint({"much": torch.zeros(len(before))}, last)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert last.read_bytes() == before
+    assert not list(last.parent.glob(".last*"))
+
+
+def test_a_damaged_state_is_refused_by_name(splits: tuple, tmp_path: Path):
+    train_model(build_network(ONCE), ONCE, *splits[:2], tmp_path)
+    last = tmp_path / "unfinished" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    with pytest.raises(Gz2vitError, match="last.ckpt cannot be read"):
+        train(ONCE, splits, tmp_path)
+
+
+def test_ctrl_c_leaves_the_notebook_alive(splits: tuple, tmp_path: Path):
+    class Interrupt(Callback):
+        def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        fit(build_network(ONCE), ONCE, *splits[:2], tmp_path, callbacks=[Interrupt()])
+    assert signal.getsignal(signal.SIGINT) == handler
+
+
+# ---- Finished models
+
+
+def test_a_finished_model_is_trained_again_only_on_request(
+    splits: tuple, tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    def trains(settings: TrainingSettings = ONCE, galaxies: tuple = splits) -> bool:
+        network = build_network(settings)
+        train_model(network, settings, *galaxies[:2], tmp_path)
+        finish_training(tmp_path)
+        state = load_classifier(tmp_path).network.state_dict()
+        assert all(torch.equal(one, state[name]) for name, one in network.state_dict().items())
+        return "epoch " in capsys.readouterr().out
+
+    def older() -> int:
+        return len(list((tmp_path / "replaced").glob("*/best.ckpt")))
+
+    assert trains()
+    assert not trains()
+    monkeypatch.setattr(training, "files_hash", lambda patterns: "another")
+    assert not trains(), "changed code trains nothing again"
+    assert older() == 0
+    assert trains(replace(ONCE, lr=1e-4))
+    assert older() == 1
+    (tmp_path / "retrain").touch()
+    assert trains(replace(ONCE, lr=1e-4))
+    assert not (tmp_path / "retrain").exists()
+    assert not trains(replace(ONCE, lr=1e-4))
+    with pytest.raises(Gz2vitError):
+        trains(replace(ONCE, lr=1e30))
+    assert not trains(replace(ONCE, lr=1e-4)), "a failing successor replaces nothing"
+    record = splits[0].store.record | {"source": "other pixels"}
+    other = replace(splits[0], store=replace(splits[0].store, record=record))
+    assert trains(replace(ONCE, lr=1e-4), (other, *splits[1:]))
+    assert older() == 3
+
+
+def test_publishing_killed_at_any_file_loses_nothing(splits: tuple, tmp_path: Path, monkeypatch):
+    train(ONCE, splits, tmp_path / "m")
+    old = (tmp_path / "m" / "best.ckpt").read_bytes()
+    other = replace(ONCE, lr=1e-4)
+    train_model(build_network(other), other, *splits[:2], tmp_path / "m")
+    new = (tmp_path / "m" / "unfinished" / "best.ckpt").read_bytes()
+    real = {name: getattr(Path, name) for name in ("replace", "unlink")}
+    for allowed in range(30):
+        folder = shutil.copytree(tmp_path / "m", tmp_path / str(allowed))
+        left = iter(range(allowed))
+
+        def limited(name: str, left=left):
+            def act(path: Path, *words: object, **options: object) -> Path | None:
+                if next(left, None) is None:
+                    raise KeyboardInterrupt
+                return real[name](path, *words, **options)
+
+            return act
+
+        with monkeypatch.context() as patch:
+            for name in real:
+                patch.setattr(Path, name, limited(name))
+            try:
+                finish_training(folder)
+                done = True
+            except KeyboardInterrupt:
+                done = False
+        train(other, splits, folder)
+        assert (folder / "best.ckpt").read_bytes() == new
+        assert [p.read_bytes() for p in folder.glob("replaced/*/best.ckpt")] == [old]
+        assert not (folder / "unfinished").exists()
+        if done:
+            break
+    assert 5 < allowed < 29
+
+
+def test_what_a_user_has_put_into_unfinished_stays(splits: tuple, tmp_path: Path):
+    (tmp_path / "unfinished").mkdir()
+    (tmp_path / "unfinished" / "notes.txt").write_text("mine")
+    train(ONCE, splits, tmp_path)
+    assert [path.name for path in (tmp_path / "unfinished").iterdir()] == ["notes.txt"]
+
+
+# ---- The network on the page
+
+
+def cells_of(number: str) -> list:
+    (book,) = (ROOT / "notebooks").glob(f"{number}_*.ipynb")
+    return [c.source for c in nbformat.read(book, as_version=4).cells if c.cell_type == "code"]
+
+
+@pytest.mark.parametrize("number", ["03", "04", "05", "06", "07", "08"])
+def test_the_network_on_the_page_is_the_one_that_is_built(number: str):
+    imports, parameters, settings, _, network, *_ = cells_of(number)
+    page: dict = {}
+    exec("\n".join([imports, parameters, settings, network]), page)
+    assert training.compare_network(page["network"], page["settings"]) == ([], "")
+
+
+def test_a_network_of_the_users_own_is_trained_tested_and_named(
+    results: Path, splits: tuple, builders: None
+):
+    def build(**sizes: object) -> nn.Module:
+        network = build_model("vit", **sizes)
+        network.mlp_head.append(nn.Linear(8, 8))
+        return network
+
+    settings = replace(ONCE, model_key="linformer", architecture="vit",
+                       hyperparameters=SMALL["vit"])  # fmt: skip
+    torch.manual_seed(0)
+    network, folder = build(**SMALL["vit"]), results / "models" / "own"
+    train_model(network, settings, *splits[:2], folder)
+    evaluate_model(results, "own", splits[2], network=network)
+    record = read_json(folder / "params.json")["network"]
+    assert record["parameters"] == models.count_parameters(build_model("vit", **SMALL["vit"])) + 72
+    assert record["differs"] == ["mlp_head.2", "mlp_head.2.weight", "mlp_head.2.bias"]
+    with pytest.raises(Gz2vitError, match=r"mlp_head\.2.*register_model") as caught:
+        load_classifier(folder)
+    assert "\n" not in str(caught.value)
+    register_model("vit", build)
+    table = predict(load_classifier(folder), splits[2])
+    saved = pd.read_csv(folder / "predictions.csv")
+    assert (
+        np.abs(table[list(PROBABILITY_COLUMNS)] - saved[list(PROBABILITY_COLUMNS)]).max().max()
+        < 1e-12
+    )
+
+
+def test_another_network_is_another_training(splits: tuple):
+    network = build_network(SETTINGS)
+    assert training.compare_network(network, SETTINGS)[1] == ""
+    network.mlp_head[1].bias.requires_grad = False
+    differs, frozen = training.compare_network(network, SETTINGS)
+    assert differs == []
+    other = training.compare_network(build_network(replace(SETTINGS, seed=3)), SETTINGS)[1]
+    assert len({"", frozen, other}) == 3
+    runs = [identity(SETTINGS, *splits[:2], one) for one in ("", frozen)]
+    assert runs[0] != runs[1]
+
+
+# ---- Checkpoints and starting weights
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_a_checkpoint_predicts_the_bits_of_the_network_that_was_trained(
+    splits: tuple, tmp_path: Path, architecture: str
+):
+    """Trained for an epoch, so that running means and all else that is stored have moved."""
+    settings = replace(ONCE, model_key="any", architecture=architecture, lr=1e-4,
+                       hyperparameters=SMALL[architecture])  # fmt: skip
+    network = build_network(settings)
+    train_model(network, settings, *splits[:2], tmp_path)
+    finish_training(tmp_path)
+    ours = predict(make_classifier(network, settings, splits[0]), splits[2])
+    again = predict(load_classifier(tmp_path), splits[2])
+    pd.testing.assert_frame_equal(ours, again, check_exact=True)
+
+
+def test_a_foreign_or_damaged_checkpoint_is_refused_and_runs_nothing(splits: tuple, tmp_path: Path):
+    class Bomb:
+        def __reduce__(self) -> tuple:
+            return (Path.touch, (tmp_path / "exploded",))
+
+    path = tmp_path / "best.ckpt"
+    start_there = replace(SETTINGS, weights=str(path))
+    with pytest.raises(Gz2vitError, match="best.ckpt"):
+        take_weights(build_network(start_there), start_there)
+    contents = [{"hyper_parameters": Bomb(), "state_dict": {}}, {"state_dict": {}}, [1, 2]]
+    for content in [*contents, b"not a checkpoint"]:
+        path.write_bytes(content) if isinstance(content, bytes) else torch.save(content, path)
+        for use in (load_classifier, lambda _: take_weights(build_network(SETTINGS), start_there)):
+            with pytest.raises(Gz2vitError, match="best.ckpt is not a checkpoint of this suite"):
+                use(tmp_path)
+    assert not (tmp_path / "exploded").exists()
+    with pytest.raises(Gz2vitError, match="--only resnet50"):
+        load_classifier(tmp_path / "results" / "demo" / "models" / "resnet50")
+
+
+def test_published_weights_are_taken_but_for_the_last_layer(tmp_path: Path):
+    settings = TrainingSettings("resnet50", weights=str(tmp_path / "donor.pth"))
+    torch.manual_seed(7)
+    donor = build_model("resnet50", num_classes=1000)
+    torch.save(donor.state_dict(), tmp_path / "donor.pth")
+    network = build_network(settings)
+    last = network.fc.weight.clone()
+    record = take_weights(network, settings)
+    assert torch.equal(network.conv1.weight, donor.conv1.weight)
+    assert torch.equal(network.fc.weight, last)
+    assert (record["source"], len(record["sha256"])) == (settings.weights, 64)
+    torch.save({"conv1.weight": torch.zeros(1)}, tmp_path / "donor.pth")
+    with pytest.raises(Gz2vitError, match="do not fit the resnet50.*conv1.weight"):
+        take_weights(network, settings)
+    network.extra = nn.Linear(2, 2)
+    torch.save(donor.state_dict(), tmp_path / "donor.pth")
+    take_weights(network, settings, ["extra"])
+
+
+def test_local_weights_of_the_libraries_are_a_start(tmp_path: Path):
+    import timm
+    from safetensors.torch import save_file
+    from transformers import ViTConfig, ViTForImageClassification
+
+    donor = ViTForImageClassification(
+        ViTConfig(
+            image_size=32, patch_size=8, hidden_size=16, num_hidden_layers=1,
+            num_attention_heads=2, intermediate_size=8, num_labels=1000,
+        )
+    )  # fmt: skip
+    donor.save_pretrained(tmp_path / "donor")
+    settings = TrainingSettings(
+        "hf_vit", hyperparameters=SMALL["hf_vit"], weights=str(tmp_path / "donor")
+    )
+    network = build_network(settings)
+    take_weights(network, settings)
+    own = network.model.vit.state_dict()
+    assert all(torch.equal(own[name], tensor) for name, tensor in donor.vit.state_dict().items())
+    deeper = replace(settings, hyperparameters=SMALL["hf_vit"] | {"depth": 2})
+    with pytest.raises(Gz2vitError, match="hf_vit"):
+        take_weights(build_network(deeper), deeper)
+
+    path = tmp_path / "donor.safetensors"
+    other = timm.create_model("convnext_atto", num_classes=1000)
+    save_file(other.state_dict(), path)
+    settings = TrainingSettings(
+        "mine", architecture="backbone", hyperparameters=SMALL["backbone"], weights=str(path)
+    )
+    network = build_network(settings)
+    take_weights(network, settings)
+    assert torch.equal(network.stem[0].weight, other.stem[0].weight)
+    save_file({"foreign": torch.zeros(2)}, path)
+    with pytest.raises(Gz2vitError, match="timm/convnext_atto"):
+        take_weights(network, settings)
+
+
+@pytest.mark.parametrize("name", ["", "best.ckpt"])
+def test_a_trained_network_is_the_start_with_its_last_layer(splits: tuple, tmp_path, name: str):
+    """With next to no learning rate, what comes out is what went in; its dropout may differ."""
+    train(replace(ONCE, hyperparameters=NETWORK | {"dropout": 0.5}), splits, tmp_path / "donor")
+    settings = replace(ONCE, seed=5, lr=1e-12, weights=str(tmp_path / "donor" / name))
+    train(settings, splits, tmp_path / "tuned")
+    donor = load_classifier(tmp_path / "donor").network.state_dict()
+    tuned = load_classifier(tmp_path / "tuned").network.state_dict()
+    assert all(torch.allclose(tuned[key], donor[key], atol=1e-7) for key in donor)
+    record = read_json(tmp_path / "tuned" / "params.json")
+    assert record["weights"]["source"] == settings.weights
+    known = identity(settings, *splits[:2])
+    moved = shutil.copytree(tmp_path / "donor", tmp_path / "moved") / name
+    assert identity(replace(settings, weights=str(moved)), *splits[:2]) == known
+    path = tmp_path / "donor" / "best.ckpt"
+    path.write_bytes(path.read_bytes() + b"more")
+    assert identity(settings, *splits[:2]) != known
+
+
+def test_a_trained_network_that_does_not_fit_is_named(splits: tuple, tmp_path: Path):
+    train(replace(ONCE, hyperparameters=NETWORK | {"dim": 32, "depth": 2}), splits, tmp_path)
+    for settings, words in (
+        (replace(SETTINGS, weights=str(tmp_path)), "depth is 2 there and 1 here.*dim is 32"),
+        (TrainingSettings("resnet50", weights=str(tmp_path)), "of linformer, not of resnet50"),
+        (TrainingSettings("timm/test_vit", weights=str(tmp_path)), "linformer, not of backbone"),
+    ):
+        with pytest.raises(Gz2vitError, match=words):
+            take_weights(nn.Identity(), settings)
+
+
+# ---- Devices and acceleration
+
+needs_two = pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two processor cores")
+
+
+@needs_two
+def test_two_processes_do_what_one_does_and_continue_it(splits: tuple, tmp_path: Path, capsys):
+    alone = train(PLAIN, splits, tmp_path / "one", 1, "none")
+    first = replace(PLAIN, max_epoch=1)
+    train_model(build_network(first), first, *splits[:2], tmp_path / "two", acceleration="none")
+    continue_with(PLAIN, tmp_path / "two" / "unfinished")
+    capsys.readouterr()
+    together = train(PLAIN, splits, tmp_path / "two", 2, "none")
+    assert capsys.readouterr().out.count("epoch ") == 3  # one of it is the line about resuming
+    for column in ("train_loss", "train_acc", "valid_loss", "valid_acc", "lr"):
+        assert together[column].to_numpy() == pytest.approx(alone[column].to_numpy(), rel=1e-4)
+    one, two = (load_classifier(tmp_path / name).state_dict() for name in ("one", "two"))
+    assert all(torch.allclose(value, two[name], atol=1e-5) for name, value in one.items())
+    sessions = read_json(tmp_path / "two" / "params.json")["sessions"]
+    assert [(one["after_epoch"], one["devices"]) for one in sessions] == [(0, 1), (1, 2)]
+
+
+@needs_two
+def test_a_failure_of_a_process_is_the_error(splits: tuple, tmp_path: Path):
+    with pytest.raises(Gz2vitError, match="epoch 1, batch .* at learning rate 1e.30"):
+        train(replace(PLAIN, lr=1e30), splits, tmp_path, 2)
+
+
+@pytest.mark.parametrize("devices", [0, -1, 10_000])
+def test_devices_that_do_not_exist_are_refused(splits: tuple, tmp_path: Path, devices: int):
+    with pytest.raises(Gz2vitError, match=f"DEVICES is {devices}"):
+        train(PLAIN, splits, tmp_path, devices)
+
+
+@needs_two
+def test_the_processes_end_with_the_notebook(results: Path, tmp_path: Path):
+    notebook = start(replace(PLAIN, max_epoch=10_000), results, tmp_path / "m", 2)
+    while not notebook.stdout.readline().startswith("epoch"):
+        assert notebook.poll() is None
+    begun = [pid for pid in children_of(notebook.pid) if pid != notebook.pid]
+    assert len(begun) >= 2
+    notebook.kill()
+    notebook.wait(60)
+    deadline = time.monotonic() + 30
+    while any(map(is_alive, begun)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not any(map(is_alive, begun))
+
+
+def children_of(pid: int) -> list[int]:
+    """A process and all that it has started, itself or through others."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], capture_output=True, text=True, check=True)
+    pairs = [tuple(map(int, line.split())) for line in listed.stdout.splitlines()]
+    found = [pid]
+    for one in found:
+        found += [child for child, parent in pairs if parent == one]
+    return found
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_shares_of_a_batch_add_up():
+    """The loss of a batch is the sum of its shares' losses; one without a galaxy adds nothing."""
+    network = build_network(PLAIN)
+    classifier = GalaxyClassifier(network, PLAIN.as_dict(), np.linspace(0.5, 4, 8).tolist()).eval()
+    classifier.sums = {"valid": torch.zeros(3, dtype=torch.float64)}
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    classes = torch.tensor([1, 6])
+    whole = classifier._step(batches.Batch(images, classes, classes), "valid")
+    shares = [
+        classifier._step(batches.Batch(images[:1], classes[:1], classes), "valid"),
+        classifier._step(batches.Batch(images[1:], classes[1:], classes), "valid"),
+        classifier._step(batches.Batch(images[:1], torch.tensor([-100]), classes), "valid"),
+    ]
+    assert shares[2].item() == 0
+    assert sum(shares).item() == pytest.approx(whole.item(), rel=1e-6)
+    assert classifier.sums["valid"][2] == 4
+
+
+@pytest.mark.parametrize(("able", "precision"), [(True, "bf16-mixed"), (False, "32-true")])
+def test_a_cpu_takes_bfloat16_where_it_multiplies_it(able: bool, precision: str, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: able)
+    assert choose_acceleration("auto", "resnet50", CPU) == Acceleration(precision, False, False)
+    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
+    assert choose_acceleration("auto", "resnet50", CPU) == Acceleration()
+
+
+@pytest.mark.parametrize(
+    ("capability", "precision", "compiled"),
+    [((9, 0), "bf16-mixed", True), ((8, 0), "bf16-mixed", True), ((7, 5), "16-mixed", True),
+     ((6, 1), "32-true", False)],
+)  # fmt: skip
+def test_a_gpu_gets_what_its_generation_has(capability: tuple, precision: str, compiled: bool):
+    for name, last in (("linformer", False), ("resnet50", True), ("hf_vit", False)):
+        chosen = choose_acceleration("auto", name, GPU, capability)
+        assert chosen == Acceleration(precision, compiled, last)
+        assert choose_acceleration("none", name, GPU, capability) == Acceleration()
+    with pytest.raises(Gz2vitError, match="acceleration is 'fast'"):
+        choose_acceleration("fast", "resnet50", CPU)
+
+
+def test_channels_last_keeps_names_values_and_predictions():
+    network = build_network(TrainingSettings("resnet50")).eval()
+    images = torch.randn(2, 3, 32, 32)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    with torch.inference_mode():
+        plain = network(images)
+    apply_acceleration(network, Acceleration(channels_last=True))
+    after = network.state_dict()
+    assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
+    with torch.inference_mode():
+        again = network(images.contiguous(memory_format=torch.channels_last))
+    assert torch.allclose(plain, again, atol=1e-4)
+
+
+@pytest.mark.gpu
+def test_a_gpu_learns_what_a_cpu_learns(splits: tuple, known_accuracy, tmp_path: Path):
+    train(known_accuracy, splits, tmp_path)
+    assert read_json(tmp_path / "params.json")["device"] != "cpu"
+    predictions = predict(load_classifier(tmp_path), splits[2])
+    assert (predictions["class"] == predictions.pred).mean() > 0.8
