@@ -1,24 +1,21 @@
-"""The user's settings for other programs that would change results or stop a run, set aside.
+"""The user's settings for other programs, which would change results or stop a run, set aside.
 
 Only the standard library: this comes before anything else is imported.
 """
 
 import os
-import pwd
 import tempfile
 from pathlib import Path
 
-# Snakemake's profile, kernels and start-up files of IPython, Lightning's seed and ranks.
-FOREIGN = (
-    *("SNAKEMAKE_PROFILE", "SNAKEMAKE_OUTPUT_CACHE", "MATPLOTLIBRC", "MPLBACKEND"),
-    *("JUPYTER_PATH", "JUPYTER_CONFIG_PATH", "JUPYTER_RUNTIME_DIR", "PL_GLOBAL_SEED"),
-    *("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "PYTHONSTARTUP"),
-)
-PRIVATE = {
+ROOT = Path(__file__).resolve().parents[1]
+# Snakemake's profile, Lightning's seed, kernels, start-up files, ranks of another launcher.
+FOREIGN = ("SNAKEMAKE_", "PYTHON", "PIP_", "PL_", "JUPYTER_", "IPYTHON", "MPL", "MATPLOTLIB")
+RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")
+CACHES = {
     "MPLCONFIGDIR": "matplotlib",
-    "JUPYTER_CONFIG_DIR": "jupyter/config",
-    "JUPYTER_DATA_DIR": "jupyter/data",
     "IPYTHONDIR": "ipython",
+    "JUPYTER_DATA_DIR": "jupyter",
+    "JUPYTER_RUNTIME_DIR": "jupyter/runtime",
     "NUMBA_CACHE_DIR": "numba",
     "TORCHINDUCTOR_CACHE_DIR": "torchinductor",
 }
@@ -30,8 +27,9 @@ def isolate() -> Path:
     Returns the folder for caches: `~/.cache/gz2vit`, or one in the temporary folder where the home
     cannot be written (a container's unknown user).
     """
-    for name in FOREIGN:
-        os.environ.pop(name, None)
+    for name in list(os.environ):
+        if name.startswith(FOREIGN) or name in RANKS:
+            del os.environ[name]
     home = os.environ.get("HOME") or "/nonexistent"
     cache = Path(os.environ.get("XDG_CACHE_HOME") or f"{home}/.cache") / "gz2vit"
     try:
@@ -40,14 +38,13 @@ def isolate() -> Path:
     except OSError:
         cache = Path(tempfile.gettempdir()) / f"gz2vit-{os.getuid()}"
         cache.mkdir(mode=0o700, exist_ok=True)
-        if cache.stat().st_uid != os.getuid():
+        if cache.stat().st_uid != os.getuid():  # somebody else's
             cache = Path(tempfile.mkdtemp(prefix="gz2vit-"))
-        os.environ |= {"HOME": str(cache), "XDG_CACHE_HOME": str(cache / "cache")}
-    for name, folder in PRIVATE.items():
+        os.environ |= {"HOME": str(cache), "XDG_CACHE_HOME": str(cache)}
+    for name, folder in CACHES.items():
         os.environ[name] = str(cache / folder)
-    os.environ["JUPYTER_PREFER_ENV_PATH"] = "1"  # our kernel before the user's of the same name
-    try:
-        pwd.getpwuid(os.getuid())
-    except KeyError:
-        os.environ.setdefault("USER", f"user{os.getuid()}")  # or getpass fails
+    # Our kernel before the user's of the same name; this checkout's code before an installed one.
+    os.environ |= {"JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_NO_CONFIG": "1", "MPLBACKEND": "agg"}
+    os.environ |= {"PYTHONPATH": str(ROOT), "PYTHONNOUSERSITE": "1", "PYTHONUTF8": "1"}
+    os.environ.setdefault("USER", f"user{os.getuid()}")  # asked for where there is no passwd entry
     return cache

@@ -17,7 +17,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -47,6 +46,7 @@ from gz2vit.io import (
     write_text,
 )
 from gz2vit.plots.captions import figures_of
+from gz2vit.surroundings import isolate
 
 PROFILES_DIR = ROOT / "profiles"
 # What the pipeline decides for every notebook; profiles and --set may not.
@@ -694,37 +694,6 @@ def _cell(running: Path, count: int) -> str:
 # ---- The whole run -----------------------------------------------------------------------------
 
 
-def isolated_environment(results: Path) -> dict[str, str]:
-    """The environment of the steps: this one without what a user has set for other programs.
-
-    Caches go to the user's cache folder, or into the results where HOME cannot be written.
-    """
-    foreign = ("SNAKEMAKE_", "PYTHON", "PL_", "JUPYTER_", "IPYTHON", "MPL", "MATPLOTLIB", "PIP_")
-    env = {key: value for key, value in os.environ.items() if not key.startswith(foreign)}
-    home = Path(env.get("HOME", "/nonexistent"))
-    try:
-        with tempfile.TemporaryFile(dir=home):
-            cache_dir = home / ".cache" / "gz2vit"
-            cache_dir.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        cache_dir = results / ".cache"
-        env["HOME"] = env["XDG_CACHE_HOME"] = str(cache_dir)
-    env.setdefault("USER", env.get("LOGNAME", "gz2vit"))  # where the uid has no passwd entry
-    folders = {
-        "MPLCONFIGDIR": "matplotlib",
-        "IPYTHONDIR": "ipython",
-        "JUPYTER_RUNTIME_DIR": "jupyter",
-        "JUPYTER_DATA_DIR": "jupyter",
-        "NUMBA_CACHE_DIR": "numba",
-        "TORCHINDUCTOR_CACHE_DIR": "torchinductor",
-    }
-    for name, folder in folders.items():
-        env[name] = str(cache_dir / folder)
-        Path(env[name]).mkdir(parents=True, exist_ok=True)
-    env |= {"JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_NO_CONFIG": "1", "PYTHONNOUSERSITE": "1"}
-    return env | {"PYTHONPATH": str(ROOT), "PYTHONUTF8": "1", "MPLBACKEND": "agg"}
-
-
 def merge_settings(results: Path, given: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a results folder: those that it remembers, changed by those of this call.
 
@@ -861,11 +830,11 @@ def _snakemake(config: Mapping[str, Any], lock: int, options: Sequence[str]) -> 
             command += ["--slurm-status-command", "squeue"]
     else:
         command += ["--profile", "none", "--cores", str(config["threads"] * _jobs(config))]
-    env = isolated_environment(results)
+    isolate()
     with (logs / "snakemake.log").open("w") as log:
         process = subprocess.Popen(
             [*command, *options],
-            stdout=log, stderr=log, pass_fds=[lock], env=env, start_new_session=True,
+            stdout=log, stderr=log, pass_fds=[lock], start_new_session=True,
         )  # fmt: skip
         previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
         follower = Follower(logs)

@@ -182,23 +182,24 @@ def test_scripts_survive_a_checkout_with_crlf(tmp_path):
     assert b"\r" not in (tmp_path / "run_all.sh").read_bytes()
 
 
-def test_a_home_that_cannot_be_written_and_a_user_without_a_name(tmp_path, monkeypatch):
-    def unknown(uid: int):
-        raise KeyError(f"getpwuid(): uid not found: {uid}")
-
+def test_the_users_other_settings_and_a_home_that_cannot_be_written(tmp_path, monkeypatch):
+    before = dict(os.environ)
+    foreign = ("SNAKEMAKE_PROFILE", "PL_GLOBAL_SEED", "MATPLOTLIBRC", "MPLBACKEND", "JUPYTER_PATH")
+    foreign += ("PYTHONSTARTUP", "PYTHONPATH", "PIP_TARGET", "IPYTHONDIR", "LOCAL_RANK")
     (tmp_path / "home").touch()  # a file: not even root can make a folder in it
-    for name in (*surroundings.FOREIGN, *surroundings.PRIVATE):
-        monkeypatch.setenv(name, "the user's")
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("XDG_CACHE_HOME", "")
-    monkeypatch.delenv("USER", raising=False)
-    monkeypatch.setattr(surroundings.pwd, "getpwuid", unknown)
-    monkeypatch.setattr(surroundings.tempfile, "tempdir", str(tmp_path))
-    cache = surroundings.isolate()
-    assert cache.is_dir() and cache.parent == tmp_path
-    assert os.environ["USER"]
-    assert {os.environ["HOME"], str(Path(os.environ["MPLCONFIGDIR"]).parent)} == {str(cache)}
-    assert "the user's" not in os.environ.values()
+    try:
+        os.environ |= dict.fromkeys(foreign, "the user's")
+        os.environ |= {"HOME": str(tmp_path / "home"), "XDG_CACHE_HOME": ""}
+        os.environ.pop("USER", None)
+        monkeypatch.setattr(surroundings.tempfile, "tempdir", str(tmp_path))
+        cache = surroundings.isolate()
+        assert cache.is_dir() and cache.parent == tmp_path
+        assert os.environ["USER"] and os.environ["HOME"] == str(cache)
+        assert Path(os.environ["MPLCONFIGDIR"]).parent == cache
+        assert "the user's" not in os.environ.values()
+    finally:
+        os.environ.clear()
+        os.environ |= before
 
 
 def test_requirements_are_exact_pins_inside_pyprojects_ranges():

@@ -1,7 +1,6 @@
 """Parameters, the plan of what is stale and why, and the run of one step."""
 
 import io
-import json
 import shutil
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from gz2vit.workflow import (
     Pipeline,
     StepWriter,
     execute,
-    isolated_environment,
     load_profile,
     merge_settings,
     notebook_parameters,
@@ -352,16 +350,3 @@ def test_logs_head_lines_thin_bars_and_are_followed(tmp_path: Path, capsys):
         log.write("o\n")
     follower.pass_on()
     assert capsys.readouterr().out == "[pack] one\n[pack] two\n"
-
-
-def test_the_steps_see_nothing_of_the_users_other_settings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    foreign = ("SNAKEMAKE_PROFILE", "PYTHONPATH", "PYTHONHOME", "PL_GLOBAL_SEED", "MATPLOTLIBRC")
-    for name in (*foreign, "PYTHONIOENCODING", "PIP_TARGET", "JUPYTER_PATH"):
-        monkeypatch.setenv(name, "/foreign")
-    monkeypatch.setenv("HOME", "/proc/nowhere")  # cannot be written
-    env = isolated_environment(tmp_path)
-    assert "/foreign" not in json.dumps(env)
-    assert Path(env["HOME"]).is_relative_to(tmp_path)
-    assert Path(env["MPLCONFIGDIR"]).is_dir()
