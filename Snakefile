@@ -272,7 +272,7 @@ use rule notebook as transfer with:
             "transfer",
             "notebooks/22_transfer_simulated.ipynb",
             needs=["select", "pack"],
-            code="sim2real training models",
+            code="sim2real gz2sim/* training models",
             makes=["tables/transfer.csv", "tables/transfer.md"],
         ),
     output: touch(done("transfer"))
@@ -284,7 +284,7 @@ use rule notebook as realism with:
             "realism",
             "data_preprocess/21_compare_simulation.ipynb",
             needs=["select"],
-            code="sim2real plots/extra_figures",
+            code="sim2real gz2sim/* plots/extra_figures",
             makes=[
                 *figures("realism"),
                 *(f"tables/{name}.csv" for name in ("realism", "realism_classifier", "realism_features", "realism_galaxies")),
