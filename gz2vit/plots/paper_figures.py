@@ -1,4 +1,4 @@
-"""Figs. 1 to 5 of the paper (arXiv:2110.01024), and the pictures of galaxies that go with them.
+"""Figs. 2 to 5 of the paper (arXiv:2110.01024), and pictures of galaxies like them.
 
 Each figure is one function that a notebook calls in one cell; bins, colours, classes are arguments.
 """
@@ -6,7 +6,6 @@ Each figure is one function that a notebook calls in one cell; bins, colours, cl
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
@@ -16,7 +15,6 @@ import seaborn
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import BboxImage
-from matplotlib.patches import FancyBboxPatch, Rectangle
 from matplotlib.transforms import Bbox, TransformedBbox
 from scipy.ndimage import gaussian_filter
 
@@ -52,184 +50,6 @@ from gz2vit.plots.style import (
     styled,
     write_below,
 )
-
-# --- Fig. 1: the Linformer Vision Transformer and its attention, with a network's own numbers
-
-# Paler Okabe-Ito colours, under black words: tokens and what is made of them, what is learned to
-# project, the class token, the table of attention.
-TOKEN, LEARNED, CLASS, TABLE = "#BFDCEC", "#F9E4B8", "#F2C4A0", "#BFE6D9"
-MLP_FACTOR = 4  # linformer.FeedForward: its inner layer is so many times as wide as a token
-
-Place = tuple[float, float]  # x, y [in]
-
-
-@styled
-def draw_architecture(
-    network: Mapping[str, Any], parameters: int, source: str, image: np.ndarray | None = None
-) -> Figure:
-    """Fig. 1: (a) the way of an image through the network, (b) what happens in its attention.
-
-    Sources: Dosovitskiy et al. 2021, arXiv:2010.11929, for the Vision Transformer; Wang et al.
-    2020, arXiv:2006.04768, for the attention, softmax(Q (EK)^T / sqrt(d)) FV.
-
-    `network`: the Linformer's hyperparameters, as `models.build_model` takes them; `parameters`:
-    how many numbers it learns; `source`: where those are from, for the footer; `image`: uint8
-    (H, W, 3), or none. Raises KeyError for a missing hyperparameter.
-    """
-    image_px, patch_px, depth, dim, k, heads = (
-        network[name] for name in ("image_size", "patch_size", "depth", "dim", "k_dim", "heads")
-    )
-    side, d = image_px // patch_px, dim // heads
-    tokens = side**2 + 1  # the patches and the class token
-    figure = plt.figure(figsize=(TEXT_WIDTH_IN, 5.0))
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, TEXT_WIDTH_IN), ylim=(0, 5.0))  # in inches
-    axes.set_axis_off()
-    title = f"(a) The network: {parameters:,} parameters"
-    _label(axes, (0.05, 4.88), title, ha="left", fontsize=8)
-
-    # The image with the cuts between its patches.
-    left, low, side_in = 0.08, 3.0, 1.25
-    if image is not None:
-        axes.imshow(image, extent=(left, left + side_in, low, low + side_in), zorder=0)
-        axes.set(xlim=(0, TEXT_WIDTH_IN), ylim=(0, 5.0), aspect="auto")
-    style = {"color": GREY if image is None else "white", "linewidth": 0.4}
-    for edge in np.linspace(0, side_in, side + 1):
-        axes.plot([left + edge] * 2, [low, low + side_in], **style)
-        axes.plot([left, left + side_in], [low + edge] * 2, **style)
-    words = f"{image_px} × {image_px} px, cut into\n{side} × {side} patches of {patch_px} px"
-    _label(axes, (left + side_in / 2, low - 0.2), words)
-    _arrow(axes, (1.38, 3.63), (1.55, 3.63))
-
-    # The projection of the patches, and the tokens that come out.
-    words = f"linear projection, {3 * patch_px**2:,} to {dim}"
-    _box(axes, (1.72, 3.63), (0.3, 1.98), words, LEARNED, rotation=90)
-    _arrow(axes, (1.89, 3.63), (2.1, 3.63))
-    for row, name in enumerate(("class", "1", "2", "⋮", f"{tokens - 1}")):
-        place = (2.3, 4.07 - row * 0.22)
-        if name == "⋮":
-            _label(axes, place, name, fontsize=8)
-        else:
-            _box(axes, place, (0.34, 0.18), name, CLASS if row == 0 else TOKEN)
-    _label(axes, (2.3, 4.32), "+ position", color=GREY)
-    _label(axes, (2.3, 2.7), f"N = {tokens} tokens,\n{dim} wide")
-    _arrow(axes, (2.52, 3.63), (2.78, 3.63))
-
-    # One layer, from its input on the left below to its output above; how often it is repeated.
-    left, right, low, high, middle = 2.8, 4.72, 2.62, 4.6, 3.85
-    _box(axes, ((left + right) / 2, (low + high) / 2), (right - left, high - low), "", "white")
-    _label(axes, (right - 0.06, high - 0.1), f"× {depth} layers", ha="right", weight="bold")
-    parts = (
-        (2.86, "LayerNorm", PALE, 0.17),
-        (3.17, f"Linformer attention,\n{heads} heads, {d} wide", TABLE, 0.28),
-        (3.46, "+", "white", 0.16),
-        (3.72, "LayerNorm", PALE, 0.17),
-        (4.02, f"MLP, {dim} – {MLP_FACTOR * dim} – {dim}", LEARNED, 0.2),
-        (4.28, "+", "white", 0.16),
-    )
-    start = left + 0.12
-    _arrow(axes, (left, 3.63), (start, 3.63), (start, 2.7), (middle, 2.7), (middle, 2.77))
-    for (y, words, colour, height), after in zip(parts, [*parts[1:], None], strict=True):
-        _box(axes, (middle, y), (0.18 if words == "+" else 1.3, height), words, colour)
-        if after:
-            _arrow(axes, (middle, y + height / 2), (middle, after[0] - after[3] / 2))
-    skip = left + 0.26
-    for start, end in ((2.7, 3.46), (3.575, 4.28)):  # what a layer adds to, past it
-        _arrow(axes, (middle, start), (skip, start), (skip, end), (middle - 0.09, end))
-    end = right - 0.1
-    _arrow(axes, (middle, 4.36), (middle, 4.44), (end, 4.44), (end, 3.63), (4.92, 3.63))
-
-    # From the class token of the last layer to the eight classes.
-    words = f"class token,\nLayerNorm,\nlinear\n{dim} to {CLASS_COUNT}"
-    _box(axes, (5.27, 3.63), (0.68, 0.8), words, LEARNED)
-    _arrow(axes, (5.62, 3.63), (5.82, 3.63))
-    for row, name in enumerate(CLASS_SHORT_NAMES):
-        _box(axes, (6.36, 4.4 - row * 0.22), (1.0, 0.18), name, PALE)
-
-    # (b) Keys and values shortened to k rows, then a table of N times k, not N times N.
-    shared = bool(network.get("share_kv"))
-    unit = 0.66 / max(tokens, k, d)
-    words = f"(b) Attention in one head of a layer: N = {tokens} tokens, k = {k}, d = {d}"
-    _label(axes, (0.05, 2.28), words, ha="left", fontsize=8)
-    x, y = 0.15, 1.79
-    values = ("E", "K", "values: the keys") if shared else ("F", "V", "values")
-    for learned, whole, kind in (("E", "K", "keys"), values):
-        right = _matrix(axes, x, y, (k, tokens), unit, learned, LEARNED)
-        right = _matrix(axes, right + 0.08, y, (tokens, d), unit, whole, TOKEN)
-        _label(axes, (right + 0.14, y), "=", fontsize=9)
-        right = _matrix(axes, right + 0.3, y, (k, d), unit, learned + whole, TOKEN)
-        _label(axes, (right + 0.12, y), f"{kind},\n{tokens} rows\nmixed to {k}", ha="left")
-        x = 3.6
-    y, large = 0.95, {"fontsize": 9, "ha": "left"}
-    _label(axes, (0.15, y), "softmax(", **large)
-    right = _matrix(axes, 0.76, y, (tokens, d), unit, "Q", TOKEN)
-    right = _matrix(axes, right + 0.16, y, (d, k), unit, "(EK)ᵀ", TOKEN)
-    _label(axes, (right + 0.06, y), f"/ √{d} ) =", **large)
-    right = _matrix(axes, right + 0.76, y, (tokens, k), unit, "P", TABLE)
-    words = "how much each token\ntakes from each of\nthe k summaries"
-    _label(axes, (right + 0.1, y), words, ha="left")
-    right = _matrix(axes, right + 1.18, y, (tokens, k), unit, "P", TABLE)
-    right = _matrix(axes, right + 0.12, y, (k, d), unit, values[0] + values[1], TOKEN)
-    _label(axes, (right + 0.14, y), "=", fontsize=9)
-    right = _matrix(axes, right + 0.3, y, (tokens, d), unit, "O", TOKEN)
-    _label(axes, (right + 0.12, y), "heads side by side,\nthen a linear layer", ha="left")
-    words = (
-        f"{'E is' if shared else 'E and F are'} learned, one for all heads of a layer. A head "
-        f"compares N k = {tokens * k:,} pairs;\nordinary attention compares N² = {tokens**2:,}, "
-        "which grows with the square of the number of tokens."
-    )
-    _label(axes, (0.15, 0.33), words, ha="left", color=GREY)
-    write_below(figure, source)
-    return describe(
-        figure,
-        f"Two drawings. (a) The network, {parameters:,} parameters: an image of {image_px} px is "
-        f"cut into {side} by {side} patches of {patch_px} px; each is projected to {dim} numbers; "
-        f"with a class token and positions they are {tokens} tokens, which pass {depth} layers of "
-        f"LayerNorm, Linformer attention with {heads} heads, LayerNorm and an MLP, each added to "
-        f"its input; the class token then gives the scores of {CLASS_COUNT} classes. (b) The "
-        f"attention: matrices E and F mix the {tokens} keys and values into {k}, so that softmax("
-        f"Q (E K)^T / sqrt(d)) F V compares {tokens} times {k} pairs, not {tokens} squared.",
-    )
-
-
-def _label(axes: Axes, place: Place, words: str, **options: Any) -> None:
-    """Small words, centred unless `options` (of matplotlib's text) say otherwise."""
-    style = {"fontsize": SMALL_PT, "ha": "center", "va": "center", "linespacing": 1.3}
-    axes.text(*place, words, **style | options)
-
-
-def _box(axes: Axes, centre: Place, size: Place, words: str, colour: str, **options: Any) -> None:
-    """A round-cornered box of `size` (width, height) with words in it."""
-    (x, y), (width, height) = centre, size
-    corner, shape = (x - width / 2, y - height / 2), "round,pad=0,rounding_size=0.05"
-    style = {"boxstyle": shape, "facecolor": colour, "edgecolor": GREY, "linewidth": 0.6}
-    axes.add_patch(FancyBboxPatch(corner, width, height, **style))
-    _label(axes, centre, words, **options)
-
-
-def _arrow(axes: Axes, *stops: Place) -> None:
-    """A thin line through `stops`, with a head at the last."""
-    xs, ys = zip(*stops[:-1], strict=True)
-    axes.plot(xs, ys, color=GREY, linewidth=0.8, solid_capstyle="butt")
-    style = {"arrowstyle": "-|>", "color": GREY, "linewidth": 0.8, "mutation_scale": 7}
-    axes.annotate("", stops[-1], stops[-2], arrowprops=style | {"shrinkA": 0, "shrinkB": 0})
-
-
-def _matrix(
-    axes: Axes, left: float, y: float, shape: Sequence[int], unit: float, words: str, colour: str
-) -> float:
-    """A matrix of `shape` (rows, columns), `unit` inches each, centred at height `y`.
-
-    Returns its right edge.
-    """
-    rows, columns = shape
-    width, height = columns * unit, rows * unit
-    style = {"facecolor": colour, "edgecolor": GREY, "linewidth": 0.6}
-    axes.add_patch(Rectangle((left, y - height / 2), width, height, **style))
-    middle, below = left + width / 2, y - height / 2 - 0.085
-    _label(axes, (middle, y), words, weight="bold")
-    _label(axes, (middle, below), f"{rows} × {columns}", fontsize=SMALL_PT - 1, color=GREY)
-    return left + width
-
 
 # --- Fig. 2 and other pictures of galaxies
 
@@ -364,21 +184,17 @@ def draw_confusion_pair(
     if (totals[0] != totals[-1]).any():
         names = " and ".join(metric["model"] for metric in metrics)
         raise Gz2vitError(f"the models {names} were tested on different galaxies; run both again")
-    panels, trained = [], []
-    for count, metric in zip(counts, metrics, strict=True):
-        if count is None:
-            panels.append((None, metric["missing"]))
-            continue
-        title = _confusion_title(metric, f"{100 * metric['accuracy']:.1f}%")
-        panels.append((confusion_percent(count), title))
-        if "weights" in metric:
-            trained.append(f"trained {_origin(metric['weights'])} for {metric['epochs']} epochs")
+    panels = [
+        (None, metric["missing"])
+        if count is None
+        else (
+            confusion_percent(count),
+            _confusion_title(metric, f"{100 * metric['accuracy']:.1f}%"),
+        )
+        for count, metric in zip(counts, metrics, strict=True)
+    ]
     figure = _draw_matrices(panels, totals[0], colour_map, classes)
-    words = trained[0] if len(trained) == 1 else ""
-    if len(trained) == 2:
-        left, right = trained
-        words = f"both {left}" if left == right else f"left {left}, right {right}"
-    footer(figure, data, words)
+    footer(figure, data)
     return figure
 
 
@@ -494,12 +310,6 @@ def _confusion_title(metric: Mapping[str, Any], accuracy: str) -> str:
     ]
     below = f"\nclass weights = [{', '.join(weights)}]" if weights else ""
     return f"{model_name(metric['model'])}, accuracy {accuracy}{below}"
-
-
-def _origin(weights: str) -> str:
-    """What a training started from; of a file the folder too: many are called best.ckpt."""
-    named = {"none": "from scratch", "imagenet": "from ImageNet weights"}
-    return named.get(weights) or f"from the file {Path(*Path(weights).parts[-2:]).as_posix()}"
 
 
 # --- Fig. 4: sizes and magnitudes of all test galaxies, and of those that one model has right
