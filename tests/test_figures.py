@@ -42,11 +42,9 @@ from gz2vit.plots.style import (
     save_figure,
     styled,
 )
-from gz2vit.sim2real import FEATURES, REAL, SIMULATED
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = {"profile": "demo", "name": "2,640 galaxies of real_gz2", "simulated": False}
-ALONE = {"profile": "smoke", "name": "96 simulated galaxies", "simulated": True}
 RNG = np.random.default_rng(0)
 
 
@@ -621,38 +619,7 @@ def test_checks_are_points_with_their_intervals_and_curves_a_panel_for_each_map(
     assert lines[0].get_ydata().tolist() == [1.0, 0.5, 0.0]
 
 
-def test_probes_rise_with_depth():
-    rows = [("vit", f"block {n}", n / 10, n / 20, n / 5, 24) for n in range(1, 5)]
-    columns = ["model", "layer", "accuracy", "low", "high", "galaxies"]
-    panel = extra.draw_probes(pd.DataFrame(rows, columns=columns), {"vit": 0.3}, DATA).axes[0]
-    dashed, line = panel.get_lines()
-    assert set(dashed.get_ydata()) == {30.0}
-    np.testing.assert_allclose(line.get_ydata(), [10, 20, 30, 40])
-    with pytest.raises(Gz2vitError, match="no models"):
-        extra.draw_maps_of_galaxies({}, np.arange(3), DATA)
-
-
-def test_maps_of_galaxies_colour_classes_and_properties():
-    points, classes = RNG.random((30, 2)), np.arange(30) % 3
-    figure = extra.draw_maps_of_galaxies({"vit": points, "cnn": points + 1}, classes, DATA)
-    drawn = np.concatenate([one.get_offsets() for one in figure.axes[1].collections])
-    assert sorted(map(tuple, drawn)) == sorted(map(tuple, points + 1))
-    values = {"size, R90 [arcsec]": np.arange(30.0), "magnitude, r [mag]": "not known"}
-    figure = extra.draw_properties(points, classes, values, DATA, "words")
-    np.testing.assert_array_equal(figure.axes[1].collections[0].get_array(), np.arange(30.0))
-    assert texts(figure.axes[2]) == ["not known"]
-    names = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert names == ["Round", "In-between", "Cigar-shaped"]
-    figure.canvas.draw()
-    scale = next(axes for axes in figure.axes if axes.get_xlabel() == "size, R90 [arcsec]")
-    gap = figure.axes[1].get_window_extent().y0 - scale.get_window_extent().y1
-    assert 0 < gap < 0.2 * figure.dpi  # the scale is just below its map
-
-
-def test_neighbours_follow_their_galaxy_and_an_explored_galaxy_has_its_probabilities():
-    figure = extra.draw_neighbours([IMAGES], [["Round", "Edge-on"]], DATA, "words")
-    np.testing.assert_array_equal(figure.axes[0].images[0].get_array(), IMAGES[0])
-    assert figure.axes[1].get_xlabel() == "Edge-on"
+def test_an_explored_galaxy_has_its_probabilities_and_neighbours():
     share = np.array([0.5, 0.1, 0.1, 0.1, 0.1, 0.05, 0.03, 0.02])
     own = (IMAGES[0], AVERAGE[0], share, ("7 (test): Merger", "vit: layer 1"), 7)
     figure = extra.draw_explored(*own, IMAGES, ["a", "b"], "near")
@@ -698,55 +665,3 @@ def test_learning_curves_mark_the_first_best_epoch(epochs: int):
     figure.canvas.draw()
     ticks = [tick for tick in loss.get_xticks() if 0.5 <= tick <= epochs + 0.5]
     assert all(float(tick).is_integer() for tick in ticks)
-
-
-def two_sides(per_class: int, redder: float = 0.0) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Measured galaxies of both sides, and distances as `feature_distances` gives them."""
-    rows = 2 * 8 * per_class
-    measured = pd.DataFrame({name: RNG.normal(size=rows) for name in FEATURES})
-    measured["origin"] = [REAL, SIMULATED] * (rows // 2)
-    names = ["all", *CLASS_NAMES]
-    table = pd.DataFrame(
-        [(one, name, redder, 0.3, per_class, per_class) for one in names for name in FEATURES],
-        columns=["class_name", "feature", "ks", "alike", "real", "simulated"],
-    )
-    return measured, table
-
-
-def test_the_gallery_has_real_above_simulated_ones():
-    grey, white = picture(90), picture(250)
-    sides = {REAL: [[grey, grey]] * 8, SIMULATED: [[white, white]] * 7 + [[white]]}
-    figure = extra.draw_realism_gallery(sides, 2, DATA)
-    shown = [axes for axes in figure.axes if axes.images]
-    assert len(shown) == 31 and words(figure).count("no simulated galaxy") == 1
-    levels = [axes.images[0].get_array().max() for axes in shown]
-    real = [axes.get_position().y0 for axes, one in zip(shown, levels, strict=True) if one < 100]
-    other = [axes.get_position().y1 for axes, one in zip(shown, levels, strict=True) if one > 100]
-    assert max(other) < min(real)
-
-
-def test_distances_are_in_the_panels_and_cells():
-    measured, distances = two_sides(20, redder=0.75)
-    figure = extra.draw_realism_distributions(measured, distances, DATA)
-    shown = [axes for axes in figure.axes if axes.axison]
-    assert [axes.get_xlabel() for axes in shown] == list(FEATURES.values())
-    assert shown[0].get_title(loc="right") == "D = 0.75"
-    named = [text.get_text() for text in figure.legends[0].get_texts()]
-    assert named == ["real, 160 galaxies", "simulated, 160 galaxies"]
-    axes = extra.draw_realism_distances(distances, DATA).axes[0]
-    assert (axes.images[0].get_array() == 0.75).all()
-    assert axes.images[0].get_array().shape == (len(FEATURES), 9)
-    assert axes.get_xticklabels()[1].get_text() == "Round\n20"
-
-
-def test_one_side_alone_says_so():
-    sides = {REAL: [[]] * 8, SIMULATED: [[picture(0)]] * 8}
-    figure = extra.draw_realism_gallery(sides, 1, ALONE)
-    assert len(figure.axes) == 8 and "no real galaxies in this run" in words(figure)
-    measured, distances = two_sides(4, redder=np.nan)
-    distances["alike"] = np.nan
-    measured = measured[measured.origin == SIMULATED]
-    figure = extra.draw_realism_distributions(measured, distances, ALONE)
-    assert not figure.axes[0].get_title(loc="right")
-    assert len(figure.legends[0].get_texts()) == 1
-    assert " is not drawn: " in description(extra.draw_realism_distances(distances, ALONE))

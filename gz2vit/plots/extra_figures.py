@@ -13,20 +13,14 @@ from matplotlib.figure import Figure
 
 from gz2vit.comparisons import accuracy_trends, difference_in_bins
 from gz2vit.images import segment_galaxy
-from gz2vit.io import Gz2vitError
-from gz2vit.paper import CLASS_COUNT, CLASS_NAMES, CLASS_SHORT_NAMES
+from gz2vit.paper import CLASS_NAMES, CLASS_SHORT_NAMES
 from gz2vit.plots.paper_figures import (
     COLOUR_MAP,
-    FIG2_TITLES,
     FIG4_PANELS,
-    panels,
-    show_galaxy,
-    show_image,
     show_map,
 )
 from gz2vit.plots.style import (
     BLUE,
-    CLASS_COLOURS,
     GREEN,
     GREY,
     NOTEBOOK_WIDTH_IN,
@@ -36,14 +30,13 @@ from gz2vit.plots.style import (
     SPLIT_COLOURS,
     TEXT_WIDTH_IN,
     describe,
-    draw_missing,
     footer,
     full_name,
     looks,
+    rows_of_panels,
     say,
     styled,
 )
-from gz2vit.sim2real import FEATURES, REAL, SIMULATED
 from gz2vit.votes import Agreement, Rule, derive_classes
 
 # --- The galaxies of a run, and its trainings
@@ -239,7 +232,7 @@ def draw_reliability(
     `calibrations`: by model. Bars are 95 % Wilson intervals; bins of fewer than five galaxies are
     left out. On the diagonal a model is right as often as it says; below it is too sure.
     """
-    figure, axes, columns = _small_panels(len(diagrams), 0.8, 1.75, sharex=True, sharey=True)
+    figure, axes, columns = rows_of_panels(len(diagrams), 0.8, 1.75, sharex=True, sharey=True)
     styles = (
         {"color": ORANGE, "marker": "s", "label": "as it is"},
         {"color": BLUE, "marker": "o", "label": "after temperature scaling"},
@@ -425,283 +418,6 @@ def draw_explored(
             panel.set_title(words)
             panel.set_axis_off()
     return figure
-
-
-# --- What the layers of networks know
-
-
-@styled
-def draw_probes(
-    table: pd.DataFrame, accuracies: Mapping[str, float], data: Mapping[str, Any]
-) -> Figure:
-    """Linear probes: how well each layer of each model tells the classes, with 95 % intervals.
-
-    `table`: `model`, `layer`, `accuracy`, `low`, `high` (0 to 1), `galaxies`; `accuracies`: the
-    models' own on the same split, as dashed lines; `data`: the record of the selection.
-    """
-    models = list(dict.fromkeys(table["model"]))
-    figure, axes, columns = _small_panels(len(models), 0.45, 1.35, columns=4, sharey=True)
-    for panel, model in zip(axes, models, strict=False):
-        own = table[table["model"] == model]
-        depth = np.arange(1, len(own) + 1)
-        panel.axhline(100 * accuracies[model], color=GREY, linewidth=0.8, linestyle="--")
-        panel.plot(depth, 100 * own["accuracy"], color=BLUE, marker="o", markersize=2.5)
-        panel.fill_between(depth, 100 * own["low"], 100 * own["high"], color=BLUE, alpha=0.15)
-        panel.set(title=model, xlabel=own["layer"].iloc[0].partition(" ")[0])
-        panel.set_xticks(depth[:: max(1, len(depth) // 6)])
-    for panel in axes[::columns]:
-        panel.set_ylabel("accuracy [%]")
-    galaxies = int(table["galaxies"].max())
-    words = f"logistic regression on each layer, {galaxies:,} test galaxies; dashed: the model"
-    footer(figure, data, words)
-    return figure
-
-
-@styled
-def draw_maps_of_galaxies(
-    points: Mapping[str, np.ndarray], class_index: np.ndarray, data: Mapping[str, Any]
-) -> Figure:
-    """UMAP of the same galaxies for each model, coloured by true class.
-
-    `points`: (N, 2) by model; `class_index` (N,); `data`: the record of the selection.
-    """
-    figure, axes, _ = _small_panels(len(points), 0.45, 1.75, columns=4)
-    for panel, (model, own) in zip(axes, points.items(), strict=False):
-        _scatter_classes(panel, own, class_index)
-        panel.set_title(model)
-    _name_classes(figure, axes[0])
-    footer(figure, data, f"UMAP of the last layer, {len(class_index):,} test galaxies")
-    words = f"Maps of {len(class_index)} galaxies by {', '.join(points)}, coloured by class."
-    return describe(figure, words)
-
-
-@styled
-def draw_properties(
-    points: np.ndarray,
-    class_index: np.ndarray,
-    properties: Mapping[str, np.ndarray | str],
-    data: Mapping[str, Any],
-    extra: str,
-) -> Figure:
-    """UMAP of one model's galaxies, coloured by class and by properties.
-
-    `points` (N, 2); `properties`: values (N,) by the label of their scale, or words that say why
-    there are none, which replace the panel; `extra`: what else the footer says.
-    """
-    count = 1 + len(properties)
-    figure, axes = plt.subplots(1, count, figsize=(TEXT_WIDTH_IN, 2.9), layout="constrained")
-    _scatter_classes(axes[0], points, class_index)
-    axes[0].set_title("class")
-    _name_classes(figure, axes[0])
-    for panel, (label, values) in zip(axes[1:], properties.items(), strict=True):
-        _bare(panel)
-        panel.set_title(label.partition(",")[0])
-        if isinstance(values, str):
-            say(panel, values, fontsize=SMALL_PT, wrap=True)
-            continue
-        low, high = np.nanpercentile(values, [2, 98])  # a few extremes would take all colours
-        look = {"cmap": "viridis", "vmin": low, "vmax": high, "linewidths": 0}
-        made = panel.scatter(*points.T, c=values, s=5, **look)
-        figure.colorbar(made, ax=panel, location="bottom", label=label, pad=0.03, aspect=25)
-    footer(figure, data, extra)
-    return figure
-
-
-@styled
-def draw_neighbours(
-    images: Sequence[Sequence[np.ndarray]],
-    captions: Sequence[Sequence[str]],
-    data: Mapping[str, Any],
-    extra: str,
-) -> Figure:
-    """One row per galaxy: itself, then its nearest neighbours, each over its caption.
-
-    `images`: uint8 (H, W, 3), the galaxy first; `captions`: in the same order; the first is on the
-    left. Raises `Gz2vitError` without galaxies.
-    """
-    figure, axes = panels(len(images), max(map(len, images)), below_in=0.11)
-    axes[0, 0].set_title("galaxy", fontsize=SMALL_PT, pad=2.5)
-    axes[0, 1].set_title("nearest", fontsize=SMALL_PT, pad=2.5)
-    for line, shown, words in zip(axes, images, captions, strict=True):
-        for panel, image, caption in zip(line, shown, words, strict=True):
-            show_image(panel, image, caption if panel is line[0] else "")
-            if panel is not line[0]:
-                panel.set_xlabel(caption, fontsize=SMALL_PT - 0.8, labelpad=1.2, color=GREY)
-    footer(figure, data, extra)
-    return figure
-
-
-def _small_panels(
-    count: int, extra_in: float, height_in: float, columns: int = 0, **options: Any
-) -> tuple[Figure, np.ndarray, int]:
-    """`count` panels in rows of four (or `columns`), those left over switched off; and a row's."""
-    if count < 1:
-        raise Gz2vitError("there are no models to draw; train one")
-    columns = columns or min(4, count)
-    lines = -(-count // columns)
-    options |= {"squeeze": False, "layout": "constrained"}
-    size = (TEXT_WIDTH_IN, lines * height_in + extra_in)
-    figure, axes = plt.subplots(lines, columns, figsize=size, **options)
-    for panel in axes.flat[count:]:
-        panel.set_axis_off()
-    return figure, axes.ravel(), columns
-
-
-def _scatter_classes(axes: Axes, points: np.ndarray, class_index: np.ndarray) -> None:
-    """Points (N, 2) in the colours of their classes, the rarest class on top."""
-    _bare(axes)
-    counts = np.bincount(class_index, minlength=CLASS_COUNT)
-    for index in np.unique(class_index):
-        look = {"color": CLASS_COLOURS[index], "label": CLASS_SHORT_NAMES[index], "linewidths": 0}
-        axes.scatter(*points[class_index == index].T, s=5, zorder=2 + 1 / counts[index], **look)
-
-
-def _name_classes(figure: Figure, axes: Axes) -> None:
-    """The classes' colours in one line above the figure, as the points of `axes` have them."""
-    handles, names = axes.get_legend_handles_labels()
-    words = {"ncols": len(names), "loc": "outside upper center", "markerscale": 2.0}
-    figure.legend(handles, names, handletextpad=0.1, columnspacing=0.9, **words)
-
-
-def _bare(axes: Axes) -> None:
-    """No ticks: a map of galaxies has no units."""
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set(visible=True, color=GREY)
-
-
-# --- The simulation beside real galaxies
-
-SIDE_COLOURS = {REAL: BLUE, SIMULATED: ORANGE}
-NO_REAL = "no real galaxies in this run: give some with --data DIR"
-
-
-@styled
-def draw_realism_gallery(
-    sides: Mapping[str, Sequence[Sequence[np.ndarray]]], rows: int, data: Mapping[str, Any]
-) -> Figure:
-    """Galaxies of each class (columns), `rows` real ones above as many simulated ones.
-
-    `sides`: {REAL: ..., SIMULATED: ...}, for each class, in order, the images (H, W, 3) that there
-    are; `data`: the record of the selection. Where there is no galaxy, its panel says so; a side
-    without any is left out.
-    """
-    sides = {name: images for name, images in sides.items() if any(map(len, images))}
-    label_in, gap_in, title_in, footer_in, between_in = 0.18, 0.02, 0.17, 0.16, 0.08
-    side_in = (TEXT_WIDTH_IN - label_in - (CLASS_COUNT - 1) * gap_in) / CLASS_COUNT
-    step_in = side_in + gap_in
-    height_in = len(sides) * rows * step_in + between_in + title_in + footer_in
-    figure = plt.figure(figsize=(TEXT_WIDTH_IN, height_in))
-    for place, (name, images) in enumerate(sides.items()):
-        for row, column in np.ndindex(rows, CLASS_COUNT):
-            above = title_in + (place * rows + row) * step_in + place * between_in
-            corner = label_in + column * step_in, height_in - above - side_in
-            place_in = np.array([*corner, side_in, side_in])
-            panel = figure.add_axes(place_in / np.tile([TEXT_WIDTH_IN, height_in], 2))
-            own = images[column]
-            show_galaxy(panel, own[row] if row < len(own) else None, f"no {name}\ngalaxy")
-            if place == row == 0:
-                panel.set_title(FIG2_TITLES[column], fontsize=SMALL_PT, pad=3)
-            if row == column == 0:
-                where = {"transform": panel.transAxes, "ha": "right", "va": "center"}
-                where |= {"rotation": 90, "color": SIDE_COLOURS[name], "fontsize": 8.0}
-                panel.text(-0.06, 1 - rows / 2, name, **where)
-    footer(figure, data, _made(data))
-    shown = " above ".join(f"{rows} {name}" for name in sides)
-    return describe(figure, f"Galaxies of each class: {shown} ones.")
-
-
-def _made(data: Mapping[str, Any]) -> str:
-    """What the footer adds: where the simulated galaxies are from, or that there are no others."""
-    return NO_REAL if data["simulated"] else "the simulated galaxies were made for this comparison"
-
-
-@styled
-def draw_realism_distributions(
-    measured: pd.DataFrame, distances: pd.DataFrame, data: Mapping[str, Any], bins: int = 24
-) -> Figure:
-    """A histogram of each feature, real and simulated, of as many galaxies of each class.
-
-    `measured`: `origin` and the FEATURES; `distances`: of `feature_distances`, whose first rows
-    (all classes) are in the panels; `data`: the record of the selection.
-    """
-    down = -(-len(FEATURES) // 4)
-    size = (TEXT_WIDTH_IN, 1.45 * down + 0.45)
-    figure, axes = plt.subplots(down, 4, figsize=size, layout="constrained")
-    overall = distances[: len(FEATURES)].set_index("feature")
-    for panel, (feature, label) in zip(axes.flat, FEATURES.items(), strict=False):
-        values = measured[feature].dropna()
-        if len(values):
-            low, high = np.percentile(values, (2, 98))
-            low, high = (low, high) if high > low else (low - 0.5, low + 0.5)
-            for side, colour in SIDE_COLOURS.items():
-                own = values[measured.origin == side]
-                if len(own):
-                    # What lies beyond counts in the outermost bins, which are of the same width.
-                    held = own.clip(low, high)
-                    look = {"bins": np.linspace(low, high, bins + 1), "density": True}
-                    look |= {"color": colour}
-                    panel.hist(held, histtype="stepfilled", alpha=0.15, **look)
-                    panel.hist(held, histtype="step", linewidth=1.0, label=side, **look)
-            panel.set_xlim(low, high)
-        panel.set(xlabel=label, yticks=[])
-        panel.spines["left"].set_visible(False)
-        panel.xaxis.label.set_fontsize(7.0)
-        if not np.isnan(overall.ks[feature]):
-            title = f"D = {overall.ks[feature]:.2f}"
-            panel.set_title(title, fontsize=SMALL_PT, pad=2, loc="right")
-    for panel in axes.flat[len(FEATURES) :]:
-        panel.set_axis_off()
-    handles, labels = axes.flat[0].get_legend_handles_labels()
-    counts = measured.origin.value_counts()
-    named = [f"{label}, {counts[label]:,} galaxies" for label in labels]
-    figure.legend(handles, named, loc="outside upper left", ncols=2)
-    words, alike = _made(data), overall.alike.max()
-    if not np.isnan(alike):
-        words += (
-            f"; D: largest gap of the cumulative distributions, below {alike:.2f} in 95 of 100 "
-            "cases where both are the same"
-        )
-    footer(figure, data, words)
-    known = ", ".join(f"{name} {ks:.2f}" for name, ks in overall.ks.dropna().items())
-    known = known or "no real galaxies to compare"
-    return describe(figure, f"Histograms of {len(FEATURES)} features; distances: {known}.")
-
-
-@styled
-def draw_realism_distances(distances: pd.DataFrame, data: Mapping[str, Any]) -> Figure:
-    """The distance of every feature (rows) in every class (columns), as numbers on colours.
-
-    `distances`: of `feature_distances`; `data`: the record of the selection. A frame that says so
-    where there are no real galaxies.
-    """
-    if distances.ks.isna().all():
-        return draw_missing("The distance of each feature", f"there are {NO_REAL}", data)
-    names = list(dict.fromkeys(distances.class_name))
-    square, alike = (
-        distances.pivot(index="feature", columns="class_name", values=column)
-        .loc[list(FEATURES), names]
-        .to_numpy(float)
-        for column in ("ks", "alike")
-    )
-    figure, axes = plt.subplots(figsize=(TEXT_WIDTH_IN, 4.1), layout="constrained")
-    shown = axes.imshow(square, cmap="Oranges", vmin=0, vmax=1, aspect="auto")
-    short = dict(zip(CLASS_NAMES, CLASS_SHORT_NAMES, strict=True))
-    counts = distances.groupby("class_name")[["real", "simulated"]].max().min(axis=1)
-    words = [short.get(name, "All").removesuffix("-shaped") for name in names]
-    titles = [f"{word}\n{counts[name]:,}" for word, name in zip(words, names, strict=True)]
-    axes.set_xticks(range(len(names)), titles, fontsize=SMALL_PT)
-    axes.set_yticks(range(len(square)), list(FEATURES.values()))
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    for (row, column), value in np.ndenumerate(square):
-        look = {"color": "white" if value > 0.7 else "black", "ha": "center", "va": "center"}
-        look |= {"fontweight": "bold" if value > alike[row, column] else "normal"}
-        words = "–" if np.isnan(value) else f"{value:.2f}"
-        axes.text(column, row, words, fontsize=SMALL_PT, **look)
-    figure.colorbar(shown, ax=axes, label="distance D (0: alike, 1: apart)", pad=0.01)
-    words = "below each class the galaxies of either side; bold: more than chance makes of so few"
-    footer(figure, data, f"{_made(data)}; {words}")
-    return describe(figure, "Distances between real and simulated galaxies, by feature and class.")
 
 
 # --- From votes to classes

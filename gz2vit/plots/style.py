@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gz2vit.io import WEIGHTED, atomic_path
+from gz2vit.io import WEIGHTED, Gz2vitError, atomic_path
 
 TEXT_WIDTH_IN = 7.0  # \textwidth of a two-column journal page: a figure is printed as it is made
 NOTEBOOK_WIDTH_IN = 10.0  # figures that only a notebook shows
@@ -128,6 +129,22 @@ def write_below(figure: Figure, line: str) -> None:
     text = textwrap.fill(line.replace(" %", "\N{NO-BREAK SPACE}%"), letters)
     # A label of the whole figure, because the layout keeps room for it.
     figure.supxlabel(text, x=0.01, ha="left", fontsize=SMALL_PT, color=GREY, linespacing=1.3)
+
+
+def rows_of_panels(
+    count: int, extra_in: float, height_in: float, columns: int = 0, **options: Any
+) -> tuple[Figure, np.ndarray, int]:
+    """`count` panels in rows of four (or `columns`), those left over switched off; and a row's."""
+    if count < 1:
+        raise Gz2vitError("there are no models to draw; train one")
+    columns = columns or min(4, count)
+    lines = -(-count // columns)
+    options |= {"squeeze": False, "layout": "constrained"}
+    size = (TEXT_WIDTH_IN, lines * height_in + extra_in)
+    figure, axes = plt.subplots(lines, columns, figsize=size, **options)
+    for panel in axes.flat[count:]:
+        panel.set_axis_off()
+    return figure, axes.ravel(), columns
 
 
 def say(axes: Axes, words: str, **options: Any) -> None:
