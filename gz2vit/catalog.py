@@ -71,8 +71,7 @@ def read_table(
                 skiprows=header,
                 skip_blank_lines=False,
                 names=range(len(names)),
-                usecols=list(columns.values()),
-                index_col=False,  # otherwise a comma at each line's end would shift the columns
+                usecols=list(columns.values()),  # with it a comma at each line's end shifts nothing
                 dtype=str,
                 keep_default_na=False,
             )
@@ -514,22 +513,39 @@ def write_selection(
         split: sorted(set(lost.class_index[lost.split == split]) - set(table.label1))
         for split, table in tables.items()
     }
-    pixels = {}
-    for split, table in tables.items():
-        paths = [folder.image_path(galaxy_id) for galaxy_id in table.galaxyID]
-        pixels[split] = pixels_digest(table.galaxyID, paths, signature_cache(results_dir))
     data = {
         "profile": profile,
         "folder": str(folder.path),
         "name": f"{total:,} {kind}{words}",
         "simulated": simulated,
-        "pixels": pixels,
+        "pixels": _selected_pixels(results_dir, folder, tables),
         "galaxies": {split: len(table) for split, table in tables.items()},
         "left_out": {split: int((lost.split == split).sum()) for split in tables},
         "gone_classes": {split: [CLASS_NAMES[i] for i in found] for split, found in gone.items()},
     }
     write_json(target / "data.json", data)
     return Selection(tables, data, left_out)
+
+
+def _selected_pixels(
+    results_dir: Path | str, folder: DataFolder, tables: Mapping[str, pd.DataFrame]
+) -> dict[str, str]:
+    """The digest of the images' bytes of each split."""
+    cache = signature_cache(results_dir)
+    return {
+        split: pixels_digest(table.galaxyID, [*map(folder.image_path, table.galaxyID)], cache)
+        for split, table in tables.items()
+    }
+
+
+def follow_folder(results_dir: Path | str, folder: DataFolder) -> None:
+    """Let a selection name `folder` as its data folder where that is a copy of the one it names."""
+    path = Path(results_dir) / "selection" / "data.json"
+    if not path.exists() or read_json(path)["folder"] == str(folder.path):
+        return
+    selection = read_selection(results_dir)
+    if selection.data["pixels"] == _selected_pixels(results_dir, folder, selection.tables):
+        write_json(path, selection.data | {"folder": str(folder.path)})
 
 
 def read_selection(results_dir: Path | str) -> Selection:

@@ -14,6 +14,7 @@ from gz2vit.catalog import (
     class_composition,
     class_weights,
     data_signature,
+    follow_folder,
     leave_out,
     properties_digest,
     read_data_folder,
@@ -227,6 +228,9 @@ def test_an_unchanged_folder_is_not_read_again(folder: DataFolder, tmp_path: Pat
     monkeypatch.undo()
     cache.write_text("{")
     assert data_signature(folder, cache) == first
+    image = folder.image_path("train-001")
+    image.write_bytes(image.read_bytes()[:-1] + b"x")
+    assert data_signature(folder, cache)["pixels"] != first["pixels"]
 
 
 # ---- selections
@@ -267,6 +271,17 @@ def test_selections_are_read_as_written(folder: DataFolder, tmp_path: Path):
     read = read_selection(tmp_path / "out")
     assert read.left_out is None and read.data["name"] == "32 galaxies of mine"
     assert read.data["simulated"] is False
+
+
+def test_a_selection_follows_its_data_folder(folder: DataFolder, tmp_path: Path):
+    write_selection(tmp_path / "out", folder, folder.tables, "demo")
+    moved = read_data_folder(folder.path.rename(tmp_path / "moved"))
+    follow_folder(tmp_path / "out", moved)
+    assert read_selection(tmp_path / "out").image_path("test-001").is_file()
+    other = read_data_folder(shutil.copytree(moved.path, tmp_path / "other"))
+    other.image_path("test-001").write_bytes(b"another image")
+    follow_folder(tmp_path / "out", other)
+    assert read_selection(tmp_path / "out").folder.path == moved.path
 
 
 def test_selections_that_cannot_be_made_are_refused(folder: DataFolder, tmp_path: Path):
