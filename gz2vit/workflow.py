@@ -29,7 +29,7 @@ from typing import Any, TextIO
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from gz2vit.catalog import data_signature, read_data_folder
+from gz2vit.catalog import data_signature, follow_folder, read_data_folder
 from gz2vit.io import (
     MODEL_FILES,
     ROOT,
@@ -455,9 +455,9 @@ class Pipeline:
         for name in (name for name in order if name in wanted):
             step = self.steps[name]
             if name == "select" and not (self.simulated and "simulate" in self.plan):
-                self.signature = data_signature(
-                    read_data_folder(self.data), self.results / "logs" / "images.json"
-                )
+                folder = read_data_folder(self.data)
+                self.signature = data_signature(folder, self.results / "logs" / "images.json")
+                follow_folder(self.results, folder)
             record_path = self.results / "logs" / "steps" / f"{name}.json"
             record = read_json(record_path) if record_path.exists() else None
             state = self.state(step, records)
