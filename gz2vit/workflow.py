@@ -755,6 +755,7 @@ def run(
         "results": str(folder),
         "only": list(only),
         "overrides": settings["set"],
+        "jobs": jobs,
         "threads": max(1, available_cores() // jobs),
         "retrain": retrain if retrain is None else list(retrain),
         "check": plan_only,
@@ -797,13 +798,10 @@ def _check_data(config: Mapping[str, Any]) -> None:
 
     if set(config["only"]) and set(config["only"]) <= set(VOTES_STEPS):
         return
-    sections = [load_profile(config["profile"]).get("select", {}).get("LEAVE_OUT_BROKEN", False)]
-    for text in config["overrides"]:
-        step, name, value = parse_set(text, Path(config["results"]))
-        if name == "LEAVE_OUT_BROKEN" and step in ("", "select"):
-            sections.append(yaml.safe_load(value))
-    folder = read_data_folder(Path(config["data"]))
-    check_folder(folder, Path(config["results"]), sections[-1] is True)
+    pipeline = Pipeline(config)
+    notebook = ROOT / "data_preprocess" / "01_select_galaxies.ipynb"
+    leave_out = pipeline.value("select", "LEAVE_OUT_BROKEN", notebook)
+    check_folder(read_data_folder(pipeline.data), pipeline.results, leave_out)
 
 
 def _snakemake(config: Mapping[str, Any], lock: int, options: Sequence[str]) -> None:
@@ -829,7 +827,7 @@ def _snakemake(config: Mapping[str, Any], lock: int, options: Sequence[str]) -> 
         if shutil.which("squeue") and not known:
             command += ["--slurm-status-command", "squeue"]
     else:
-        command += ["--profile", "none", "--cores", str(config["threads"] * _jobs(config))]
+        command += ["--profile", "none", "--cores", str(config["threads"] * config["jobs"])]
     isolate()
     with (logs / "snakemake.log").open("w") as log:
         process = subprocess.Popen(
@@ -850,10 +848,6 @@ def _snakemake(config: Mapping[str, Any], lock: int, options: Sequence[str]) -> 
         follower.pass_on()
     if process.returncode:
         raise Gz2vitError(_failure(logs))
-
-
-def _jobs(config: Mapping[str, Any]) -> int:
-    return max(1, available_cores() // config["threads"])
 
 
 def cluster_profile(name: str) -> Path:
