@@ -15,6 +15,8 @@ from numpy.random import Generator
 
 # SDSS imaging camera.
 NATIVE_PIXEL_ARCSEC = 0.396
+# no_pixel: the published seeing is measured on pixels, so they are in it already.
+NATIVE = {"scale": NATIVE_PIXEL_ARCSEC, "method": "no_pixel"}
 # GalSim's defaults aim at 0.1 % shear accuracy; 1 % of the light is below the noise of one pixel.
 FAST = galsim.GSParams(
     maximum_fft_size=4096,
@@ -79,14 +81,7 @@ class Canvas:
         """A GalSim profile of unit flux, centred, through the seeing: (H, W) float32."""
         profile = profile.shift(*self.centre_arcsec)
         seen = galsim.Convolve(profile, self.psf, gsparams=FAST)
-        # no_pixel: the published seeing is measured on pixels, so they are in it already.
-        return seen.drawImage(
-            nx=self.side_px,
-            ny=self.side_px,
-            scale=NATIVE_PIXEL_ARCSEC,
-            method="no_pixel",
-            dtype=np.float32,
-        ).array
+        return seen.drawImage(nx=self.side_px, ny=self.side_px, dtype=np.float32, **NATIVE).array
 
     def structured(self, light: np.ndarray) -> np.ndarray:
         """Surface brightness (H, W), any unit, through the seeing, scaled to sum 1: float32."""
@@ -104,7 +99,7 @@ def make_canvas(
     size = scipy.fft.next_fast_len(side_px + FFT_PADDING_PX, real=True)
     # An odd-sized drawing has its peak on a pixel; rolled to the corner it shifts nothing.
     odd = size - 1 + size % 2
-    drawn = psf.drawImage(nx=odd, ny=odd, scale=NATIVE_PIXEL_ARCSEC, method="no_pixel").array
+    drawn = psf.drawImage(nx=odd, ny=odd, **NATIVE).array
     kernel = np.zeros((size, size), np.float32)
     kernel[:odd, :odd] = drawn / drawn.sum()
     kernel = np.roll(kernel, (-(odd // 2), -(odd // 2)), (0, 1))

@@ -146,18 +146,11 @@ class Disk:
         Pohlen & Trujillo 2006 (A&A 454, 759): 60 % bend down; a Gaussian of the same half-light
         radius does as much.
         """
-        half_lights = self._radius(canvas) / (HALF_LIGHT_PER_SCALE * self.scale_arcsec)
+        radius = np.hypot(*canvas.plane(self.axis_ratio, self.angle_rad))
+        half_lights = radius / (HALF_LIGHT_PER_SCALE * self.scale_arcsec)
         if rng.random() < 0.4:
             return canvas.structured(np.exp(-HALF_LIGHT_PER_SCALE * half_lights))
         return canvas.structured(np.exp(-math.log(2) * half_lights**2))
-
-    def lens(self, canvas: Canvas, radius: float) -> np.ndarray:
-        """Light of a lens (H, W), evenly bright out to about its half-light radius in arcsec."""
-        return canvas.structured(np.exp(-math.log(2) * (self._radius(canvas) / radius) ** 2))
-
-    def _radius(self, canvas: Canvas) -> np.ndarray:
-        """Distance from the centre in the plane of the disk (H, W) in arcsec."""
-        return np.hypot(*canvas.plane(self.axis_ratio, self.angle_rad))
 
     def bulge(self, canvas: Canvas, radius_in_scales: float, index: float) -> np.ndarray:
         """Light of a Sersic bulge (H, W), half as flattened as the disk."""
@@ -181,18 +174,6 @@ class Disk:
         # One side of most disks is brighter (lopsidedness: Zaritsky & Rix 1997, ApJ 477, 118).
         lopsided = 1 + rng.uniform(0.0, 0.5) * np.tanh(x / (2 * self.scale_arcsec))
         return canvas.structured(light * patches * lopsided)
-
-    def bar(self, canvas: Canvas, length: float, width: float, angle_rad: float) -> np.ndarray:
-        """Light of a bar at `angle_rad` from the line of nodes (H, W); lengths in arcsec."""
-        x, y = canvas.plane(self.axis_ratio, self.angle_rad)
-        cosine, sine = math.cos(angle_rad), math.sin(angle_rad)
-        light = structures.bar(x * cosine + y * sine, y * cosine - x * sine, length, width)
-        return canvas.structured(light)
-
-    def ring(self, canvas: Canvas, radius: float, width: float) -> np.ndarray:
-        """Light of a ring in the plane (H, W); lengths in arcsec."""
-        x, y = canvas.plane(self.axis_ratio, self.angle_rad)
-        return canvas.structured(structures.ring(x, y, radius, width))
 
 
 def unbarred_spiral(
@@ -250,31 +231,28 @@ def barred_spiral(rng: Generator, canvas: Canvas, r90: float) -> list[Component]
     arm_share = rng.uniform(0.08, 0.35)
     width = rng.uniform(0.16, 0.28) * length
     flocculence = rng.choice([0.0, rng.uniform(0.0, 0.7)])
+    x, y = canvas.plane(disk.axis_ratio, disk.angle_rad)
+    # Lenses fill the bar's circle evenly, inner rings touch its ends (Kormendy 1979, ApJ 227, 714).
+    disk_share = 1 - bulge_share - bar_share - arm_share
+    kind, inner_share, inner = rng.random(), disk_share * rng.uniform(0.15, 0.45), []
+    if kind < 0.35:
+        radius = rng.uniform(1.0, 1.25) * length
+        ring = structures.ring(x, y, radius, rng.uniform(0.12, 0.25) * length)
+        inner = [Component(canvas.structured(ring), inner_share, -0.1)]
+    elif kind < 0.65:
+        radii = np.hypot(x, y) / (rng.uniform(0.7, 1.0) * length)
+        inner = [Component(canvas.structured(np.exp(-math.log(2) * radii**2)), inner_share, 0.08)]
+    disk_share -= sum(component.share for component in inner)
+    old = disk.old_stars(rng, canvas)
+    cosine, sine = math.cos(bar_angle), math.sin(bar_angle)
+    bar = structures.bar(x * cosine + y * sine, y * cosine - x * sine, length, width)
     return [
-        *_lens_and_ring(rng, canvas, disk, length, 1 - bulge_share - bar_share - arm_share),
+        Component(old, disk_share, -0.02),
+        *inner,
         Component(disk.bulge(canvas, rng.uniform(0.08, 0.25), 2.0), bulge_share, 0.18),
-        Component(disk.bar(canvas, length, width, bar_angle), bar_share, 0.14),
+        Component(canvas.structured(bar), bar_share, 0.14),
         Component(disk.arms(rng, canvas, arms, flocculence), arm_share, -rng.uniform(0.08, 0.28)),
     ]
-
-
-def _lens_and_ring(
-    rng: Generator, canvas: Canvas, disk: Disk, length: float, share: float
-) -> list[Component]:
-    """The disk of a barred galaxy: a part of its `share` in a lens or a ring around the bar.
-
-    Lenses fill the bar's circle evenly, inner rings touch its ends (Kormendy 1979, ApJ 227, 714).
-    """
-    kind = rng.random()
-    part = share * rng.uniform(0.15, 0.45)
-    if kind < 0.35:
-        ring = disk.ring(canvas, rng.uniform(1.0, 1.25) * length, rng.uniform(0.12, 0.25) * length)
-        inner = Component(ring, part, -0.1)
-    elif kind < 0.65:
-        inner = Component(disk.lens(canvas, rng.uniform(0.7, 1.0) * length), part, 0.08)
-    else:
-        return [Component(disk.old_stars(rng, canvas), share, -0.02)]
-    return [Component(disk.old_stars(rng, canvas), share - part, -0.02), inner]
 
 
 def edge_on(rng: Generator, canvas: Canvas, r90: float) -> list[Component]:

@@ -17,7 +17,7 @@ import galsim
 import numpy as np
 from numpy.random import Generator
 
-from gz2sim.canvas import FAST, NATIVE_PIXEL_ARCSEC, band_fluxes, nanomaggies
+from gz2sim.canvas import FAST, NATIVE, NATIVE_PIXEL_ARCSEC, band_fluxes, nanomaggies
 
 # Neighbours per square arcmin between magnitudes 15 (stars) or 17 (galaxies) and 22.5 at high
 # galactic latitude, and the growth of their number in dex per mag; the densities are set to the
@@ -119,13 +119,9 @@ def add_stamp(bands: np.ndarray, stamp: Stamp, place: np.ndarray) -> None:
     left, top = math.floor(column) - half, math.floor(row) - half
     if left >= side or top >= side or min(left, top) <= -2 * half:
         return
-    seen = stamp.profile.drawImage(
-        nx=2 * half,
-        ny=2 * half,
-        scale=NATIVE_PIXEL_ARCSEC,
-        method="no_pixel",
-        offset=(column % 1, row % 1),
-    ).array[max(-top, 0) : side - top, max(-left, 0) : side - left]
+    offset = (column % 1, row % 1)
+    seen = stamp.profile.drawImage(nx=2 * half, ny=2 * half, offset=offset, **NATIVE).array
+    seen = seen[max(-top, 0) : side - top, max(-left, 0) : side - left]
     top, left = max(top, 0), max(left, 0)
     window = np.s_[:, top : top + seen.shape[0], left : left + seen.shape[1]]
     bands[window] += np.array(stamp.fluxes, np.float32)[:, None, None] * seen
