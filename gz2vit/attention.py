@@ -17,7 +17,6 @@ from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 
 import numpy as np
-import pandas as pd
 import torch
 from torch import nn
 from torch.nn import functional
@@ -38,6 +37,10 @@ CLASS_RELEVANCE = "attention weighted with the class's gradient"
 # Of 2 x 2 cells none lies on a galaxy in the middle: 4 is the least that can tell it from the sky.
 LEAST_CELLS = 4
 CLASS_ACTIVATION = f"Grad-CAM of the last stage with {LEAST_CELLS} x {LEAST_CELLS} cells or more"
+
+ClassIndex = (
+    torch.Tensor | None
+)  # int64 (B,): whose evidence is sought; None: the predicted class's
 
 # Where a network's class is defined decides its family, so that no library is imported to ask.
 _FAMILIES = {
@@ -130,27 +133,6 @@ def predict_probabilities(network: nn.Module, images: torch.Tensor) -> np.ndarra
     return torch.cat(logits).double().softmax(dim=1).numpy()
 
 
-def check_class(class_index: int | torch.Tensor | None, logits: torch.Tensor) -> torch.Tensor:
-    """The class of each image, int64 (B,); by default the one with the largest logit.
-
-    Raises `Gz2vitError` for a class that does not exist, or another number of them.
-    """
-    if class_index is None:
-        return logits.argmax(dim=1)
-    wanted = torch.as_tensor(class_index, device=logits.device)
-    if wanted.is_floating_point() or wanted.ndim > 1 or wanted.numel() not in (1, len(logits)):
-        raise Gz2vitError(
-            f"class_index of shape {tuple(wanted.shape)} does not fit {len(logits)} images; pass "
-            "one whole number for all, or one for each"
-        )
-    wrong = wanted[(wanted < 0) | (wanted >= logits.shape[1])]
-    if wrong.numel():
-        raise Gz2vitError(
-            f"class {wrong.flatten()[0]} does not exist; the classes are 0 to {logits.shape[1] - 1}"
-        )
-    return wanted.long().expand(len(logits))
-
-
 # ------------------------------------------------------------------------------------------
 # The attention of every layer
 
@@ -237,26 +219,6 @@ def effective_attention(
     if not normalised:
         return effective
     return functional.normalize(effective, p=1.0, dim=-1).abs()
-
-
-def effective_row_sums(network: nn.Module, images: torch.Tensor) -> pd.DataFrame:
-    """What the rows of a Linformer's effective attention P F sum to: one row per layer.
-
-    Columns: `row_sum_low`, `row_sum_high` over images, heads and tokens; `f_low`, `f_high`: the
-    extremes of the projection's sums f, between which every row sum must lie; `negative`: the
-    fraction of entries below 0. Index: `layer`, from 1. Raises `Gz2vitError` for another network.
-    """
-    if family_of(network) != "linformer":
-        raise Gz2vitError(f"{type(network).__name__} is not a Linformer; its rows sum to 1")
-    rows = []
-    layers = collect_attention(network, images, normalised=False)
-    for effective, layer in zip(layers, linformer_layers(network), strict=True):
-        sums = effective.sum(dim=-1)
-        f = value_projection(layer)[: effective.shape[-1]].detach().sum(dim=0)  # (k,)
-        ends = [one.item() for one in (sums.min(), sums.max(), f.min(), f.max())]
-        rows.append([*ends, (effective < 0).float().mean().item()])
-    columns = ["row_sum_low", "row_sum_high", "f_low", "f_high", "negative"]
-    return pd.DataFrame(rows, columns=columns, index=pd.RangeIndex(1, len(rows) + 1, name="layer"))
 
 
 def linformer_layers(network: nn.Module) -> list[nn.Module]:
@@ -379,29 +341,23 @@ def _check_attention(attentions: Sequence[torch.Tensor], head: int | None = None
 
 
 def class_relevance(
-    network: nn.Module, images: torch.Tensor, class_index: int | torch.Tensor | None = None
+    network: nn.Module, images: torch.Tensor, class_index: ClassIndex = None
 ) -> torch.Tensor:
     """How much each patch speaks for a class, float32 (B, g, g), each map's maximum 1.
 
-    Chefer et al.'s rule for self-attention, which takes attention of either sign. `class_index`:
-    one class for all or (B,), by default the predicted one. With A a layer's attention (of a
-    Linformer the effective one, not normalised) and G the gradient of the class's logit with
-    respect to it, C is the mean over heads of the positive part of G * A, and the map is the class
-    token's row of (I + C_L) ... (I + C_1), without its own entry. A map can be 0 throughout.
-    Raises `Gz2vitError` for a network without attention between a class token and all patches, and
-    a class that does not exist.
+    Chefer et al.'s rule for self-attention, which takes attention of either sign. With A a layer's
+    attention (of a Linformer the effective one, not normalised) and G the gradient of the class's
+    logit with respect to it, C is the mean over heads of the positive part of G * A, and the map is
+    the class token's row of (I + C_L) ... (I + C_1), without its own entry. It can be 0 throughout.
+    Raises `Gz2vitError` for a network without attention between a class token and all patches.
     """
     with _with_gradients(network, images) as images:
-        linformer = family_of(network) == "linformer"
-        logits, seen = (_record_linformer if linformer else record_attention)(network, images)
-        wanted = check_class(class_index, logits)
-        # Images do not mix, so that each keeps its own gradient in the sum.
-        score = logits.gather(1, wanted.unsqueeze(1)).sum()
-        if linformer:
-            pairs = _linformer_pairs(network, score, *seen)
-        else:
-            pairs = zip(seen, torch.autograd.grad(score, seen), strict=True)
-        layers = [(a * g).detach().clamp(min=0).mean(dim=1) for a, g in pairs]  # C, (B, N, N)
+        find = _linformer_pairs if family_of(network) == "linformer" else _pairs
+        # C of each layer, (B, N, N)
+        layers = [
+            (weights * gradient).detach().clamp(min=0).mean(dim=1)
+            for weights, gradient in find(network, images, class_index)
+        ]
     tokens = layers[0].shape[1]
     row = torch.zeros(len(images), 1, tokens, device=images.device)
     row[:, :, 0] = 1.0  # (B, 1, N): the class token alone
@@ -411,35 +367,38 @@ def class_relevance(
     return scale_maps(row[:, 0, 1:].unflatten(1, (grid, grid)))
 
 
-def _record_linformer(network: nn.Module, images: torch.Tensor) -> tuple[torch.Tensor, list]:
-    """A Linformer's logits; its layers' attention to projections, values and results."""
+Pairs = Iterator[tuple[torch.Tensor, torch.Tensor]]  # each layer's attention A and its gradient G
+
+
+def _pairs(network: nn.Module, images: torch.Tensor, class_index: ClassIndex) -> Pairs:
+    logits, attentions = record_attention(network, images)
+    gradients = torch.autograd.grad(_score(logits, class_index), attentions)
+    return zip(attentions, gradients, strict=True)
+
+
+def _linformer_pairs(network: nn.Module, images: torch.Tensor, class_index: ClassIndex) -> Pairs:
+    """The effective attention A = P F is never computed in the network's pass, but the layer's
+    result is A V: with Z the gradient with respect to that, the gradient to A is Z V^T."""
     layers = linformer_layers(network)
     parts = [layer.dropout for layer in layers]
     parts += [layer.to_k if layer.share_kv else layer.to_v for layer in layers]
     logits, found = record_outputs(network, images, parts + [layer.to_out for layer in layers])
     count = len(layers)
-    return logits, [found[:count], found[count : 2 * count], found[2 * count :]]
-
-
-def _linformer_pairs(
-    network: nn.Module, score: torch.Tensor, weights: list, values: list, results: list
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Each layer's effective attention A = P F and the score's gradient to it, (B, H, N, N).
-
-    A is never computed in the network's pass, but the layer's result is A V: with Z the gradient
-    with respect to that, the gradient with respect to A is Z V^T.
-    """
-    gradients = torch.autograd.grad(score, results)
-    for layer, own, value, gradient in zip(
-        linformer_layers(network), weights, values, gradients, strict=True
-    ):
+    gradients = torch.autograd.grad(_score(logits, class_index), found[2 * count :])
+    for number, (layer, gradient) in enumerate(zip(layers, gradients, strict=True)):
         # to_out is linear: before it the gradient is the one behind it times its weights
-        before, value = (
+        before, values = (
             one.unflatten(2, (-1, layer.dim_head)).transpose(1, 2)  # (B, N, H d) -> (B, H, N, d)
-            for one in (gradient @ layer.to_out.weight, value)  # with one_kv_head V has H = 1
-        )
-        effective = effective_attention(own, value_projection(layer)[: value.shape[2]])
-        yield effective, before @ value.transpose(2, 3)
+            for one in (gradient @ layer.to_out.weight, found[count + number])
+        )  # with one_kv_head values have H = 1
+        projection = value_projection(layer)[: values.shape[2]]
+        yield effective_attention(found[number], projection), before @ values.transpose(2, 3)
+
+
+def _score(logits: torch.Tensor, class_index: ClassIndex) -> torch.Tensor:
+    """The sum over images of the class's logit: images do not mix, so each keeps its gradient."""
+    wanted = logits.argmax(dim=1) if class_index is None else class_index.to(logits.device)
+    return logits.gather(1, wanted.unsqueeze(1)).sum()
 
 
 # ------------------------------------------------------------------------------------------
@@ -449,34 +408,30 @@ def _linformer_pairs(
 def class_activation(
     network: nn.Module,
     images: torch.Tensor,
-    class_index: int | torch.Tensor | None = None,
+    class_index: ClassIndex = None,
     least_cells: int = 1,
 ) -> torch.Tensor:
     """Grad-CAM maps float32 (B, h, w), each map's maximum 1, of the last stage that has planes.
 
     h and w are the stage's: H / 32 for a ResNet, H / 16 for a VGG. For a transformer without a
-    class token its tokens, one for each patch, are the plane. `class_index`: the class whose
-    evidence is sought, one for all or (B,); by default the predicted one. `least_cells`: the last
-    stage with that many cells on a side is used instead (or the first, if none has them): for
-    small images the last stage sees hardly more than one cell. Each channel is weighted with the
-    mean gradient of the class's logit over the plane, and only what speaks for the class is kept:
-    a map can be 0 throughout.
-
-    Raises `Gz2vitError` for a network without such a stage and a class that does not exist.
+    class token its tokens, one for each patch, are the plane. `least_cells`: the last stage with
+    that many cells on a side is used instead (or the first, if none has them): for small images the
+    last stage sees hardly more than one cell. Each channel is weighted with the mean gradient of
+    the class's logit over the plane, and only what speaks for the class is kept: a map can be 0
+    throughout. Raises `Gz2vitError` for a network without such a stage.
     """
     from captum.attr import LayerGradCam  # slow to import, and only wanted here
 
     with _with_gradients(network, images) as images:
         with torch.no_grad():
             stages = stages_of(network)
-            logits, outputs = record_outputs(network, images[:1], stages)
-            logits = network(images) if class_index is None else logits.expand(len(images), -1)
+            outputs = record_outputs(network, images[:1], stages)[1]
+            target = network(images).argmax(dim=1) if class_index is None else class_index
         grids = [plane_of(tuple(getattr(one, "shape", ())), images.shape) for one in outputs]
         if has_class_token(network) or not grids[-1]:
             raise _no_stage(network)
         fine = [number for number, grid in enumerate(grids) if min(grid, default=0) >= least_cells]
         stage = stages[max(fine, default=next(n for n, grid in enumerate(grids) if grid))]
-        target = check_class(class_index, logits)
         planes = nn.Identity()
 
         def lead_through(_part: nn.Module, _in: object, output: torch.Tensor) -> torch.Tensor:
@@ -491,7 +446,7 @@ def class_activation(
         hook = stage.register_forward_hook(lead_through)
         try:
             activation = LayerGradCam(network, planes)
-            maps = activation.attribute(images, target=target, relu_attributions=True)
+            maps = activation.attribute(images, target.to(images.device), relu_attributions=True)
         finally:
             hook.remove()
     return scale_maps(maps[:, 0].detach())  # (B, 1, h, w) -> (B, h, w)
@@ -548,7 +503,7 @@ def _no_stage(network: nn.Module) -> Gz2vitError:
 def attribution_maps(
     network: nn.Module,
     images: torch.Tensor,
-    class_index: torch.Tensor | None = None,
+    class_index: ClassIndex = None,
     of_class: bool = False,
     batch_size: int = BATCH_SIZE,
 ) -> torch.Tensor:
@@ -557,10 +512,8 @@ def attribution_maps(
     Made as `method_for` says: for a ViT attention rollout, for a Linformer rollout of its effective
     attention's absolute values, for a CNN class activation. With `of_class`, for a transformer
     `class_relevance` instead, which tells galaxies apart where rollout does not: a Linformer's
-    projections are the same for all galaxies, and its rollout nearly is. `class_index` (B,): whose
-    evidence, by default the predicted classes'; rollout does not use it. g is that of the patches,
-    or of the CNN's last stage with `LEAST_CELLS` on a side. Raises `Gz2vitError` for a network
-    that none of these fits.
+    projections are the same for all galaxies, and its rollout nearly is. Rollout does not use
+    `class_index`. Raises `Gz2vitError` for a network that none of these fits.
     """
     method, found = method_for(network, of_class), []
     images = check_images(network, images)
@@ -585,14 +538,3 @@ def method_for(network: nn.Module, of_class: bool = False) -> str:
     if of_class:
         return CLASS_RELEVANCE
     return EFFECTIVE_ROLLOUT if linformer else ROLLOUT
-
-
-def resize_maps(maps: torch.Tensor, size: int) -> torch.Tensor:
-    """Maps (B, h, w) as float32 (B, size, size), to lay over images or to compare networks.
-
-    Bilinear; to a smaller size, means over areas. Not scaled again.
-    """
-    planes = maps.float().unsqueeze(1)  # (B, 1, h, w)
-    if size < maps.shape[1]:
-        return functional.adaptive_avg_pool2d(planes, size)[:, 0]
-    return functional.interpolate(planes, (size, size), mode="bilinear", align_corners=False)[:, 0]

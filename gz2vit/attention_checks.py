@@ -31,7 +31,6 @@ from gz2vit.attention import (
     attribution_maps,
     method_for,
     predict_probabilities,
-    resize_maps,
 )
 from gz2vit.attention_maps import TrainedModel
 from gz2vit.evaluation import bootstrap, bootstrap_interval, percentile_bounds
@@ -287,7 +286,10 @@ def check_maps(
                     for network in (model.network, random)
                 )
                 bar.update(6)
-                fine = maps if maps.shape[1] >= LEAST_GRID - 1 else resize_maps(maps, LEAST_GRID)
+                fine = maps
+                if maps.shape[1] < LEAST_GRID - 1:
+                    size = (LEAST_GRID, LEAST_GRID)
+                    fine = functional.interpolate(maps[:, None], size, mode="bilinear")[:, 0]
                 words = (steps, seed, bar)
                 if not controls:  # they need the size of the maps alone
                     controls = {
@@ -356,49 +358,26 @@ def summarise_checks(galaxies: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-# ------------------------------------------------------------------------------------------
-# The outcome in words
+def judge_checks(table: pd.DataFrame) -> pd.DataFrame:
+    """What each map's 95 % intervals decide: one row per model and map, `yes`, `no` or `undecided`.
 
-
-def describe_checks(table: pd.DataFrame) -> str:
-    """A list in Markdown: for each model and kind of map what deletion, light and weights show.
-
-    `table`: of `summarise_checks`. Each verdict rests on a 95 % interval: one that holds 0 shows
-    nothing.
+    `table`: of `summarise_checks`. Columns, each beside its numbers: is deleting by the map worse
+    for the network than at random, and than from the centre outwards; does the map lie on the
+    galaxy more than an even map. An interval that holds 0 decides nothing.
     """
-    lines = []
-    for (model, kind), rows in table.groupby(["model", "map"], sort=False):
-        known = rows.set_index("quantity")
-        gain, centre, light, light_gain, random, other = (
-            known.loc[name]
-            for name in ("deletion_gain", "deletion_gain_centre", "light", "light_gain",
-                         "randomised_similarity", "other_galaxy_similarity")
-        )  # fmt: skip
-        hurts = _verdict(gain, "hurts more", "does not hurt measurably more", "hurts less")
-        words = [
-            f"deleting its highest patches first **{hurts}** than random order (area "
-            f"{known.value['deletion_most']:.3f} against {known.value['deletion_random']:.3f}, "
-            f"difference {_interval(gain)}).",
-            f"It is {_verdict(centre, 'better than', 'no better or worse than', 'worse than')} "
-            f"going from the centre outwards ({_interval(centre)}).",
-        ]
-        if light.galaxies:
-            even = f"{100 * (light.value - light_gain.value):.0f} %"
-            words.append(
-                f"{100 * light.value:.0f} % of it lies on the galaxy, "
-                + _verdict(light_gain, f"more than the {even} of an even map.",
-                           f"as of an even map ({even}).", f"less than the {even} of an even map.")
-            )  # fmt: skip
-        else:
-            words.append("No galaxy stood out from its sky, so that light shows nothing.")
-        if random.galaxies:
-            end = f", with that of another galaxy {_interval(other)}" if other.galaxies else ""
-            similar = f"Its rank correlation with that of random weights is {_interval(random)}"
-            words.append(f"{similar}{end}.")
-        else:
-            words.append("With random weights it is flat.")
-        lines.append(f"- **{model}**, {MAP_WORDS[kind]}: " + " ".join(words))
-    return "\n".join(lines)
+    claims = {
+        "deletion_gain": "beats random order",
+        "deletion_gain_centre": "beats the centre",
+        "light_gain": "lies on the galaxy",
+    }
+    rows = table[table["quantity"].isin(claims)]
+    words = [
+        f"{'yes' if row.low > 0 else 'no' if row.high < 0 else 'undecided'}: "
+        f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+        for row in rows.itertuples()
+    ]
+    rows = rows.assign(claim=rows["quantity"].map(claims), answer=words)
+    return rows.pivot(index=["model", "map"], columns="claim", values="answer")[[*claims.values()]]
 
 
 def describe_failures(table: pd.DataFrame) -> str:
@@ -413,14 +392,3 @@ def describe_failures(table: pd.DataFrame) -> str:
         f"For {len(weak)} of {len(gains)} maps, deleting by the map does **not** hurt measurably "
         f"more than random order: {names}. Such a map does not show what its network relies on."
     )
-
-
-def _verdict(gain: pd.Series, above: str, neither: str, below: str) -> str:
-    """Which of three words an interval supports: above 0, undecided, below 0."""
-    if gain.low > 0:
-        return above
-    return below if gain.high < 0 else neither
-
-
-def _interval(row: pd.Series) -> str:
-    return f"{row.value:.3f} [{row.low:.3f}, {row.high:.3f}]"
