@@ -20,6 +20,7 @@ from gz2vit.attention import (
     attention_rollout,
     attribution_maps,
     collect_attention,
+    family_of,
     method_for,
     predict_probabilities,
     rollout_of_heads,
@@ -95,7 +96,8 @@ def open_models(
     """The trained models among `keys` (default: the paper's seven and all others trained).
 
     Prints them, and one line for each that is left out. The second value: why, for those that are
-    trained, but whose network `build_model` does not build (one changed in a notebook, say).
+    trained, but whose network `build_model` does not build (one changed in a notebook, say), or
+    whose layers are not known (one registered by the user).
     Raises `Gz2vitError`, with the step to run, where none is left.
     """
     folder, trained = (Path(results_dir) / "models").resolve(), trained_keys(results_dir)
@@ -106,7 +108,9 @@ def open_models(
             print(f"{key} is left out: not trained yet; run {command_for(folder / key, key)}")
             continue
         try:
-            models[key] = open_model(results_dir, key)
+            model = open_model(results_dir, key)
+            family_of(model.network)
+            models[key] = model
         except Gz2vitError as error:
             left_out[key] = str(error)
             print(f"{key} is left out: {error}")

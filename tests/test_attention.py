@@ -19,7 +19,6 @@ from gz2vit.attention import (
     class_relevance,
     collect_attention,
     effective_attention,
-    value_projection,
     family_of,
     has_class_token,
     in_evaluation,
@@ -30,6 +29,7 @@ from gz2vit.attention import (
     predict_probabilities,
     rollout_of_heads,
     stages_of,
+    value_projection,
 )
 from gz2vit.io import Gz2vitError
 from gz2vit.models import build_model

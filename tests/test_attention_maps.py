@@ -1,5 +1,6 @@
 """Which galaxies are looked at, their maps on disk, and the figures made of both."""
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from torch import nn
 
 from gz2vit.attention import (
     attention_rollout,
@@ -36,7 +38,8 @@ from gz2vit.attention_maps import (
 from gz2vit.evaluation import PROBABILITY_COLUMNS
 from gz2vit.io import Gz2vitError
 from gz2vit.paper import FIG5_GALAXY_IDS
-from tests.trained_run import KEYS, open_splits
+from gz2vit.training import build_network, finish_training, train_model
+from tests.trained_run import KEYS, SETTINGS, open_splits
 
 # True class, class predicted, certainty of twelve test galaxies g0 ... g11; 5 is unbarred spirals,
 # 0 round ellipticals, 7 mergers.
@@ -143,17 +146,22 @@ def test_a_model_sees_its_images_as_in_its_evaluation(trained_run: Path, key: st
 def test_models_that_are_missing_or_cannot_be_built_are_left_out(
     trained_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ):
-    (tmp_path / "models" / "odd").mkdir(parents=True)
+    """One trained with a network that was changed on the page: a second head."""
+    (tmp_path / "models").mkdir()
     for key in KEYS:
         (tmp_path / "models" / key).symlink_to(trained_run / "models" / key)
-    checkpoint = torch.load(trained_run / "models" / "linformer" / "best.ckpt", weights_only=True)
-    checkpoint["state_dict"]["network.extra.weight"] = torch.zeros(3)  # a layer more than known
-    torch.save(checkpoint, tmp_path / "models" / "odd" / "best.ckpt")
+    settings = replace(SETTINGS, model_key="odd", architecture="linformer", max_epoch=1)
+    network, (train, valid, _) = build_network(settings), open_splits(trained_run)
+    network.mlp_head = nn.Sequential(network.mlp_head, nn.Linear(8, 8))
+    train_model(network, settings, train, valid, tmp_path / "models" / "odd")
+    finish_training(tmp_path / "models" / "odd")
+    capsys.readouterr()
     models, left_out = open_models(tmp_path)
     assert list(models) == KEYS  # the paper's first, then the run's own
     assert list(left_out) == ["odd"]
-    lines = [line for line in capsys.readouterr().out.splitlines() if "odd" in line]
-    assert len(lines) == 1
+    (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("odd")]
+    assert "mlp_head" in line
+    assert "register_model" in line
     assert list(open_models(tmp_path, ["vit", "convnext"])[0]) == ["convnext"]
     assert "vit is left out" in capsys.readouterr().out
     for key in ("vit", "odd"):
