@@ -374,10 +374,13 @@ def judge_checks(table: pd.DataFrame) -> pd.DataFrame:
     words = [
         f"{'yes' if row.low > 0 else 'no' if row.high < 0 else 'undecided'}: "
         f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
+        if row.galaxies
+        else "undecided: no galaxy"
         for row in rows.itertuples()
     ]
     rows = rows.assign(claim=rows["quantity"].map(claims), answer=words)
-    return rows.pivot(index=["model", "map"], columns="claim", values="answer")[[*claims.values()]]
+    table = rows.set_index(["model", "map", "claim"])["answer"].unstack(sort=False)
+    return table[[*claims.values()]]
 
 
 def describe_failures(table: pd.DataFrame) -> str:
