@@ -43,6 +43,7 @@ from gz2vit.results_table import (
     ours,
     percent,
     printed_tables,
+    published_history,
     read_record,
     results_table,
 )
@@ -241,7 +242,7 @@ def _draw_curves(results_dir: Path, key: str, run: str) -> Picture:
             return Picture(name, title, missing="There are predictions, but no history of epochs.")
         return Picture(name, title, missing=f"Not trained yet; run {command}.")
     try:
-        figure = draw_learning_curves(pd.read_csv(path), CURVES_IN)
+        figure = draw_learning_curves(pd.read_csv(path), CURVES_IN, published_history(key))
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise Gz2vitError(f"{path} is not whole ({error}); delete it and run {command}") from error
     alt = f"Learning curves of {title}. {description(figure)}"

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from gz2vit import paper
 from gz2vit.catalog import class_weights
 from gz2vit.evaluation import confusion_matrix, metric_intervals, read_predictions, wilson_interval
 from gz2vit.io import WEIGHTED, Gz2vitError, command_for, read_json, run_folders, write_text
@@ -331,6 +332,13 @@ def training_words(results_dir: Path | str, model_keys: Sequence[str]) -> str:
 
 
 # --- What figures need of one model
+
+
+def published_history(key: str) -> pd.DataFrame | None:
+    """The authors' own epochs of model `key` (columns as of `history.csv`), where published."""
+    table = pd.read_csv(Path(paper.__file__).with_name(paper.HISTORIES_FILE), comment="#")
+    own = table[table.run == key].reset_index(drop=True)
+    return own if len(own) else None
 
 
 def read_network(results_dir: Path | str, key: str) -> tuple[dict[str, Any], int, str]:

@@ -662,6 +662,10 @@ def test_learning_curves_mark_the_first_best_epoch(epochs: int):
     assert loss.lines[0].get_ydata().tolist() == history.train_loss.tolist()
     assert loss.lines[1].get_ydata().tolist() == history.valid_loss.tolist()
     assert f"training loss from 2 to {2 / epochs:.3g}" in description(figure)
+    authors = history.assign(epoch=steps).iloc[:3].assign(valid_acc=0.9)
+    beside = extra.draw_learning_curves(history[:2], authors=authors).axes[1].lines
+    dashed = [line for line in beside if line.get_linestyle() == "--"]
+    assert dashed[1].get_ydata().tolist() == [0.9] * min(epochs, 2)
     figure.canvas.draw()
     ticks = [tick for tick in loss.get_xticks() if 0.5 <= tick <= epochs + 0.5]
     assert all(float(tick).is_integer() for tick in ticks)

@@ -13,6 +13,7 @@ from gz2vit.io import Gz2vitError
 from gz2vit.paper import CLASS_NAMES, NETWORKS, PUBLISHED_RESULTS, SPLIT_CLASS_COUNTS
 from gz2vit.results_table import (
     origin,
+    published_history,
     read_confusion,
     read_network,
     results_table,
@@ -377,3 +378,11 @@ def test_a_confusion_matrix_or_what_to_run(tmp_path: Path):
     counts, metrics = read_confusion(tmp_path, "vit")
     assert np.argwhere(counts).tolist() == [[0, 0], [0, 1]]
     assert metrics["accuracy"] == PUBLISHED_RESULTS["vit"]["test_acc"]
+
+
+def test_the_authors_own_epochs_are_known():
+    own = published_history("linformer")
+    assert own.epoch.tolist() == list(range(1, 55))
+    assert own.valid_acc[0] == 0.6174
+    assert (own.valid_acc.max(), own.epoch[own.valid_acc.idxmax()]) == (0.8035, 51)
+    assert published_history("vit") is None

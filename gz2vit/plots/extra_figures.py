@@ -85,8 +85,8 @@ def draw_learning_curves(
 
     `history`: one row per epoch, with `epoch` (from 1), `train_loss`, `valid_loss`, `train_acc`,
     `valid_acc` (0 to 1). Best is the first epoch with the highest validation accuracy, whose
-    weights are kept. `authors`: the same of the authors' run, drawn thin and dashed, as far as
-    the axis of the epochs goes. `width_in`: of the figure.
+    weights are kept. `width_in`: of the figure. `authors`: the same of the authors' run,
+    whose first epochs are drawn thin and dashed.
     """
     figure, axes = plt.subplots(1, 2, figsize=(width_in, 0.38 * width_in), layout="constrained")
     best, first, last = history.loc[history.valid_acc.idxmax()], history.iloc[0], history.iloc[-1]
@@ -98,8 +98,8 @@ def draw_learning_curves(
             panel.plot(history.epoch, history[column], marker=marker, ms=3.5, label=name, **look)
             words.append(f"{name} {long} from {first[column]:.3g} to {last[column]:.3g}")
             if authors is not None:
-                thin = {"linestyle": "--", "linewidth": 0.8, "label": f"{name}, the authors'"}
-                shown = authors[authors.epoch <= max(history.epoch.max(), 2)]
+                shown = authors[authors.epoch <= history.epoch.max()]
+                thin = {"linestyle": "--", "linewidth": 0.8, "marker": marker, "ms": 2.0}
                 panel.plot(shown.epoch, shown[column], **thin, **look)
         panel.set_xlim(history.epoch.min() - 0.5, history.epoch.max() + 0.5)
         panel.xaxis.set_major_locator(plt.MaxNLocator(8, integer=True, min_n_ticks=1))
@@ -110,7 +110,11 @@ def draw_learning_curves(
     accuracy.set_ylabel("accuracy")
     accuracy.plot(best.epoch, best.valid_acc, "o", markersize=8, fillstyle="none", color=GREY)
     accuracy.set_title(f"best: epoch {best.epoch:.0f}, validation {best.valid_acc:.3f}")
-    loss.legend()
+    if authors is None:
+        loss.legend()
+    else:
+        loss.plot([], [], color=GREY, linestyle="--", linewidth=0.8, label="the authors'")
+        figure.legend(*loss.get_legend_handles_labels(), loc="outside upper center", ncols=3)
     return describe(
         figure,
         f"Two panels with loss and accuracy over {len(history)} epochs: {', '.join(words)}. Best "
