@@ -1,15 +1,11 @@
 """gz2vit: "Galaxy Morphological Classification with Efficient Vision Transformer", reproduced.
 
-The package holds everything that the notebooks share; imports point downwards only:
-
-0. `pipeline`, `execution`: the road, and one step of it (`run_all.sh`, the `Snakefile`)
-1. `training`, `figures`, `report`
-2. `data`, `evaluation`, `simulation`
-3. `models`
-4. `selection`, `catalog`, `class_weights`, `galaxy_zoo`, `downloads`, `results`, `profiles`,
-   `sources`, `paper`, `errors`
-
-`python -m gz2vit --help` is its command line.
+What the notebooks share, one module a subject; imports point downwards. `cli` and `workflow` run the
+notebooks as steps; `predict` and `training` train and test networks of `models` on `batches` of
+`images`; `catalog`, `votes` and `download` are the galaxies and where they come from; `evaluation`,
+`comparisons`, `calibration` and `evidence` are the statistics; `attention*`, `features` and
+`explorer` look into networks; `plots`, `results_table` and `report` show what came out; `sim2real`
+compares with the simulation, `gz2sim`. Published numbers are in `paper`, safe files in `io`.
 """
 
 __version__ = "0.1.0"

@@ -358,12 +358,6 @@ SCORE_COLUMNS = ("looks_at", "method", "galaxies", "accuracy", "low", "high", "a
 GIVE_AWAY_COLUMNS = ("feature", "accuracy_lost", "auc_alone")
 
 
-def matched(galaxies: pd.DataFrame) -> np.ndarray:
-    """Which `galaxies` (`origin`, `class_index`) are of classes that both sides have, bool (N,)."""
-    both = galaxies.groupby("class_index").origin.transform("nunique") == 2
-    return both.to_numpy(bool)
-
-
 def discriminate(measured: pd.DataFrame, thumbs: np.ndarray, seed: int = 0) -> pd.DataFrame:
     """How well real and simulated galaxies are told apart, SCORE_COLUMNS, one row per way.
 
@@ -372,10 +366,10 @@ def discriminate(measured: pd.DataFrame, thumbs: np.ndarray, seed: int = 0) -> p
     that of a pair the simulated one looks more simulated. An empty table where the sides have fewer
     than `FOLDS` galaxies in common classes.
     """
-    features, simulated = _features_of_both(measured)
-    if simulated is None:
+    kept, features, simulated = _both_sides(measured)
+    if not len(simulated):
         return pd.DataFrame(columns=list(SCORE_COLUMNS))
-    pixels = thumbs[matched(measured)].reshape(len(simulated), -1)
+    pixels = thumbs[kept].reshape(len(simulated), -1)
     components = min(COMPONENTS, len(simulated) * (FOLDS - 1) // FOLDS - 1, pixels.shape[1])
     small = PCA(components, random_state=seed).fit_transform(pixels)  # sees no labels
     line = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
@@ -402,8 +396,8 @@ def give_aways(measured: pd.DataFrame, seed: int = 0, repeats: int = 3) -> pd.Da
     shuffled (0: nothing depends on it, or another feature replaces it); `auc_alone`: how well the
     feature alone would tell (0.5 to 1). Empty as in `discriminate`.
     """
-    values, simulated = _features_of_both(measured)
-    if simulated is None:
+    _, values, simulated = _both_sides(measured)
+    if not len(simulated):
         return pd.DataFrame(columns=list(GIVE_AWAY_COLUMNS))
     lost = []
     with threadpool_limits(1):
@@ -424,12 +418,17 @@ def give_aways(measured: pd.DataFrame, seed: int = 0, repeats: int = 3) -> pd.Da
     return table.sort_values("accuracy_lost", ascending=False, ignore_index=True)
 
 
-def _features_of_both(measured: pd.DataFrame) -> tuple[np.ndarray, np.ndarray | None]:
-    """Features (N, F) of classes on both sides, and which are simulated; None where too few."""
-    kept = measured[matched(measured)]
-    simulated = (kept.origin == SIMULATED).to_numpy()
-    enough = min(simulated.sum(), (~simulated).sum()) >= FOLDS
-    return kept[list(FEATURES)].to_numpy(float), simulated if enough else None
+def _both_sides(measured: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows of classes that both sides have, their features (N, F), and which are simulated (N,).
+
+    No rows where a side has fewer than `FOLDS` galaxies of such classes.
+    """
+    both = measured.groupby("class_index").origin.transform("nunique") == 2
+    kept = np.flatnonzero(both)
+    simulated = (measured.origin.iloc[kept] == SIMULATED).to_numpy()
+    if min(simulated.sum(), (~simulated).sum()) < FOLDS:
+        kept, simulated = kept[:0], simulated[:0]
+    return kept, measured[list(FEATURES)].iloc[kept].to_numpy(float), simulated
 
 
 def _boosting(seed: int) -> HistGradientBoostingClassifier:
