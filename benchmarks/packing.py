@@ -8,7 +8,7 @@ of `--labels` (numbers where there are none), each id a hard link to one of the 
 `--images`, in turn. Then, in one run: as many processes as cores only decode a sample with
 `read_image`; `./run_all.sh paper --only pack` packs all. Printed are both rates, their ratio, and
 the memory of our processes together (/proc: RssAnon, and Pss_Anon, which counts shared pages once).
-With `--kill-half-way` the command's process group gets SIGKILL at about half, and the command is
+With `--kill-half-way` the command's processes get SIGKILL at about half, and the command is
 given again.
 """
 
@@ -21,6 +21,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -200,7 +201,7 @@ def pack(command: list[str]) -> tuple[float, MemoryWatch, float]:
 
 
 def kill_half_way(command: list[str], results: Path, galaxies: int) -> None:
-    """Start the command and kill its process group when about half of the images are done."""
+    """Start the command and kill all its processes when about half of the images are done."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
     members: list[int] = []
     while (done := noted(results)) < galaxies / 2:
@@ -208,7 +209,9 @@ def kill_half_way(command: list[str], results: Path, galaxies: int) -> None:
             sys.exit("the command ended before half of the images were done")
         members = family(process.pid)
         time.sleep(0.1)
-    os.killpg(process.pid, signal.SIGKILL)
+    for pid in members:  # Snakemake runs in a session of its own
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     start = time.perf_counter()
     process.wait()
     print(f"killed with {done:,} images in finished shards")

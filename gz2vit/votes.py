@@ -22,6 +22,7 @@ import pandas as pd
 import yaml
 
 from gz2vit.catalog import (
+    IMAGE_SUFFIXES,
     MISSING,
     PROPERTY_COLUMNS,
     SIMULATION_RECORD,
@@ -559,7 +560,8 @@ def derive_folder(
             )
         named = named.set_axis(assets)[assets.notna().to_numpy()]
     if images is not None and len(named):
-        named = named[named.index.isin({path.stem for path in Path(images).glob("*.jpg")})]
+        stems = {p.stem for p in Path(images).iterdir() if p.name.lower().endswith(IMAGE_SUFFIXES)}
+        named = named[named.index.isin(stems)]
         if named.empty:
             raise Gz2vitError(f"{images} holds no image <galaxyID>.jpg of any selected galaxy")
     tables = split_galaxies(label_table(named), seed)
