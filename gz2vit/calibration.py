@@ -39,7 +39,7 @@ def has_probabilities(table: pd.DataFrame) -> bool:
 
 
 def probabilities_of(table: pd.DataFrame) -> np.ndarray:
-    """`p0` to `p7` of a table of predictions, float64 (N, 8), each row's sum 1.
+    """`p0` to `p7` of a table of predictions, float64 (N, 8), each row scaled to sum 1 exactly.
 
     Raises `Gz2vitError` where columns are missing or values are not probabilities.
     """
@@ -48,28 +48,21 @@ def probabilities_of(table: pd.DataFrame) -> np.ndarray:
             f"the predictions have no column {missing[0]}, and calibration needs all of p0 to p7; "
             "predict again with this version"
         )
-    return check_probabilities(table[list(PROBABILITY_COLUMNS)].to_numpy(np.float64))
-
-
-def check_probabilities(probabilities: np.ndarray) -> np.ndarray:
-    """Probabilities (N, 8) as float64, their rows scaled to sum 1 exactly.
-
-    Raises `Gz2vitError` for another shape or rows that are not probabilities.
-    """
-    probabilities = np.asarray(probabilities, dtype=np.float64)
-    if probabilities.ndim != 2 or probabilities.shape[1] != CLASS_COUNT or not len(probabilities):
-        raise Gz2vitError(
-            f"probabilities have shape {probabilities.shape}; give (N, {CLASS_COUNT})"
-        )
+    probabilities = table[list(PROBABILITY_COLUMNS)].to_numpy(np.float64)
     totals = probabilities.sum(axis=1)
     good = (probabilities >= 0).all(axis=1) & (np.abs(totals - 1) <= SUM_TOLERANCE)
     if not good.all():
         row = int(np.flatnonzero(~good)[0])
         raise Gz2vitError(
-            f"row {row} of the probabilities has sum {totals[row]:.4g} and smallest entry "
-            f"{probabilities[row].min():.4g}; give softmax outputs"
+            f"galaxy {table.GalaxyID.iloc[row]} has probabilities with sum {totals[row]:.4g} and "
+            f"smallest entry {probabilities[row].min():.4g}; give softmax outputs"
         )
-    return probabilities / totals[:, None]
+    return _normalised(probabilities)
+
+
+def _normalised(probabilities: np.ndarray) -> np.ndarray:
+    """Probabilities (N, 8) with rows of sum 1, which rounding and float32 leave only nearly so."""
+    return probabilities / probabilities.sum(axis=1)[:, None]
 
 
 # -- Reliability ------------------------------------------------------------------------------
@@ -77,7 +70,7 @@ def check_probabilities(probabilities: np.ndarray) -> np.ndarray:
 
 def confidences(true: ClassIndices, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The largest probability of each galaxy (N,), and whether its class is right, bool (N,)."""
-    probabilities = check_probabilities(probabilities)
+    probabilities = _normalised(probabilities)
     return probabilities.max(axis=1), probabilities.argmax(axis=1) == np.asarray(true)
 
 
@@ -121,10 +114,7 @@ def expected_calibration_error(
     confidence, right = confidences(true, probabilities)
     number, gap = _bin_numbers(confidence, bins), confidence - right
     draws = bootstrap(
-        lambda drawn: _ece(number[drawn], gap[drawn], bins),
-        len(gap),
-        resamples=resamples,
-        seed=seed,
+        lambda i: _ece(number[i], gap[i], bins), len(gap), resamples=resamples, seed=seed
     )
     value = float(_ece(number[None], gap[None], bins)[0])
     low, high = percentile_bounds(draws)
@@ -145,14 +135,12 @@ def error_if_calibrated(
     """
     confidence, right = confidences(true, probabilities)
     number, rng = _bin_numbers(confidence, bins)[None], np.random.default_rng(seed)
-    found = _ece(number, (confidence - right)[None], bins)[0]
-    drawn = np.array(
-        [
-            _ece(number, (confidence - (rng.random(len(right)) < confidence))[None], bins)[0]
-            for _ in range(resamples)
-        ]
-    )
-    return float(drawn.mean()), float((1 + (drawn >= found).sum()) / (1 + resamples))
+    found, drawn = _ece(number, (confidence - right)[None], bins)[0], []
+    for _ in range(resamples):
+        gap = confidence - (rng.random(len(right)) < confidence)
+        drawn.append(_ece(number, gap[None], bins)[0])
+    chance = (1 + (np.array(drawn) >= found).sum()) / (1 + resamples)
+    return float(np.mean(drawn)), float(chance)
 
 
 def _ece(number: np.ndarray, gap: np.ndarray, bins: int) -> np.ndarray:
@@ -181,14 +169,12 @@ def fit_temperature(true: ClassIndices, probabilities: np.ndarray) -> float:
 
 def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
     """Probabilities (N, 8) at `temperature`: above 1 they come closer to each other."""
-    if not temperature > 0:
-        raise Gz2vitError(f"temperature {temperature} scales nothing; give one above 0")
     return np.exp(log_softmax(_logits(probabilities) / temperature, axis=1))
 
 
 def _logits(probabilities: np.ndarray) -> np.ndarray:
     """Logarithms of probabilities, of those that are 0 as of the smallest float32."""
-    return np.log(np.maximum(check_probabilities(probabilities), SMALLEST))
+    return np.log(np.maximum(_normalised(probabilities), SMALLEST))
 
 
 def scale(
@@ -242,7 +228,7 @@ def calibrate(
     if_calibrated, chance = error_if_calibrated(true, before, **options)
     confidence, right = confidences(true, before)
     own = np.arange(len(true)), true
-    gain = np.log(np.maximum(after[own], SMALLEST)) - np.log(np.maximum(before[own], SMALLEST))
+    gain = (_logits(after) - _logits(before))[own]
     rows = {
         "ece_before": (*expected_calibration_error(true, before, **options), chance),
         "ece_after": (*expected_calibration_error(true, after, **options), np.nan),
@@ -280,7 +266,7 @@ def precision_recall_curves(true: ClassIndices, probabilities: np.ndarray) -> pd
     Columns: `class_name`, `threshold`, `precision`, `recall` of calling a galaxy of this class if
     its probability is at least `threshold`; scikit-learn's end point (1, 0) has the threshold inf.
     """
-    true, probabilities = np.asarray(true), check_probabilities(probabilities)
+    true, probabilities = np.asarray(true), _normalised(probabilities)
     curves = []
     for index in np.unique(true):
         curve = precision_recall_curve(true == index, probabilities[:, index])
@@ -301,7 +287,7 @@ def average_precisions(
     Columns: `class_name`, `average_precision`, `low`, `high`, `share` (the precision of guessing),
     `galaxies` (of the class). A class without galaxies has NaN.
     """
-    probabilities = check_probabilities(probabilities)
+    probabilities = _normalised(probabilities)
     positive = np.asarray(true)[:, None] == np.arange(CLASS_COUNT)
     columns = list(zip(positive.T, probabilities.T, strict=True))
     values = [average_precision_score(*one) if one[0].any() else np.nan for one in columns]

@@ -1,14 +1,11 @@
 """Two models on one test set: who is right about which galaxies, and is one of them better?
 
-Both models see the same galaxies, so only those count that one has right and the other wrong:
-McNemar's test (1947), with Bonett and Price's interval of the difference (2012, "Adjusted Wald
-confidence interval for a difference of binomial proportions based on paired data"), which keeps
-its level in small samples. Where p-values are shown side by side they are corrected for their
-number: Holm's (1979) keep the chance of one false claim at the level, Benjamini and Hochberg's
-(1995) the expected fraction of false ones.
+Only galaxies that one model has right and the other wrong can tell: McNemar's test (1947), with
+Bonett and Price's interval of the difference (2012), which keeps its level in small samples.
+p-values shown side by side are corrected: Holm (1979) keeps the chance of one false claim at the
+level, Benjamini and Hochberg (1995) the expected fraction of false ones.
 
-Positive differences favour the first model. Properties (sizes, magnitudes) may be NaN: those
-galaxies are left out and counted.
+Positive differences favour the first model. Galaxies without a property (NaN) are left out.
 """
 
 import warnings
@@ -25,7 +22,6 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.tools.sm_exceptions import ConvergenceWarning, PerfectSeparationWarning
 
-from gz2vit.catalog import PROPERTY_COLUMNS
 from gz2vit.evaluation import (
     LEVEL,
     QUANTITIES,
@@ -116,30 +112,6 @@ def region_counts(joined: pd.DataFrame) -> dict[str, int]:
     return joined["region"].value_counts().reindex(REGIONS, fill_value=0).to_dict()
 
 
-def with_properties(
-    joined: pd.DataFrame, properties: pd.DataFrame, columns: Sequence[str] = PROPERTY_COLUMNS
-) -> pd.DataFrame:
-    """`joined` with `columns` of `properties` (a table of `catalog.read_properties`).
-
-    NaN where a property is not known. Raises `Gz2vitError` where a galaxy is listed twice, or none
-    has a value.
-    """
-    repeated = properties.galaxyID[properties.galaxyID.duplicated()]
-    if len(repeated):
-        raise Gz2vitError(
-            f"galaxy {repeated.iloc[0]} is listed more than once in galaxy_properties.csv; keep "
-            "one row of it"
-        )
-    known = properties.set_index("galaxyID")[list(columns)].reindex(joined.index)
-    for name in columns:
-        if known[name].isna().all():
-            raise Gz2vitError(
-                f"no test galaxy has a {name} in galaxy_properties.csv; check that its galaxyIDs "
-                "are those of the test set"
-            )
-    return joined.assign(**known)
-
-
 # -- McNemar's test, for all galaxies, for pairs of models and metrics -----------------------
 
 
@@ -148,9 +120,8 @@ def compare_counts(
 ) -> dict[str, Any]:
     """McNemar's test of four counts of galaxies.
 
-    Returns the counts `only_first` and `only_second`, the difference of the accuracies as `effect`
-    with `low` and `high` (-1 to 1), the `method`, the two-sided `p_value`, `n`, and the
-    `standard_error` of the effect where the models are equally good.
+    Returns `only_first`, `only_second`, the difference of the accuracies as `effect` with `low` and
+    `high`, `method`, the two-sided `p_value`, `n`, `standard_error` (for equally good models).
     """
     n = both_right + only_first + only_second + both_wrong
     if n == 0:
@@ -179,21 +150,6 @@ def compare_right(first_right: Answers, second_right: Answers) -> dict[str, Any]
     first, second = np.asarray(first_right, dtype=bool), np.asarray(second_right, dtype=bool)
     cells = (first & second, first & ~second, ~first & second, ~first & ~second)
     return compare_counts(*(int(cell.sum()) for cell in cells))
-
-
-def compare_at_end(
-    first_right: Answers,
-    second_right: Answers,
-    values: Values,
-    towards: int,
-    fraction: float = 0.25,
-) -> dict[str, Any]:
-    """McNemar's test among the `fraction` of galaxies with the largest (`towards` = 1) or smallest
-    (-1) values: a lag that shrinks towards one end may never become a lead."""
-    first, second = np.asarray(first_right), np.asarray(second_right)
-    values = np.asarray(values, dtype=np.float64) * towards
-    chosen = values >= np.nanquantile(values, 1 - fraction, method="higher")
-    return compare_right(first[chosen], second[chosen])
 
 
 def compare_models(predictions: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -298,20 +254,22 @@ def cliffs_delta(first: Values, second: Values) -> float:
 
 def _effect_draws(first: np.ndarray, second: np.ndarray, resamples: int, seed: int) -> np.ndarray:
     """Cliff's delta and the shift of the median of resampled groups, (R, 2)."""
-    different = np.unique(np.append(first, second))  # K values, ascending
+    different, ranks = np.unique(np.append(first, second), return_inverse=True)
+    one, two = np.split(ranks, [len(first)])
 
-    def count(group: np.ndarray) -> np.ndarray:
-        """How often each of the K values occurs in each row of `group`, float64 (rows, K)."""
-        rows, values = len(group), len(different)
-        flat = np.searchsorted(different, group) + np.arange(rows)[:, None] * values
-        return np.bincount(flat.ravel(), minlength=rows * values).reshape(rows, values) * 1.0
+    def count(drawn: np.ndarray) -> np.ndarray:
+        """How often each of the K different values is drawn, float64 (rows, K)."""
+        rows, values = len(drawn), len(different)
+        flat = (drawn + np.arange(rows)[:, None] * values).ravel()
+        return np.bincount(flat, minlength=rows * values).reshape(rows, values) * 1.0
 
     def effects(chosen: np.ndarray, others: np.ndarray) -> np.ndarray:
-        one, two = first[chosen], second[others]
-        counts = count(two)
+        counts = count(two[others])
         below = counts.cumsum(axis=1) - counts / 2  # equal values count as half
-        delta = 2 * np.einsum("rk,rk->r", count(one), below) / (len(first) * len(second)) - 1
-        return np.column_stack([delta, np.median(one, axis=1) - np.median(two, axis=1)])
+        pairs = len(first) * len(second)
+        delta = 2 * np.einsum("rk,rk->r", count(one[chosen]), below) / pairs - 1
+        shift = np.median(first[chosen], axis=1) - np.median(second[others], axis=1)
+        return np.column_stack([delta, shift])
 
     return bootstrap(effects, len(first), len(second), resamples=resamples, seed=seed)
 
@@ -460,73 +418,60 @@ def lead_trend(
     """Does the first model's lead over the second depend on `values` (N,)?
 
     A logistic regression, among the galaxies that only one model has right, of whether it is the
-    first. Both models see the same galaxies, some of them hard for any model; in a logistic model
-    of being right with a term for each galaxy, those terms cancel where one conditions on how many
-    of the two are right (Breslow & Day 1980, chapter 7), and what the property does to the lead is
-    the slope of this regression. Without a slope, its intercept is McNemar's test.
+    first. In a logistic model of being right with a term for each galaxy, which both models see,
+    those terms cancel where one conditions on how many of the two are right (Breslow & Day 1980,
+    chapter 7): what the property does to the lead is the slope of this regression.
 
-    `classes`: true classes, to compare galaxies of one class only. A class in which only one of the
-    models is ever alone in being right is left out. Give sizes as logarithms: in their long tail a
-    few galaxies would decide the fit.
+    `classes`: to compare galaxies of one true class only; a class in which only one of the models
+    is ever alone in being right is left out. Give sizes as logarithms, without their long tail.
 
-    Returns the slope as `effect` (change of the log odds for one standard deviation of the property
-    upwards, as it is in the whole test set) with Wald's `low` and `high`, `p_value` (likelihood
-    ratio, two-sided), `only_first`, `only_second`, `n` (galaxies in the fit), `left_out`,
-    `standard_error` (of the slope where there is none), and `reason` why there is no fit, or "".
+    Returns the slope as `effect` (log odds for one standard deviation of the whole test set) with
+    Wald's `low` and `high`, `p_value` (likelihood ratio), `only_first`, `only_second`, `n` (in the
+    fit), `left_out`, `standard_error` (without a slope), and `reason` why there is no fit, or "".
     """
     table = pd.DataFrame({"first": first_right, "second": second_right, "value": values})
     table["stratum"] = 0 if classes is None else np.asarray(classes)
-    known = table.value.notna()
-    spread = table.value.std(ddof=0) if known.any() else 0.0
+    known, spread = table.value.notna(), table.value.std(ddof=0)
     used = table[known & (table["first"] != table["second"])]
-    if table.stratum.nunique() > 1:
+    if classes is not None and table.stratum.nunique() > 1:
         used = used[used.groupby("stratum")["first"].transform("nunique") == 2]
-    won = used["first"].to_numpy(np.float64)
-    terms = pd.get_dummies(used.stratum).to_numpy(np.float64)
-    scaled = ((used.value - used.value.mean()) / (spread or 1.0)).to_numpy()
+    won, terms = used["first"].astype(float), pd.get_dummies(used.stratum, dtype=float)
+    scaled = (used.value - used.value.mean()) / (spread if spread > 0 else 1.0)
     counts = int(won.sum()), int((1 - won).sum())
     # Fisher's information on the slope where it is zero, class by class.
-    information = sum(
-        won[own].var() * scaled[own].var() * own.sum() for own in terms.T.astype(bool)
-    )
+    groups = pd.DataFrame({"won": won, "scaled": scaled}).groupby(used.stratum)
+    spreads = groups.var(ddof=0)
+    information = float((spreads.won * spreads.scaled * groups.size()).sum())
+    found = dict.fromkeys(("effect", "low", "high", "p_value"), np.nan) | {
+        "only_first": counts[0],
+        "only_second": counts[1],
+        "n": len(won),
+        "left_out": int((~known).sum()),
+        "standard_error": information**-0.5 if information > 0 else np.inf,
+        "reason": "" if spread > 0 else "all galaxies have the same value",
+    }
     needed = EVENTS_PER_TERM * max(1, terms.shape[1])  # a slope, and the classes' differences
-    reason = "" if spread > 0 else "all galaxies have the same value"
     if min(counts) < needed:
-        reason = (
+        found["reason"] = (
             f"of the galaxies that only one model has right, {counts[0]} are the first's and "
             f"{counts[1]} the second's, and the fit needs {needed} of each"
         )
-    fit = dict.fromkeys(("effect", "low", "high", "p_value"), np.nan)
-    return {
-        **(fit if reason else _fit_slope(won, terms, scaled)),
-        "n": len(won),
-        "only_first": counts[0],
-        "only_second": counts[1],
-        "left_out": int((~known).sum()),
-        "standard_error": float(1 / np.sqrt(information)) if information > 0 else np.inf,
-        "reason": reason,
-    }
-
-
-def _fit_slope(won: np.ndarray, terms: np.ndarray, scaled: np.ndarray) -> dict[str, float]:
-    """The slope with Wald's interval, and the likelihood ratio's p-value.
-
-    Where the property separates the two sides completely, the likelihood has no maximum: the slope
-    is then infinite, and its interval all of that side.
-    """
+    if found["reason"]:
+        return found
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", PerfectSeparationWarning)
             warnings.simplefilter("error", ConvergenceWarning)
-            fit = Logit(won, np.column_stack([terms, scaled])).fit(disp=0, maxiter=100)
-        slope, likelihood = float(fit.params[-1]), float(fit.llf)
-        low, high = (float(end) for end in fit.conf_int(1 - LEVEL)[-1])
+            fit = Logit(won, terms.assign(slope=scaled)).fit(disp=0, maxiter=100)
+        slope, likelihood, ends = fit.params["slope"], fit.llf, fit.conf_int(1 - LEVEL).loc["slope"]
     except (PerfectSeparationWarning, ConvergenceWarning, np.linalg.LinAlgError):
-        slope = float(np.copysign(np.inf, scaled[won == 1].mean() - scaled[won == 0].mean()))
-        low, high, likelihood = min(0.0, slope), max(0.0, slope), 0.0
-    null = Logit(won, terms).fit(disp=0).llf
-    p_value = float(chi_squared.sf(2 * (likelihood - null), 1))
-    return {"effect": slope, "low": low, "high": high, "p_value": p_value}
+        # The property separates the two sides completely: the likelihood has no maximum.
+        slope = np.copysign(np.inf, scaled[won == 1].mean() - scaled[won == 0].mean())
+        likelihood, ends = 0.0, sorted((0.0, slope))
+    ratio = 2 * (likelihood - Logit(won, terms).fit(disp=0).llf)
+    low, high = map(float, ends)
+    p_value = float(chi_squared.sf(ratio, 1))
+    return found | {"effect": float(slope), "low": low, "high": high, "p_value": p_value}
 
 
 def lead_model(

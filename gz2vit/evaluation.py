@@ -141,7 +141,7 @@ def check_bootstrap(level: float, resamples: int) -> None:
 
 
 def bootstrap(
-    statistic: Callable[..., np.ndarray], *galaxies: int, resamples: int = RESAMPLES, seed: int = 0
+    statistic: Callable[..., np.ndarray], *galaxies: int, resamples: int, seed: int = 0
 ) -> np.ndarray:
     """`statistic` of galaxies drawn with replacement, (R, ...): the suite's only bootstrap.
 

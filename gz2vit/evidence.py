@@ -31,7 +31,6 @@ from gz2vit.comparisons import (
     BINS,
     MIN_GROUP,
     PERMUTATIONS,
-    compare_at_end,
     compare_counts,
     compare_right,
     corrected,
@@ -41,7 +40,6 @@ from gz2vit.comparisons import (
     region_counts,
     right_table,
     separation,
-    with_properties,
 )
 from gz2vit.evaluation import LEVEL, metric_intervals, read_predictions
 from gz2vit.io import WEIGHTED, Gz2vitError, atomic_path, command_for
@@ -63,15 +61,15 @@ PAPER_CLAIM = (
 )
 END_FRACTION = 0.25  # "the smallest galaxies": a quarter
 TEST_FILE, VALID_FILE = "predictions.csv", "validation_predictions.csv"
-NO_PROBABILITIES = "its predictions are classes without probabilities (no columns p0 to p7)"
+NO_PROBABILITIES = "the predictions are classes without probabilities (no columns p0 to p7)"
 # A row of the list of claims. `claim` follows "the claim that"; `quantity` names the `effect`,
 # printed `scale` times as large in `unit`; `standard_error`: the effect's where there is none;
-# `largest`: effect that is possible; `reason`: why no test was made; `note`: what a reader should
-# also know.
+# `largest`: possible effect; `left_out`: galaxies without a value; `reason`: why no test was made;
+# `note`: what a reader should also know.
 CLAIM = {
     **dict.fromkeys(("family", "claim", "quantity", "test", "unit", "reason", "note"), ""),
     **dict.fromkeys(("effect", "low", "high", "p_value", "standard_error"), np.nan),
-    **{"n": 0, "towards": 1, "largest": np.inf, "scale": 1.0},
+    **{"n": 0, "left_out": 0, "towards": 1, "largest": np.inf, "scale": 1.0},
 }
 POINTS = {"scale": 100.0, "unit": " points", "largest": 1.0}
 VERDICT_COLUMNS = (
@@ -174,7 +172,9 @@ def _sentence(
         )
     elif outcome == NOT_DECIDED and not np.isnan(smallest):
         parts.append("no effect, however large, would have been seen reliably")
-    return "; ".join(filter(None, [*parts, claim["note"]])) + "."
+    left_out = f"{claim['left_out']} galaxies without a value were left out"
+    parts += [claim["note"], left_out if claim["left_out"] else ""]
+    return "; ".join(filter(None, parts)) + "."
 
 
 # -- Fig. 4: is the ViT better on smaller and fainter galaxies? -------------------------------
@@ -198,8 +198,9 @@ def claim_fig4(
         claims.append(_apart(joined, first, second, what, permutations))
         for classes in (None, joined.true):
             claims.append(_gains(joined, first, second, what, classes))
-        answers = (joined.first_right, joined.second_right, joined[what.column])
-        found = compare_at_end(*answers, what.towards, END_FRACTION)
+        values = joined[what.column] * what.towards
+        end = values >= np.nanquantile(values, 1 - END_FRACTION, method="higher")
+        found = compare_right(joined.first_right[end], joined.second_right[end])
         where = f" among the {what.superlative} {100 * END_FRACTION:g} % of them"
         claims.append(more_accurate(first, second, found, where))
     return [{"family": OUR_FIG4, **claim} for claim in claims]
@@ -251,7 +252,8 @@ def _apart(
         "standard_error": np.sqrt((one + two + 1) / (3 * one * two)) if one and two else np.inf,
         "largest": 1.0,
         "reason": reason,
-        "note": _with_left_out(shift, found["left_out"]),
+        "left_out": found["left_out"],
+        "note": shift,
     }
 
 
@@ -268,34 +270,19 @@ def _gains(
         "towards": what.towards,
         "test": f"likelihood ratio ({found['only_first']} against {found['only_second']} galaxies)",
         "unit": " per standard deviation",
-        "note": _with_left_out("", found["left_out"]),
     }
-
-
-def _with_left_out(note: str, left_out: int) -> str:
-    """A note with the number of galaxies without the property."""
-    left = f"{left_out} galaxies without a value were left out" if left_out else ""
-    return "; ".join(filter(None, (note, left)))
-
-
-def published_edges(column: str) -> np.ndarray:
-    """The edges of the published Fig. 4's bins, float64 (bins + 1): arcsec or mag."""
-    histogram = FIG4_HISTOGRAMS[column]
-    return histogram["low_edge"] + histogram["width"] * np.arange(len(histogram["all"]) + 1)
 
 
 def published_galaxies(column: str) -> pd.DataFrame:
     """The galaxies of the paper's Fig. 4, a row for each, as in a table of `join_predictions`.
 
-    Each has the middle of its bin as property `column`. The figure does not show which galaxies
-    both models have right or wrong: they are `both right`; no comparison of two models depends on
-    it. Its classes were not published.
+    Each has the middle of its bin as property `column`. Those that both models have right or wrong,
+    which the figure does not separate, are `both right`: no comparison of two models depends on it.
     """
-    histogram, edges = FIG4_HISTOGRAMS[column], published_edges(column)
-    first, second = (np.array(histogram[one]) for one in ("only first", "only second"))
-    rest = np.array(histogram["all"]) - first - second
-    counts = {"only first": first, "only second": second, "both right": rest}
-    middles = (edges[:-1] + edges[1:]) / 2
+    histogram = FIG4_HISTOGRAMS[column]
+    middles = histogram["low_edge"] + histogram["width"] * (np.arange(len(histogram["all"])) + 0.5)
+    counts = {name: np.array(histogram[name]) for name in ("only first", "only second")}
+    counts["both right"] = np.array(histogram["all"]) - sum(counts.values())
     parts = [pd.DataFrame({column: np.repeat(middles, n), "region": r}) for r, n in counts.items()]
     table = pd.concat(parts, ignore_index=True)
     return table.assign(
@@ -322,11 +309,11 @@ def claim_published_fig4(permutations: int = PERMUTATIONS) -> list[dict[str, Any
         all_, one, two = (
             sum(histogram[name][order][:inside]) for name in ("all", "only first", "only second")
         )
-        where = (
-            f" among the {what.superlative} {100 * fraction[inside - 1]:.0f} % of them "
-            f"({'below' if what.towards < 0 else 'above'} "
-            f"{published_edges(what.column)[order][inside]:.1f} {what.unit})"
-        )
+        bins_below = inside if what.towards < 0 else len(fraction) - inside
+        edge = histogram["low_edge"] + histogram["width"] * bins_below
+        side = "below" if what.towards < 0 else "above"
+        where = f" among the {what.superlative} {100 * fraction[inside - 1]:.0f} % of them"
+        where += f" ({side} {edge:.1f} {what.unit})"
         ahead = compare_counts(all_ - one - two, one, two, 0)
         claims += [apart, _gains(table, *PUBLISHED_NAMES, what)]
         claims.append(more_accurate(*PUBLISHED_NAMES, ahead, where))
@@ -417,7 +404,10 @@ def gather_predictions(
 
 
 def add_properties(table: pd.DataFrame, results_dir: Path | str) -> tuple[pd.DataFrame, str]:
-    """`table` with the sizes and magnitudes of the run's data folder, or why it has none."""
+    """`table` with the sizes and magnitudes of the run's data folder, or why it has none.
+
+    A galaxy without a row there has NaN.
+    """
     path = Path(read_selection(results_dir).data["folder"]) / "galaxy_properties.csv"
     properties = read_properties(path)
     if properties is None:
@@ -426,10 +416,14 @@ def add_properties(table: pd.DataFrame, results_dir: Path | str) -> tuple[pd.Dat
             "a table there with the columns galaxyID, petroR90_r (arcsec), dered_r and dered_g_r "
             "(mag); for Galaxy Zoo 2 `gz2vit download` makes it"
         )
-    try:
-        return with_properties(table, properties, FIG4_COLUMNS), ""
-    except Gz2vitError as error:
-        return table, str(error)
+    repeated = properties.galaxyID[properties.galaxyID.duplicated()]
+    if len(repeated):
+        return table, f"{path} lists galaxy {repeated.iloc[0]} more than once; keep one row of it"
+    known = properties.set_index("galaxyID")[list(FIG4_COLUMNS)].reindex(table.index)
+    for name in FIG4_COLUMNS:
+        if known[name].isna().all():
+            return table, f"no test galaxy has a {name} in {path}; check its galaxyIDs"
+    return table.assign(**known), ""
 
 
 # -- Tables and words -------------------------------------------------------------------------

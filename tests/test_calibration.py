@@ -12,7 +12,6 @@ from gz2vit.calibration import (
     apply_temperature,
     average_precisions,
     calibrate,
-    check_probabilities,
     error_if_calibrated,
     expected_calibration_error,
     fit_temperature,
@@ -91,18 +90,16 @@ def test_a_calibrated_model_passes_and_another_does_not():
 
 
 def test_bad_probabilities_are_named():
-    for wrong, value in (([0.1] * 8, "0.8"), ([2, -1] + [0] * 6, "-1"), ([np.nan] * 8, "nan")):
-        with pytest.raises(Gz2vitError, match=f"row 1 .*{value}"):
-            check_probabilities([[1.0] + [0] * 7, wrong])
-    for shape in ((0, 8), (3, 7), (8,)):
-        with pytest.raises(Gz2vitError, match=f"{shape[0]}"):
-            check_probabilities(np.zeros(shape))
-    predictions = table(np.zeros(2, int), sure_of([0.6, 0.7]))
-    np.testing.assert_allclose(probabilities_of(predictions)[:, 0], [0.6, 0.7])
-    assert has_probabilities(predictions)
-    assert not has_probabilities(predictions.drop(columns="p3"))
+    good = table(np.zeros(2, int), sure_of([0.6, 0.7]))
+    np.testing.assert_allclose(probabilities_of(good)[:, 0], [0.6, 0.7])
+    assert has_probabilities(good)
+    assert not has_probabilities(good.drop(columns="p3"))
     with pytest.raises(Gz2vitError, match="p3"):
-        probabilities_of(predictions.drop(columns="p3"))
+        probabilities_of(good.drop(columns="p3"))
+    for wrong, value in (([0.1] * 8, "0.8"), ([2, -1] + [0] * 6, "-1"), ([np.nan] * 8, "nan")):
+        bad = table(np.zeros(2, int), np.array([[1.0] + [0] * 7, wrong]))
+        with pytest.raises(Gz2vitError, match=f"galaxy t1 .*{value}"):
+            probabilities_of(bad)
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.5])
@@ -118,8 +115,6 @@ def test_scaling_undoes_itself_and_keeps_the_classes():
     assert (hot.argmax(axis=1) == probabilities.argmax(axis=1)).all()
     assert (hot.max(axis=1) < probabilities.max(axis=1)).all()
     np.testing.assert_allclose(apply_temperature(hot, 1 / 3), probabilities)
-    with pytest.raises(Gz2vitError, match="temperature 0"):
-        apply_temperature(probabilities, 0)
     certain = np.eye(8)[[0, 1, 2, 3]]
     assert np.isfinite(fit_temperature([0, 1, 2, 7], certain))
     assert np.isfinite(apply_temperature(certain, 2.0)).all()

@@ -12,7 +12,6 @@ from gz2vit.comparisons import (
     REGIONS,
     accuracy_trends,
     cliffs_delta,
-    compare_at_end,
     compare_counts,
     compare_groups,
     compare_models,
@@ -28,7 +27,6 @@ from gz2vit.comparisons import (
     right_table,
     same_class_mix,
     separation,
-    with_properties,
 )
 from gz2vit.evaluation import classification_metrics
 from gz2vit.io import Gz2vitError
@@ -87,18 +85,6 @@ def test_galaxies_are_joined_by_id():
 def test_different_test_sets_are_refused(other: pd.DataFrame):
     with pytest.raises(Gz2vitError, match="'vit' and 'cnn'.* galaxy d "):
         join_predictions(FIRST, other, ("vit", "cnn"))
-
-
-def test_properties_are_joined_and_may_be_missing():
-    joined = join_predictions(FIRST, SECOND)
-    sizes = pd.DataFrame({"galaxyID": list("xdba"), "petroR90_r": [9, 4, np.nan, 1.0]})
-    found = with_properties(joined, sizes, ["petroR90_r"])
-    np.testing.assert_array_equal(found.petroR90_r, [1, np.nan, np.nan, 4])
-    others = pd.DataFrame({"galaxyID": ["x"], "dered_r": [15.0]})
-    with pytest.raises(Gz2vitError, match="dered_r"):
-        with_properties(joined, others, ["dered_r"])
-    with pytest.raises(Gz2vitError, match="galaxy x "):
-        with_properties(joined, pd.concat([others, others]), ["dered_r"])
 
 
 def test_mcnemar_by_hand():
@@ -304,14 +290,6 @@ def test_a_lead_that_is_the_class_mix_disappears_with_the_same_mix():
     assert by_class.galaxies.sum() == same.galaxies.sum() == 6000
     assert ((same.low < 0) & (same.high > 0)).all()
     np.testing.assert_allclose(same.difference, 0, atol=0.06)
-
-
-def test_the_smallest_and_the_largest_quarter():
-    first, second = VALUES <= 10, VALUES > 95
-    small = compare_at_end(first, second, VALUES, towards=-1)
-    assert (small["n"], small["only_first"], small["only_second"]) == (25, 10, 0)
-    large = compare_at_end(first, second, np.append(VALUES[:-1], np.nan), towards=1)
-    assert (large["n"], large["only_first"], large["only_second"]) == (25, 0, 4)
 
 
 def test_the_trend_is_the_interaction_of_a_conditional_regression():

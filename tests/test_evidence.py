@@ -28,7 +28,6 @@ from gz2vit.evidence import (
     evidence_table,
     gather_predictions,
     judge,
-    published_edges,
     published_galaxies,
     verdict_paragraph,
     verdicts_markdown,
@@ -140,6 +139,19 @@ def test_a_built_in_effect_is_found_and_nothing_else():
     assert "In 0 of 10 bins of r magnitude it is ahead, in 0 behind" in words
 
 
+def test_the_ends_are_the_smallest_and_the_faintest_quarter():
+    joined = fig4_table(100, slope=0.0, lead=0.0, seed=5)
+    joined["first_right"] = joined.petroR90_r.rank() <= 10
+    joined["second_right"] = joined.dered_r.rank() > 95
+    joined.loc[joined.index[0], "dered_r"] = np.nan
+    claims = claim_fig4(joined, "A", "B", permutations=1)
+    small, faint = claims[3], claims[7]
+    assert (small["n"], faint["n"]) == (25, 25)
+    assert small["only_first"] > small["only_second"]
+    assert faint["only_first"] < faint["only_second"]
+    assert claims[5]["left_out"] == 1
+
+
 def test_losing_less_on_small_galaxies_is_not_being_better_on_them():
     joined = fig4_table(4000, slope=0.4, lead=-1.5, seed=2)
     verdicts = judge(claim_fig4(joined, "the ViT", "the CNN", [SIZE], permutations=19))
@@ -191,8 +203,6 @@ def test_the_papers_numbers():
         counts = galaxies.region.value_counts()
         for name in ("only first", "only second"):
             assert counts[name] == pytest.approx(FIG4_COUNTS[name], rel=0.005)
-        edges = published_edges(column)
-        assert galaxies[column].between(edges[0], edges[-1]).all()
     verdicts = judge(claim_published_fig4(permutations=19))
     assert verdicts.outcome.tolist() == [
         *("contradicted", "supported", "supported", "contradicted"),
@@ -299,6 +309,11 @@ def test_what_a_run_offers_and_lacks(results: Path):
     path = results.parents[1] / "mine" / "galaxy_properties.csv"
     path.write_text(path.read_text().replace("a,4", "x,4"))
     assert add_properties(joined, results)[0].petroR90_r.isna().sum() == 2
+    for text in (path.read_text().replace("x,4", "b,4"), "galaxyID,petroR90_r,dered_r,dered_g_r\n"):
+        before = path.read_text()
+        path.write_text(text)
+        assert str(path) in add_properties(joined, results)[1]
+        path.write_text(before)
     path.unlink()
     table, why = add_properties(joined, results)
     assert str(path) in why
