@@ -249,7 +249,10 @@ def resume_download(url: str, part: Path, advice: str, checksummed: bool = False
     """
     note_path = part.with_name(f"{part.name}.json")
     in_pieces, failures, best = False, 0, 0
-    with tqdm(desc=part.name.strip("."), unit="B", unit_scale=True) as bar, _session() as session:
+    with (
+        tqdm(desc=part.name.strip(".").removesuffix(".part"), unit="B", unit_scale=True) as bar,
+        _session() as session,
+    ):
         while failures < ATTEMPTS:
             note, size = _read_note(note_path), part.stat().st_size if part.exists() else 0
             same_url = note.get("url") == url
@@ -559,8 +562,8 @@ def _refuse_link(target: Path) -> None:
     """Raise `Gz2vitError` if `images/` is a link: its folder is not ours to write into."""
     if target.is_symlink():
         raise Gz2vitError(
-            f"{target} is a link to {os.readlink(target)}, which holds "
-            f"{len(image_names(target)):,} images; remove the link, or choose another folder with --to"
+            f"{target} is a link to {os.readlink(target)} with {len(image_names(target)):,} "
+            "images; remove the link, or choose another folder with --to"
         )
 
 
@@ -624,11 +627,13 @@ def _unpack(path: Path, directory: Path, remote: RemoteFile) -> dict[str, int]:
             staged = target / ".incoming"
             with writing(target):
                 target.mkdir(parents=True, exist_ok=True)
-                for name, member in tqdm(missing.items(), desc="unpack images", unit="image"):
-                    with archive.open(member) as source, staged.open("wb") as stream:
-                        shutil.copyfileobj(source, stream, CHUNK_BYTES)
-                    os.replace(staged, target / name)
-                staged.unlink(missing_ok=True)
+                try:
+                    for name, member in tqdm(missing.items(), desc="unpack images", unit="image"):
+                        with archive.open(member) as source, staged.open("wb") as stream:
+                            shutil.copyfileobj(source, stream, CHUNK_BYTES)
+                        os.replace(staged, target / name)
+                finally:
+                    staged.unlink(missing_ok=True)
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise Gz2vitError(
             f"{path} is damaged ({error}); move it away and run the same command again, or give "

@@ -130,6 +130,8 @@ def trained_checkpoint(source: str) -> Path | None:
     None for a source of another kind ("none", "imagenet", a file of weights). Raises `Gz2vitError`
     for a checkpoint that does not exist.
     """
+    if source in ("none", "imagenet"):  # whatever files and folders of these names there are
+        return None
     path = Path(source)
     if path.suffix == CHECKPOINT_SUFFIX and not path.is_dir():
         if not path.is_file():

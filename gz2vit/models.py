@@ -299,6 +299,9 @@ def build_backbone(
 
 
 def _build_timm(name: str, image_size: int, num_classes: int) -> nn.Module:
+    from gz2vit.weights import timm_architecture
+
+    name = timm_architecture(name)
     if not timm.is_model(name):
         close = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
         meant = f"; did you mean {' or '.join(close)}?" if close else ""
@@ -375,7 +378,9 @@ def timm_state(
     timm adapts what differs between its versions and between image sizes. Raises `Gz2vitError`
     for weights of another network.
     """
-    short = name.removeprefix(TIMM)
+    from gz2vit.weights import timm_architecture
+
+    short = timm_architecture(name.removeprefix(TIMM))
     options = {"num_classes": num_classes, **_size_option(short, image_size)}
     made = []
     try:

@@ -1,4 +1,4 @@
-"""Pretrained weights from elsewhere: fetched once, verified, never replaced in silence.
+"""Pretrained weights from elsewhere: fetched once, verified, never replaced unnoticed.
 
 The CNNs' come from torchvision's own addresses into torch's cache (`torch.hub.get_dir()`), with
 the hash in the file's name checked; all others from the Hugging Face hub into its cache
@@ -7,21 +7,22 @@ suite's own trainings leave among them. Only tensors and configurations are read
 safetensors), so that no file can run code.
 """
 
-import hashlib
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
 
+import pooch
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch.hub import get_dir
 
-from gz2vit.download import ResumingDownloader
-from gz2vit.io import CHECKPOINT, Gz2vitError, trained_checkpoint
+from gz2vit.download import resume_download
+from gz2vit.io import CHECKPOINT, Gz2vitError, read_json, trained_checkpoint
 
+IMAGENET = "imagenet"  # what a network starts from in the paper, or what its library publishes
 # The authors called torchvision's models with pretrained=True, which meant these weights
 # (IMAGENET1K_V1); the file's name holds the beginning of its sha256.
 TORCHVISION_URLS = {
@@ -37,31 +38,34 @@ SCRATCH = "or train from scratch with WEIGHTS=none"
 def fetch_weights(architecture: str, source: str, name: str = "") -> tuple[Path, dict[str, Any]]:
     """Where the weights of a network are on this machine, and the record of where they are from.
 
-    `source`: "imagenet" (the weights that the paper starts from, or those that a library publishes
-    for its network `name`, such as `timm/convnext_atto`), a local file or folder, or a model that
-    this suite has trained (its `best.ckpt`, or the folder that holds one). Returns the path (a
-    file; a folder for networks of the transformers library) and {"source", "file", "sha256"}, with
-    the hub's "revision" where there is one. Raises `Gz2vitError` where they cannot be had; it names
-    the file that is needed and where to put it.
+    `source`: "imagenet" (the weights that the paper starts from, or those that are published for
+    the network `name`, such as `timm/convnext_atto` or `timm/hf_hub:OWNER/MODEL`), a local file or
+    folder, or a model that this suite has trained (its `best.ckpt`, or the folder that holds one).
+    Returns the path (a file; a folder for networks of the transformers library) and {"source",
+    "file", "sha256"}, with the hub's "revision" where there is one. Raises `Gz2vitError` where they
+    cannot be had; it names the file that is needed and where to put it.
     """
-    trained = trained_checkpoint(source)
-    if trained is not None:
+    published = source == IMAGENET  # whatever files of that name there are
+    if not published and (trained := trained_checkpoint(source)) is not None:
         return trained, {"source": source, "file": trained.name, "sha256": file_sha256(trained)}
-    of_hub = architecture == "hf_vit" or name.startswith("transformers/")
-    if of_hub:
-        published = HF_VIT_NAME if architecture == "hf_vit" else name.partition("/")[2]
-        return hub_folder(published if source == "imagenet" else source)
-    if source != "imagenet":
-        path = Path(source)
-        if not path.is_file():
-            raise Gz2vitError(
-                f"there is no weights file {path}; give 'none', 'imagenet' or a file: weights, or "
-                f"a trained model's {CHECKPOINT} (or its folder)"
-            )
-    elif name.startswith("timm/"):
-        return _timm_file(name)
-    else:
-        path = _torchvision_file(architecture)
+    if architecture == "hf_vit":
+        return hub_folder(HF_VIT_NAME, local=False) if published else hub_folder(source)
+    if name.startswith("transformers/"):
+        return hub_folder(name.partition("/")[2] if published else source)
+    if name.startswith("timm/") and (published or Path(source).is_dir()):
+        repository = source
+        if published:
+            _, _, repository = name.partition(":")
+            repository = repository or _timm_repository(name)
+        local = not published or name.startswith(f"timm/{LOCAL}:")
+        folder, record = hub_folder(repository, local)
+        return folder / record["file"], record
+    path = _torchvision_file(architecture) if published else Path(source).expanduser()
+    if not path.is_file():
+        raise Gz2vitError(
+            f"there is no weights file {path}; give 'none', 'imagenet' or a file: weights, or a "
+            f"trained model's {CHECKPOINT} (or its folder)"
+        )
     return path, {"source": source, "file": path.name, "sha256": file_sha256(path)}
 
 
@@ -74,42 +78,30 @@ def _torchvision_file(architecture: str) -> Path:
     expected = path.stem.rsplit("-", 1)[-1]
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        download = ResumingDownloader(path.name, path.parent, f"put it at {path}, {SCRATCH}", True)
-        arrived = path.with_name(f".{path.name}.arrived")
-        download(url, str(arrived))
-        download.discard()
-        if not file_sha256(arrived).startswith(expected):
-            arrived.unlink()
+        part = path.with_name(f".{path.name}.part")
+        resume_download(url, part, f"put it at {path}, {SCRATCH}", checksummed=True)
+        part.with_name(f"{part.name}.json").unlink(missing_ok=True)
+        if not file_sha256(part).startswith(expected):
+            part.unlink()
             raise Gz2vitError(
                 f"{url} gave another file than its name says (checksum differs), which was not "
                 f"kept; try again, put it at {path}, {SCRATCH}"
             )
-        arrived.replace(path)
+        part.replace(path)
     if not file_sha256(path).startswith(expected):
         raise Gz2vitError(f"{path} is not what its name says (checksum differs); delete it")
     return path
 
 
-def hub_folder(name: str) -> tuple[Path, dict[str, Any]]:
-    """A folder with `config.json` and `model.safetensors`: a local one, or a model of the hub.
+def hub_folder(name: str, local: bool = True) -> tuple[Path, dict[str, Any]]:
+    """A folder with `config.json` and `model.safetensors`: a model of the hub, or a local one.
 
     Returns the folder and {"source", "file", "sha256"[, "revision"]}. Code that a model brings is
     not fetched. Raises `Gz2vitError` where it cannot be had.
     """
-    folder, record = Path(name), {"source": name}
-    if not folder.is_dir():
-        from huggingface_hub import hf_hub_download
-
-        try:
-            folder = [Path(hf_hub_download(name, file)).parent for file in HUB_FILES][0]
-        except (
-            Exception
-        ) as error:  # the hub's client raises many kinds, by the state of the network
-            reason = shorten(str(error), 200, placeholder=" ...") or "no answer"
-            raise Gz2vitError(
-                f"cannot fetch {name} from the Hugging Face hub ({reason}); put its config.json "
-                f"and model.safetensors into a folder and give WEIGHTS=FOLDER, {SCRATCH}"
-            ) from error
+    folder, record = Path(name).expanduser(), {"source": name}
+    if not (local and folder.is_dir()):
+        folder = [_hub_file(name, file) for file in HUB_FILES][0].parent
         record["revision"] = folder.name
     for file in HUB_FILES:
         if not (folder / file).is_file():
@@ -118,15 +110,61 @@ def hub_folder(name: str) -> tuple[Path, dict[str, Any]]:
     return folder, record | {"file": path.name, "sha256": file_sha256(path)}
 
 
-def _timm_file(name: str) -> tuple[Path, dict[str, Any]]:
-    """The published weights of a network of timm, from the hub."""
+def _hub_file(name: str, file: str) -> Path:
+    """A file of a model of the hub, from its cache or the network."""
+    from huggingface_hub import hf_hub_download
+
+    try:
+        return Path(hf_hub_download(name, file))
+    except Exception as error:  # the client raises many kinds, by the state of the network
+        reason = shorten(str(error), 200, placeholder=" ...") or "no answer"
+        raise Gz2vitError(
+            f"cannot fetch {file} of {name} from the Hugging Face hub ({reason}); put its "
+            f"{' and '.join(HUB_FILES)} into a folder and give WEIGHTS=FOLDER, {SCRATCH}"
+        ) from error
+
+
+# ---- networks of timm
+
+HUB, LOCAL = ("hf_hub", "hf-hub"), "local-dir"  # timm's words for models of the hub and of folders
+
+
+def timm_architecture(name: str) -> str:
+    """timm's name of the network `name`, which may be a model of the hub or a local folder.
+
+    `hf_hub:OWNER/MODEL` is the network that the model's own name ends in, so that no network
+    connection is needed (`zoobot-encoder-convnext_nano` is a `convnext_nano`), or else the
+    "architecture" of its config.json, as it is for `local-dir:FOLDER`.
+    """
     import timm
 
-    repository = timm.get_pretrained_cfg(name.removeprefix("timm/"))
-    if repository is None or not repository.hf_hub_id:
+    kind, _, place = name.partition(":")
+    if kind in HUB:
+        last = place.rsplit("/", 1)[-1].rsplit("-", 1)[-1]
+        if timm.is_model(last):
+            return last
+        config = _hub_file(place, "config.json")
+    elif kind == LOCAL:
+        config = Path(place).expanduser() / "config.json"
+    else:
+        return name
+    found = read_json(config)
+    if not isinstance(found, dict) or not timm.is_model(str(found.get("architecture"))):
+        raise Gz2vitError(f"{config} does not name a network of timm as its architecture")
+    return found["architecture"]
+
+
+def _timm_repository(name: str) -> str:
+    """The hub's model that holds timm's own weights of a network."""
+    import timm
+
+    settings = timm.get_pretrained_cfg(name.removeprefix("timm/"))
+    if settings is None or not settings.hf_hub_id:
         raise Gz2vitError(f"timm publishes no weights for {name}; give a file, {SCRATCH}")
-    folder, record = hub_folder(repository.hf_hub_id)
-    return folder / record["file"], record
+    return settings.hf_hub_id
+
+
+# ---- from files to the names and shapes of a network that is built here
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -140,13 +178,8 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def file_sha256(path: Path) -> str:
-    """The checksum of a file, read in pieces."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-# ------------------------------------------------------------------------------------------
-# Pretrained weights in the names and shapes of a network that is built here.
+    """The checksum of a file."""
+    return pooch.file_hash(str(path), alg="sha256")
 
 
 def pretrained_state(
@@ -154,34 +187,25 @@ def pretrained_state(
 ) -> dict[str, torch.Tensor]:
     """The state dict of `build_model(architecture, **hyperparameters)` with weights from `path`.
 
-    `path` is what `downloads.weights.fetch_weights` returns. The last layer is of no use. Raises
-    `Gz2vitError` where the weights are of another network.
+    `path` is what `fetch_weights` returns. The last layer is of no use. Raises `Gz2vitError` where
+    the weights are of another network.
     """
+    from gz2vit import models
+
     num_classes = hyperparameters.get("num_classes", 8)
     if architecture == "hf_vit":
-        from gz2vit.models import HuggingFaceClassifier, load_folder
-
-        return HuggingFaceClassifier(load_folder(path, num_classes)).state_dict()
+        return models.HuggingFaceClassifier(models.load_folder(path, num_classes)).state_dict()
     if architecture != "backbone":
         return read_tensors(path)
-    from gz2vit import models as backbone
-
     name = hyperparameters["name"]
-    if name.startswith(backbone.TIMM):
+    if name.startswith(models.TIMM):
         image_size = hyperparameters.get("image_size", 224)
-        return backbone.timm_state(name, read_tensors(path), image_size, num_classes)
-    return _transformers_state(name, path, num_classes)
-
-
-def _transformers_state(name: str, folder: Path, num_classes: int) -> dict[str, torch.Tensor]:
-    """The classifier saved in a folder, with a new last layer."""
+        return models.timm_state(name, read_tensors(path), image_size, num_classes)
     from transformers import AutoModelForImageClassification
-
-    from gz2vit.models import HuggingFaceClassifier
 
     try:
         model = AutoModelForImageClassification.from_pretrained(
-            folder,
+            path,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
@@ -190,5 +214,5 @@ def _transformers_state(name: str, folder: Path, num_classes: int) -> dict[str, 
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
         reason = " ".join(str(error).split())[:160]
-        raise Gz2vitError(f"the weights in {folder} do not fit {name}: {reason}") from error
-    return HuggingFaceClassifier(model).state_dict()
+        raise Gz2vitError(f"the weights in {path} do not fit {name}: {reason}") from error
+    return models.HuggingFaceClassifier(model).state_dict()

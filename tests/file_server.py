@@ -1,0 +1,122 @@
+"""A server of files that answers as badly as real servers do.
+
+Each request takes the next `Reply` of the script; at its end the server is healthy: it knows
+ranges, `If-Range` and ETags.
+"""
+
+import hashlib
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"  # of a model, where the server is a hub
+
+
+@dataclass(frozen=True)
+class Reply:
+    """How one request is answered.
+
+    `cut_after`: bytes of the body after which the connection is closed; `body`: other bytes than
+    the file's; `pause_s`: after each `piece` bytes; `content_range`: a false one.
+    """
+
+    status: int = 200
+    body: bytes | None = None
+    cut_after: int | None = None
+    states_length: bool = True
+    knows_ranges: bool = True
+    heeds_condition: bool = True
+    etag: str | None = '"first"'  # None: the content's sha256
+    last_modified: str = ""
+    content_range: str = ""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    pause_s: float = 0.0
+    piece: int = 1 << 20
+
+
+class FileServer:
+    """Files by name, the script of replies, and what was asked: path, Range and If-Range."""
+
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self.files = dict(files)
+        self.script: list[Reply] = []
+        self.healthy = Reply()
+        self.log: list[tuple[str, str, str]] = []
+        self.address = ""
+        self.closing = threading.Event()
+
+    def ranges(self) -> list[str]:
+        """The `Range` headers of all requests, in order."""
+        return [wanted for _, wanted, _ in self.log]
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    shop: FileServer
+
+    def log_message(self, *words: object) -> None:
+        pass
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        wanted, condition = self.headers.get("Range", ""), self.headers.get("If-Range", "")
+        self.shop.log.append((self.path, wanted, condition))
+        is_hub = self.shop.healthy.etag is None
+        assert is_hub or self.headers["Accept-Encoding"] == "identity"
+        reply = self.shop.script.pop(0) if self.shop.script else self.shop.healthy
+        content = self.shop.files.get(self.path.rpartition("/")[2].partition("?")[0])
+        if content is None:
+            reply, content = replace(reply, status=404), b""
+        content = content if reply.body is None else reply.body
+        if reply.etag is None:
+            reply = replace(reply, etag=f'"{hashlib.sha256(content).hexdigest()}"')
+        start = re.fullmatch(r"bytes=(\d+)-", wanted)
+        validators = [value for value in (reply.etag, reply.last_modified) if value]
+        matches = not condition or condition in validators or not reply.heeds_condition
+        headers = {"ETag": reply.etag, "Last-Modified": reply.last_modified, **reply.headers}
+        if reply.status == 200 and reply.knows_ranges and start and matches:
+            first, size = int(start[1]), len(content)
+            if first >= size:
+                reply = replace(reply, status=416)
+                headers["Content-Range"] = f"bytes */{size}"
+            else:
+                reply, content = replace(reply, status=206), content[first:]
+                stated = reply.content_range or f"bytes {first}-{size - 1}/{size}"
+                headers["Content-Range"] = stated
+        content = content if reply.status in (200, 206) else b"no"
+        self.send_response(reply.status)
+        if reply.states_length:
+            headers["Content-Length"] = str(len(content))
+        for name, value in {**headers, "X-Repo-Commit": COMMIT, "Connection": "close"}.items():
+            if value:
+                self.send_header(name, value)
+        self.end_headers()
+        self.close_connection = True
+        sent = content[: reply.cut_after] if self.command == "GET" else b""
+        try:
+            for place in range(0, len(sent), reply.piece):
+                self.wfile.write(sent[place : place + reply.piece])
+                self.shop.closing.wait(reply.pause_s)
+        except OSError:
+            pass  # the other side was killed or has lost patience
+
+
+@contextmanager
+def serve(files: Mapping[str, bytes]) -> Iterator[FileServer]:
+    """A running server of `files`."""
+    shop = FileServer(files)
+    handler = type("Handler", (_Handler,), {"shop": shop})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as httpd:
+        httpd.daemon_threads = True
+        threading.Thread(target=httpd.serve_forever, kwargs={"poll_interval": 0.02}).start()
+        shop.address = f"http://127.0.0.1:{httpd.server_address[1]}"
+        try:
+            yield shop
+        finally:
+            shop.closing.set()
+            httpd.shutdown()

@@ -1,0 +1,596 @@
+"""Galaxy Zoo 2 from a bad server: it ends verified, or in one clear error, and then goes on."""
+
+import errno
+import gzip
+import hashlib
+import io
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+import warnings
+import zipfile
+from collections import namedtuple
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gz2vit import download
+from gz2vit.catalog import read_data_folder
+from gz2vit.download import FILES, RemoteFile, bring_file, fetch_galaxy_zoo, resume_download
+from gz2vit.io import ROOT, Gz2vitError, sole_user
+from tests.file_server import FileServer, Reply, serve
+
+IMAGES = {f"{100 + row}.jpg": bytes([row]) * (500 + row) for row in range(16)}
+LABELS = {
+    name: "galaxyID,label1\n" + "".join(f"{row},{row % 8}\n" for row in rows)
+    for name, rows in {
+        "gz2_train.csv": range(100, 108),
+        "gz2_valid.csv": range(108, 111),
+        "gz2_test.csv": range(111, 114),
+    }.items()
+}
+OBJECTS = [587722981736120347 + row for row in range(14)]
+MAPPING = "objid,sample,asset_id\n" + "".join(
+    f"{objid},original,{100 + row}\n" for row, objid in enumerate(OBJECTS)
+)
+SAMPLE = "OBJID,PETROR90_R,PETROMAG_R,EXTINCTION_R\n" + "".join(
+    f"{objid},{5 + row},16.5,0.1\n" for row, objid in enumerate(OBJECTS[2:])
+)
+VOTES = "dr7objid\n" + "".join(f"{objid}\n" for objid in range(900))
+
+
+def zip_of(members: Mapping[str, bytes]) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return stream.getvalue()
+
+
+ZIP = zip_of(
+    {"images/": b""}
+    | {f"images/{name}": content for name, content in IMAGES.items()}
+    | {f"__MACOSX/images/._{name}": b"finder" for name in IMAGES}
+)
+CONTENTS = {name: text.encode() for name, text in LABELS.items()} | {
+    "gz2_filename_mapping.csv": MAPPING.encode(),
+    "gz2_hart16.csv.gz": gzip.compress(VOTES.encode(), mtime=0, compresslevel=1),
+    "gz2sample.csv.gz": gzip.compress(SAMPLE.encode(), mtime=0),
+    "images_gz2.zip": ZIP,
+}
+
+
+def small(kind: str, remote: RemoteFile) -> RemoteFile:
+    """The published file in small, at an address where nothing is."""
+    content = CONTENTS[remote.name]
+    algorithm = remote.checksum.partition(":")[0]
+    rows = {"gz2_hart16.csv.gz": 900, "gz2sample.csv.gz": 12}.get(remote.name, 16)
+    return RemoteFile(
+        f"http://127.0.0.1:9/{remote.name}",
+        rows,
+        len(content),
+        {"votes": ("dr7objid",), "properties": ("OBJID",)}.get(kind, ()),
+        f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}" if algorithm else "",
+        remote.place,
+    )
+
+
+SMALL = {kind: tuple(small(kind, one) for one in remotes) for kind, remotes in FILES.items()}
+WITH_CHECKSUM, WITHOUT = SMALL["mapping"][0], SMALL["votes"][0]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(download, "BACKOFF_S", 0.005)
+    monkeypatch.setattr(download, "RETRY_AFTER_MAX_S", 0.05)
+    monkeypatch.setattr(download, "TIMEOUT_S", (2, 0.4))
+    monkeypatch.delenv("GZ2VIT_MIRROR", raising=False)
+
+
+@pytest.fixture
+def server() -> Iterator[FileServer]:
+    with serve(CONTENTS) as running:
+        yield running
+
+
+def get(home: Path, server: FileServer | None, *kinds: str, images: Path | None = None) -> None:
+    fetch_galaxy_zoo(home, kinds, server.address if server else None, images, SMALL)
+
+
+def test_what_is_published_is_what_is_fetched():
+    assert list(FILES) == ["labels", "mapping", "votes", "properties", "images"]
+    for remotes in FILES.values():
+        for remote in remotes:
+            assert remote.url.startswith("https://") and remote.entries > 10_000
+    assert FILES["images"][0].checksum == "md5:bc647032d31e50c798770cf4430525c7"
+    train = FILES["labels"][0]
+    assert train.path(Path("d")) == Path("d/gz2_train.csv")
+    assert train.checksum.startswith("sha256:e31540b3235020cbbfb449bb96341f82")
+
+
+# ---- the whole
+
+
+def test_everything_becomes_a_data_folder(tmp_path: Path, server: FileServer, capsys, monkeypatch):
+    home = tmp_path / "new" / "gz2"
+    get(home, server)
+    folder = read_data_folder(home)
+    for table in folder.tables.values():
+        assert all(folder.image_path(name).is_file() for name in table.galaxyID)
+    properties = folder.properties.set_index("galaxyID")
+    assert np.isclose(properties.petroR90_r["102"], 5) and np.isclose(
+        properties.dered_r["102"], 16.4
+    )
+    assert set(properties.index[properties.petroR90_r.isna()]) == {"100", "101"}
+    for remote in (one for remotes in SMALL.values() for one in remotes):
+        assert remote.path(home).read_bytes() == CONTENTS[remote.name]
+        assert json.loads(remote.record_path(home).read_text())["source"].startswith(server.address)
+    record = json.loads((home / "downloads" / "images.record.json").read_text())
+    assert (record["images"], record["skipped"]) == (16, 16)
+    assert "2 without petroR90_r" in capsys.readouterr().out
+    # again: nothing is asked for or written, even without the zip
+    (home / "downloads" / "images_gz2.zip").unlink()
+    before = {path: path.stat().st_mtime_ns for path in home.rglob("*") if path.name != ".lock"}
+    asked = len(server.log)
+    get(home, server)
+    del before[home / "downloads"]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    assert len(server.log) == asked
+    # a changed file is verified again, and refused
+    (home / "gz2_test.csv").write_text("galaxyID,label1\n1,1\n")
+    with pytest.raises(Gz2vitError, match=r"gz2_test\.csv"):
+        get(home, server, "labels")
+    assert (home / "gz2_test.csv").read_text() == "galaxyID,label1\n1,1\n"
+
+
+def test_only_what_was_asked_for(tmp_path: Path, server: FileServer):
+    get(tmp_path, server, "votes", "mapping")
+    paths = [path for path, _, _ in server.log]
+    assert paths == ["/gz2_filename_mapping.csv", "/gz2_hart16.csv.gz"]
+    with pytest.raises(Gz2vitError, match="'pictures'"):
+        get(tmp_path, server, "pictures")
+
+
+def test_a_mirror_is_an_address_or_a_folder(tmp_path: Path, server: FileServer, monkeypatch):
+    monkeypatch.setenv("GZ2VIT_MIRROR", server.address)
+    get(tmp_path / "a", None, "labels")
+    assert len(server.log) == 3
+    monkeypatch.setenv("HOME", str(tmp_path))
+    fetch_galaxy_zoo(Path("~/b"), ["labels"], "~/a", None, SMALL)
+    assert len(server.log) == 3
+    assert (tmp_path / "b" / "gz2_valid.csv").read_text() == LABELS["gz2_valid.csv"]
+    with pytest.raises(Gz2vitError, match="nowhere"):
+        fetch_galaxy_zoo(tmp_path / "c", ["labels"], "nowhere", None, SMALL)
+    with pytest.raises(Gz2vitError, match=r"gz2_filename_mapping\.csv"):
+        fetch_galaxy_zoo(tmp_path / "c", ["mapping"], str(tmp_path / "a"), None, SMALL)
+
+
+def test_offline_names_the_address_and_the_place(tmp_path: Path):
+    with pytest.raises(Gz2vitError) as caught:
+        get(tmp_path, None)
+    assert SMALL["labels"][0].url in str(caught.value)
+    assert str(tmp_path / "gz2_train.csv") in str(caught.value)
+    assert not (tmp_path / "gz2_train.csv").exists()
+
+
+def give(monkeypatch: pytest.MonkeyPatch, free_bytes: int) -> None:
+    usage = namedtuple("usage", "total used free")(0, 0, free_bytes)
+    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage)
+
+
+def test_room_is_checked_before_anything_starts(tmp_path: Path, server: FileServer, monkeypatch):
+    needed = sum(map(len, CONTENTS.values())) + int(1.15 * len(ZIP))
+    give(monkeypatch, needed - 1)
+    with pytest.raises(Gz2vitError, match="GB free"):
+        get(tmp_path, server)
+    assert server.log == []
+    give(monkeypatch, 10_000_000)
+    get(tmp_path, server)
+    give(monkeypatch, 0)
+    get(tmp_path, server)  # all is there
+    give(monkeypatch, 7_000_000_000)
+    with pytest.raises(Gz2vitError, match=r"7\.\d\d GB"):
+        fetch_galaxy_zoo(tmp_path / "real")
+
+
+def test_two_downloads_at_once(tmp_path: Path, server: FileServer):
+    lock = sole_user(tmp_path / "downloads" / ".lock", "mine")
+    with lock, pytest.raises(Gz2vitError, match="another download"):
+        get(tmp_path, server)
+    get(tmp_path, server, "labels")
+    (tmp_path / "file").touch()
+    with pytest.raises(Gz2vitError, match="cannot write"):
+        get(tmp_path / "file" / "gz2", server)
+
+
+CHILD = """
+import sys
+from pathlib import Path
+from gz2vit.download import fetch_galaxy_zoo
+from tests.test_download import SMALL
+fetch_galaxy_zoo(Path(sys.argv[1]), [sys.argv[3]], sys.argv[2], None, SMALL)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
+@pytest.mark.parametrize("kind", ["votes", "images"])
+def test_killed_in_mid_transfer(tmp_path: Path, server: FileServer, kind: str, number: int):
+    (remote,) = SMALL[kind]
+    half = remote.room_bytes // 2
+    server.script = [Reply(piece=half, pause_s=60)]
+    words = [sys.executable, "-c", CHILD, str(tmp_path), server.address, kind]
+    part = remote.part(tmp_path)
+    with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL) as child:
+        until = time.monotonic() + 60
+        while not part.exists() or part.stat().st_size < half:
+            assert child.poll() is None and time.monotonic() < until
+            time.sleep(0.01)
+        child.send_signal(number)
+        child.wait(30)
+    assert not remote.path(tmp_path).exists()
+    get(tmp_path, server, kind)
+    assert server.ranges() == ["", f"bytes={half}-"]
+    assert remote.path(tmp_path).read_bytes() == CONTENTS[remote.name]
+    assert not (tmp_path / "downloads" / ".incoming").exists()
+
+
+# ---- one file
+
+CUT = Reply(cut_after=300)
+BARE = Reply(etag="")
+DATED = Reply(etag='W/"weak"', last_modified="Mon, 02 Nov 2020 10:00:00 GMT")
+HTML = b"<!DOCTYPE html>\n<html><body>please log in</body></html>"
+ENDS_VERIFIED = {
+    "healthy": [],
+    "cut four times": [CUT, *[Reply(cut_after=20)] * 2, Reply(cut_after=1)],
+    "cut, a weak ETag but a date": [replace(DATED, cut_after=300), DATED],
+    "cut, neither ETag nor date": [replace(BARE, cut_after=300), BARE],
+    "cut, then the whole instead of the range": [CUT, Reply(knows_ranges=False)],
+    "cut, then a false start": [CUT, Reply(content_range="bytes 200-399/400")],
+    "cut, then another length": [CUT, Reply(content_range="bytes 300-7000/7001")],
+    "cut, then nonsense for a range": [CUT, Reply(content_range="lines 5")],
+    "cut, then another version": [replace(CUT, body=b"old!" * 300, etag='"old"')],
+    "cut, then another version in one part": [CUT, Reply(etag='"b"', heeds_condition=False)],
+    "cut, then 416": [CUT, Reply(status=416)],
+    "pieces that do not fit": [replace(CUT, body=b"x" * len(CONTENTS[WITHOUT.name])), Reply()],
+    "no length": [Reply(states_length=False)],
+    "stalls": [Reply(piece=200, pause_s=0.7)],
+    "errors that pass": [Reply(status=500), Reply(status=502), Reply(status=503)],
+    "Retry-After": [Reply(status=429, headers={"Retry-After": "3600"})],
+    "said to be compressed": [Reply(headers={"Content-Encoding": "gzip"})],
+    "redirect": [Reply(status=302, headers={"Location": "/elsewhere/{name}"})],
+}
+ENDS_IN_AN_ERROR = {
+    "404": ([Reply(status=404)], "404 Not Found"),
+    "416 at once": ([Reply(status=416)], "416"),
+    "500 for ever": ([Reply(status=500)] * 5, "500"),
+    "cut for ever": ([Reply(cut_after=0)] * 5, "failed 5 times"),
+    "cut at the same place": ([Reply(cut_after=300, knows_ranges=False)] * 5, "failed 5 times"),
+    "wrong bytes": ([Reply(body=b"dr7objid\n1\n")], "is not the published"),
+    "truncated, no length": ([Reply(cut_after=300, states_length=False)], "is not the published"),
+    "web page": ([Reply(body=HTML)], "is not the published"),
+    "empty": ([Reply(body=b"")], "is not the published"),
+    "moves in a circle": ([Reply(status=302, headers={"Location": "/{name}"})] * 40, "no answer"),
+}
+BOTH = pytest.mark.parametrize("remote", [WITH_CHECKSUM, WITHOUT], ids=["checksum", "none"])
+
+
+def at(remote: RemoteFile, server: FileServer, script: list[Reply]) -> RemoteFile:
+    """The file at the server's address, which plays the script."""
+    for reply in script:
+        headers = {key: value.format(name=remote.name) for key, value in reply.headers.items()}
+        server.script.append(replace(reply, headers=headers))
+    return replace(remote, url=f"{server.address}/{remote.name}")
+
+
+def bring(remote: RemoteFile, home: Path) -> str:
+    remote.part(home).parent.mkdir(parents=True, exist_ok=True)
+    return bring_file(remote, home, None)
+
+
+def assert_verified(remote: RemoteFile, home: Path) -> None:
+    content = CONTENTS[remote.name]
+    assert remote.path(home).read_bytes() == content
+    record = json.loads(remote.record_path(home).read_text())
+    assert (record["bytes"], record["source"]) == (len(content), remote.url)
+    assert list(remote.part(home).parent.iterdir()) == []
+
+
+@BOTH
+@pytest.mark.parametrize("fault", ENDS_VERIFIED)
+def test_ends_verified(tmp_path: Path, server: FileServer, remote: RemoteFile, fault: str):
+    remote = at(remote, server, ENDS_VERIFIED[fault])
+    bring(remote, tmp_path)
+    assert server.script == [], "the fault did not happen"
+    assert_verified(remote, tmp_path)
+    asked = len(server.log)
+    assert bring_file(remote, tmp_path, None).endswith("already there")
+    assert len(server.log) == asked
+
+
+@BOTH
+@pytest.mark.parametrize("fault", ENDS_IN_AN_ERROR)
+def test_ends_in_one_error_and_then_goes_on(
+    tmp_path: Path, server: FileServer, remote: RemoteFile, fault: str
+):
+    script, words = ENDS_IN_AN_ERROR[fault]
+    remote = at(remote, server, script)
+    with pytest.raises(Gz2vitError, match=words) as caught:
+        bring(remote, tmp_path)
+    assert remote.url in str(caught.value) and str(remote.path(tmp_path)) in str(caught.value)
+    assert not remote.path(tmp_path).exists() and not remote.record_path(tmp_path).exists()
+    if words == "404 Not Found":
+        assert len(server.log) == 1  # a refusal is not asked again
+    server.script.clear()
+    bring(remote, tmp_path)
+    assert_verified(remote, tmp_path)
+
+
+def test_the_first_copy_decides_where_no_checksum_is_published(tmp_path: Path, server: FileServer):
+    remote = at(WITHOUT, server, [])
+    bring(remote, tmp_path)
+    remote.path(tmp_path).unlink()
+    other = VOTES.replace("899", "999").encode()
+    server.script = [Reply(body=gzip.compress(other))]
+    with pytest.raises(Gz2vitError, match=r"first seen .*delete .*record\.json"):
+        bring(remote, tmp_path)
+    remote.record_path(tmp_path).unlink()
+    server.script = [Reply(body=gzip.compress(other))]
+    bring(remote, tmp_path)
+
+
+# ---- the resuming downloader
+
+CONTENT = bytes(range(256)) * 8
+
+
+@pytest.fixture
+def large() -> Iterator[FileServer]:
+    with serve({"large": CONTENT}) as running:
+        yield running
+
+
+def test_the_rest_is_asked_for_on_condition(tmp_path: Path, large: FileServer, capsys):
+    large.script = [Reply(cut_after=700)]
+    part = tmp_path / "part"
+    assert resume_download(f"{large.address}/large", part, "do this")
+    assert part.read_bytes() == CONTENT
+    assert large.log[1][1:] == ("bytes=700-", '"first"')
+    assert "100%" in capsys.readouterr().err
+    # all is there, as after a kill while the checksum is computed
+    assert resume_download(f"{large.address}/large", part, "do this")
+    assert len(large.log) == 2
+    # the length was not stated: the server settles it
+    note = tmp_path / "part.json"
+    note.write_text(json.dumps(json.loads(note.read_text()) | {"length": None}))
+    assert resume_download(f"{large.address}/large", part, "do this")
+    assert large.ranges()[2:] == [f"bytes={len(CONTENT)}-"]
+    # more is there than belongs
+    part.write_bytes(CONTENT + b"more")
+    assert not resume_download(f"{large.address}/large", part, "do this")
+    assert part.read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("note", ["same", "other address", "", "{", "[]", '{"url": "x"}'])
+@pytest.mark.parametrize("checksummed", [False, True])
+def test_the_next_call_continues_what_is_known(
+    tmp_path: Path, large: FileServer, monkeypatch, note: str, checksummed: bool
+):
+    large.script = [Reply(cut_after=700)]
+    part, url = tmp_path / "part", f"{large.address}/large"
+    with monkeypatch.context() as impatient:
+        impatient.setattr(download, "ATTEMPTS", 1)
+        with pytest.raises(Gz2vitError, match="do this"):
+            resume_download(url, part, "do this", checksummed)
+    assert part.read_bytes() == CONTENT[:700]
+    if note == "other address":
+        url = f"{large.address}/mirror/large"
+    elif note != "same":
+        (tmp_path / "part.json").write_text(note)
+    large.log.clear()
+    joined = resume_download(url, part, "do this", checksummed)
+    assert part.read_bytes() == CONTENT
+    assert joined == (note == "same" or (note == "other address" and checksummed))
+    assert large.ranges() == ["bytes=700-" if joined else ""]
+
+
+def test_progress_gives_new_attempts(tmp_path: Path, large: FileServer, monkeypatch):
+    monkeypatch.setattr(download, "PROGRESS_BYTES", 200)
+    large.script = [Reply(cut_after=200)] * 8
+    resume_download(f"{large.address}/large", tmp_path / "part", "do this")
+    assert (tmp_path / "part").read_bytes() == CONTENT and large.script == []
+
+
+def test_a_full_disk_keeps_what_came(tmp_path: Path, large: FileServer, monkeypatch):
+    large.healthy = Reply(piece=1024, pause_s=0.05)
+    give(monkeypatch, len(CONTENT) - 1)
+    with pytest.raises(Gz2vitError, match="GB free"):
+        resume_download(f"{large.address}/large", tmp_path / "part", "do this")
+    give(monkeypatch, len(CONTENT))
+
+    class FullBar(download.tqdm):
+        def update(self, _count: int = 1) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as full:
+        full.setattr(download, "tqdm", FullBar)
+        with pytest.raises(Gz2vitError, match="disk is full"):
+            resume_download(f"{large.address}/large", tmp_path / "part", "do this")
+    kept = (tmp_path / "part").stat().st_size
+    assert 0 < kept < len(CONTENT)
+    assert resume_download(f"{large.address}/large", tmp_path / "part", "do this")
+    assert large.ranges()[-1] == f"bytes={kept}-"
+
+
+# ---- images
+
+
+@pytest.fixture
+def home(tmp_path: Path, server: FileServer) -> Path:
+    """A data folder that has its label tables and nothing else."""
+    get(tmp_path / "home", server, "labels")
+    server.files.clear()
+    return tmp_path / "home"
+
+
+def pictures(folder: Path, without: tuple[str, ...] = ()) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in IMAGES.keys() - set(without):
+        (folder / name).write_bytes(IMAGES[name])
+    return folder
+
+
+def assert_whole(home: Path) -> None:
+    assert {path.name for path in (home / "images").iterdir()} == set(IMAGES)
+    for name, content in IMAGES.items():
+        assert (home / "images" / name).read_bytes() == content
+
+
+def write_zip(path: Path, change: Callable[[bytes], bytes] = bytes, **members: bytes) -> Path:
+    named = {f"{name.strip('_')}.jpg": content for name, content in members.items()}
+    path.write_bytes(change(zip_of(IMAGES | named)))
+    return path
+
+
+@pytest.mark.parametrize("inside", [".", "images", "images_gz2/images"])
+def test_a_folder_of_images_is_linked(home: Path, tmp_path: Path, inside: str):
+    mine = pictures(tmp_path / "mine" / inside).resolve()
+    (home / "images").mkdir()  # an empty folder gives way
+    for _ in range(2):
+        get(home, None, "images", images=tmp_path / "mine")
+        assert os.readlink(home / "images") == str(mine)
+    get(home, None, "images")  # all there: nothing is fetched
+    with pytest.raises(Gz2vitError, match="is a link to"):
+        get(home, None, "images", images=pictures(tmp_path / "other"))
+    (mine / "115.jpg").unlink()
+    with pytest.raises(Gz2vitError, match="is a link to"):  # nothing is unpacked through it
+        get(home, None, "images")
+
+
+def test_images_that_are_in_place_stay(home: Path, tmp_path: Path):
+    pictures(home / "images")
+    get(home, None, "images", images=home)
+    assert not (home / "images").is_symlink()
+    assert_whole(home)
+    with pytest.raises(Gz2vitError, match="not empty"):
+        get(home, None, "images", images=pictures(tmp_path / "mine"))
+
+
+def test_a_zip_of_another_layout_is_unpacked(home: Path, tmp_path: Path):
+    path = tmp_path / "kaggle.zip"
+    path.write_bytes(zip_of({f"images_gz2/images/{name}": data for name, data in IMAGES.items()}))
+    get(home, None, "images", images=path)
+    assert_whole(home)
+    record = json.loads((home / "downloads" / "images.record.json").read_text())
+    assert record["md5"] == hashlib.md5(path.read_bytes()).hexdigest()
+    path.unlink()
+    get(home, None, "images")
+
+
+def test_images_must_be_whole(home: Path, tmp_path: Path):
+    """A folder needs those of the label tables; a zip also as many as are published."""
+    with pytest.raises(Gz2vitError, match=r"2 of the 14 .*104\.jpg"):
+        get(home, None, "images", images=pictures(tmp_path / "mine", ("104.jpg", "112.jpg")))
+    few = {name: data for name, data in IMAGES.items() if name != "104.jpg"}
+    for extra, offending in (({}, "15 images"), ({"9.jpg": b"not labelled"}, r"104\.jpg")):
+        (tmp_path / "few.zip").write_bytes(zip_of(few | extra))
+        with pytest.raises(Gz2vitError, match=offending):
+            get(home, None, "images", images=tmp_path / "few.zip")
+    assert not (home / "images").exists()
+
+
+def encrypt(content: bytes) -> bytes:
+    spoiled = bytearray(content)
+    spoiled[6] |= 1
+    spoiled[content.index(b"PK\x01\x02") + 8] |= 1
+    return bytes(spoiled)
+
+
+@pytest.mark.parametrize("how", ["damaged", "encrypted", "bomb", "twice", "not a zip"])
+def test_a_bad_zip_is_refused_and_gets_no_name(home: Path, tmp_path: Path, how: str):
+    path = tmp_path / "a.zip"
+    if how == "damaged":
+        write_zip(path)
+        with zipfile.ZipFile(path, "a") as archive:
+            archive.writestr("7.jpg", b"content of seven")
+        path.write_bytes(path.read_bytes().replace(b"content of seven", b"c0ntent of seven"))
+    elif how == "encrypted":
+        write_zip(path, encrypt)
+    elif how == "bomb":
+        write_zip(path, _7=bytes(10_000_000))
+    elif how == "twice":
+        with zipfile.ZipFile(write_zip(path), "a") as archive, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            archive.writestr("b/100.jpg", b"else")
+    else:
+        write_zip(path, lambda content: content[:-40])
+    with pytest.raises(Gz2vitError, match=r"a\.zip"):
+        get(home, None, "images", images=path)
+    assert "7.jpg" not in download.image_names(home / "images")
+    write_zip(path)
+    get(home, None, "images", images=path)
+    assert_whole(home)
+
+
+def test_no_member_leaves_the_folder(home: Path, tmp_path: Path):
+    path = write_zip(tmp_path / "a.zip")
+    unsafe = [
+        "../evil.jpg",
+        "../../1.jpg",
+        "/2.jpg",
+        "C:\\3.jpg",
+        "..\\4.jpg",
+        "5.jpg/../../../6.jpg",
+    ]
+    unsafe += ["__MACOSX/7.jpg", "a/__MACOSX/8.jpg", "._9.jpg", "10.JPG", "11.jpg.exe", "x12.jpg"]
+    unsafe += ["١٣.jpg", "14.jpg\n", "readme.txt"]
+    link = zipfile.ZipInfo("15.jpg")
+    link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+    with zipfile.ZipFile(path, "a") as archive:
+        for name in unsafe:
+            archive.writestr(name, b"content")
+        archive.writestr(link, "/etc/passwd")
+    before = set(tmp_path.rglob("*"))
+    get(home, None, "images", images=path)
+    added = {path for path in set(tmp_path.rglob("*")) - before if path.parent != home / "images"}
+    assert added <= {home / "images", home / "downloads" / "images.record.json"}
+    assert download.image_names(home / "images") - IMAGES.keys() == {"1.jpg", "2.jpg", "6.jpg"}
+
+
+def test_an_interrupted_extraction_goes_on(home: Path, tmp_path: Path, monkeypatch):
+    path, copies = write_zip(tmp_path / "a.zip"), []
+
+    def copy(source: io.BufferedIOBase, target: io.BufferedIOBase, _size: int) -> None:
+        if len(copies) == 5:
+            target.write(b"half an ima")
+            raise KeyboardInterrupt
+        copies.append(target.write(source.read()))
+
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(download.shutil, "copyfileobj", copy)
+        with pytest.raises(KeyboardInterrupt):
+            get(home, None, "images", images=path)
+    names = sorted(download.image_names(home / "images"))
+    assert len(names) == 5
+    times = {name: (home / "images" / name).stat().st_mtime_ns for name in names[1:]}
+    os.truncate(home / "images" / names[0], 0)  # what a crash of the machine can leave
+    get(home, None, "images", images=path)
+    assert_whole(home)
+    assert all((home / "images" / name).stat().st_mtime_ns == t for name, t in times.items())
+
+
+def test_images_of_another_origin_are_left_alone(home: Path, tmp_path: Path):
+    (home / "images").mkdir()
+    (home / "images" / "103.jpg").write_bytes(b"mine")
+    with pytest.raises(Gz2vitError, match=r"103\.jpg"):
+        get(home, None, "images", images=write_zip(tmp_path / "a.zip"))
+    assert (home / "images" / "103.jpg").read_bytes() == b"mine"
+    with pytest.raises(Gz2vitError, match="neither a zip nor a folder"):
+        get(home, None, "images", images=tmp_path / "absent")
