@@ -669,3 +669,15 @@ def test_learning_curves_mark_the_first_best_epoch(epochs: int):
     figure.canvas.draw()
     ticks = [tick for tick in loss.get_xticks() if 0.5 <= tick <= epochs + 0.5]
     assert all(float(tick).is_integer() for tick in ticks)
+
+
+def test_a_notebook_shows_every_figure():
+    def draw() -> plt.Figure:
+        plt.ion()  # as a notebook's backend does when the first figure loads it
+        return plt.figure()
+
+    try:
+        styled(draw)()
+        assert plt.isinteractive()
+    finally:
+        plt.ioff()

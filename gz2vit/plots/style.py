@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
@@ -88,6 +89,9 @@ def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
                 # matplotlib makes ticks when a figure is shown, which is after this style.
                 axes.xaxis.get_major_ticks(1)
                 axes.yaxis.get_major_ticks(1)
+            # The first figure loads the notebook's backend, which then shows figures cell by cell.
+            interactive = plt.isinteractive()
+        matplotlib.interactive(interactive)
         return figure
 
     return drawn
