@@ -20,7 +20,7 @@ version() { "$1" -I -S -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>
 
 # The first Python that is new enough and can `import $1`.
 find_python() {
-    local candidate candidates=("${CONDA_PREFIX:-/nonexistent}/bin/python" "$venv/bin/python"
+    local candidate candidates=("$venv/bin/python" "${CONDA_PREFIX:-/nonexistent}/bin/python"
         python3 python python3.12 python3.13 python3.11 python3.14)
     [ -z "${GZ2VIT_PYTHON:-}" ] || candidates=("$GZ2VIT_PYTHON")
     for candidate in "${candidates[@]}"; do
@@ -59,7 +59,7 @@ runs_wanted_python() {
 }
 
 sync_environment() {
-    local base sync=packages again="run the same command again (finished downloads are kept)"
+    local base cache sync=packages again="run the same command again (finished downloads are kept)"
     base="$(find_python ensurepip)" || exit 1
     # A kill may have left a package in pieces that looks installed.
     if [ -e "$venv/unfinished" ] || ! runs_wanted_python; then
@@ -70,7 +70,8 @@ sync_environment() {
     [ "$(head -n 1 "$venv/gz2vit-stamp" 2>/dev/null)" != "${stamp%$'\n'*}" ] || sync=nothing
     rm -f -- "$venv/gz2vit-stamp"
     touch -- "$venv/unfinished" || fail "cannot write into $venv"
-    [ -w "${XDG_CACHE_HOME:-${HOME:-/}}" ] || export UV_CACHE_DIR="$venv/uv-cache"
+    cache="${UV_CACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/uv}"
+    { mkdir -p -- "$cache" && [ -w "$cache" ]; } 2>/dev/null || export UV_CACHE_DIR="$venv/uv-cache"
     [ -x "$venv/bin/pip" ] || "$venv/bin/python" -I -m ensurepip >/dev/null
     keep_registry_settings
     {
