@@ -13,9 +13,9 @@ import hashlib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -56,31 +56,23 @@ def read_table(
     ids as `123.0` or `123.jpg`. Raises `Gz2vitError` for a file that cannot be read, a missing
     column or value, and ids that have lost digits.
     """
-    path = Path(path)
-    try:
-        with _open_text(path) as stream:
-            wanted = (id_column, *required)
-            header, separator, names = _find_header(path, stream, wanted)
-            columns = _find_columns(path, names, wanted, optional)
-            _check_lines(path, stream, header, separator, len(names))
-        with _open_text(path) as stream:
-            table = pd.read_csv(
-                stream,
-                sep=separator,
-                header=None,
-                skiprows=header,
-                skip_blank_lines=False,
-                names=range(len(names)),
-                usecols=list(columns.values()),  # with it a comma at each line's end shifts nothing
-                dtype=str,
-                keep_default_na=False,
-            )
-    except OSError as error:
-        raise Gz2vitError(f"cannot read {path}: {error.strerror or error}") from error
-    except (pd.errors.ParserError, UnicodeError, EOFError, csv.Error) as error:
-        raise Gz2vitError(f"{path} is not a readable CSV file: {error}") from error
-    except pd.errors.EmptyDataError:
-        table = pd.DataFrame(columns=list(columns.values()), dtype=str)
+    path, wanted = Path(path), (id_column, *required)
+    with _open_text(path) as stream:
+        header, separator, names = _find_header(path, stream, wanted)
+        columns = _find_columns(path, names, wanted, optional)
+        rows = _check_lines(path, stream, header, separator, len(names))
+    with _open_text(path) as stream:
+        table = pd.read_csv(
+            stream,
+            sep=separator,
+            header=None,
+            skiprows=header,
+            skip_blank_lines=False,
+            names=range(len(names)),
+            usecols=list(columns.values()),  # with it a comma at each line's end shifts nothing
+            dtype=str,
+            keep_default_na=False,
+        ) if rows else pd.DataFrame(columns=range(len(names)), dtype=str)  # fmt: skip
     table.index += header + 1  # the number of each row's line
     table = table[list(columns.values())].set_axis(list(columns), axis=1).fillna("")
     table = table[(table != "").any(axis=1) & ~table[id_column].str.startswith("#")]
@@ -94,22 +86,23 @@ def read_table(
 
 def read_header(path: Path | str, wanted: Sequence[str]) -> list[str]:
     """The names in the header of a CSV table that has some of the columns `wanted`."""
-    path = Path(path)
-    try:
-        with _open_text(path) as stream:
-            return _find_header(path, stream, wanted)[2]
-    except OSError as error:
-        raise Gz2vitError(f"cannot read {path}: {error.strerror or error}") from error
-    except (UnicodeError, EOFError, csv.Error) as error:
-        raise Gz2vitError(f"{path} is not a readable CSV file: {error}") from error
+    with _open_text(Path(path)) as stream:
+        return _find_header(Path(path), stream, wanted)[2]
 
 
-def _open_text(path: Path) -> Any:
+@contextmanager
+def _open_text(path: Path) -> Iterator[Any]:
     """The file as text; UTF-16, as Excel's "Unicode text", by its byte order mark."""
     opener = gzip.open if path.suffix == ".gz" else open
-    with opener(path, "rb") as stream:
-        wide = stream.read(2) in (b"\xff\xfe", b"\xfe\xff")
-    return opener(path, "rt", encoding="utf-16" if wide else "utf-8-sig", newline=None)
+    try:
+        with opener(path, "rb") as stream:
+            wide = stream.read(2) in (b"\xff\xfe", b"\xfe\xff")
+        with opener(path, "rt", encoding="utf-16" if wide else "utf-8-sig", newline=None) as stream:
+            yield stream
+    except OSError as error:
+        raise Gz2vitError(f"cannot read {path}: {error.strerror or error}") from error
+    except (pd.errors.ParserError, UnicodeError, EOFError, csv.Error) as error:
+        raise Gz2vitError(f"{path} is not a readable CSV file: {error}") from error
 
 
 def _find_header(path: Path, stream: Any, wanted: Sequence[str]) -> tuple[int, str, list[str]]:
@@ -129,8 +122,9 @@ def _find_header(path: Path, stream: Any, wanted: Sequence[str]) -> tuple[int, s
     raise Gz2vitError(f"{path} is empty; it needs a header with {', '.join(wanted)}")
 
 
-def _check_lines(path: Path, stream: Any, header: int, separator: str, columns: int) -> None:
-    """Raise `Gz2vitError` for a line with more or fewer values than the header has names."""
+def _check_lines(path: Path, stream: Any, header: int, separator: str, columns: int) -> int:
+    """The number of lines; `Gz2vitError` for one with more or fewer values than the header."""
+    number = header
     for number, line in enumerate(stream, header + 1):
         if line.count(separator) == columns - 1 or '"' in line or line.startswith("#"):
             continue
@@ -142,6 +136,7 @@ def _check_lines(path: Path, stream: Any, header: int, separator: str, columns: 
                 f"{path}, line {number} has {len(values)} values, the header in line {header} has "
                 f"{columns} names"
             )
+    return number - header
 
 
 def _split(text: str, separator: str) -> list[str]:
@@ -362,11 +357,6 @@ def pixels_digest(ids: Sequence[str], paths: Sequence[Path], cache: Path | None 
 def signature_cache(results_dir: Path | str) -> Path:
     """Where a results folder remembers digests of images."""
     return Path(results_dir) / "logs" / "images.json"
-
-
-def properties_digest(path: Path | str) -> str:
-    """What identifies the galaxies' properties of the data folder `path`."""
-    return _file_digest(Path(path) / "galaxy_properties.csv")
 
 
 def _file_digest(path: Path) -> str:

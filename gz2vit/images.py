@@ -53,14 +53,13 @@ from gz2vit.paper import CLASS_COUNT, IMAGE_PX
 JPEG_END = b"\xff\xd9"
 TAIL_BYTES = 64  # some writers pad the file behind its end marker
 # The machine's trouble, not the image's: it must never make an image count as broken.
-MACHINE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO)
+MACHINE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 FITS_ADVICE = (
     "is a FITS file, which holds measurements and not a picture; make a colour image of it as the "
     "SDSS does (for instance astropy.visualization.make_lupton_rgb) and save that as PNG or JPEG"
 )
 
 BROKEN_COLUMNS = ("galaxyID", "split", "path", "fault")
-NAMED_FAULTS = 3  # broken images that an error names; logs/broken_images.csv lists them all
 FIX = "fix the data folder and run again"
 LEAVE_OUT = f"{FIX}, or leave such galaxies out with --set LEAVE_OUT_BROKEN=true"
 
@@ -241,10 +240,7 @@ def _refuse(broken: pd.DataFrame, results_dir: Path | str | None, advice: str) -
         return
     text, others = broken.fault.iloc[0], [Path(path).name for path in broken.path[1:]]
     if others:
-        names = ", ".join(others[: NAMED_FAULTS - 1])
-        more = ", ..." if len(others) >= NAMED_FAULTS else ""
-        number = "1 more file has" if len(others) == 1 else f"{len(others)} more files have"
-        text += f" (and {number} faults: {names}{more})"
+        text += f" (and {len(others)} more: {', '.join(others[:2])}{', ...' * (len(others) > 2)})"
     where = f"; {broken_list(results_dir)} lists all" if results_dir is not None else ""
     raise Gz2vitError(f"{text}{where}; {advice}")
 
