@@ -14,7 +14,7 @@ ResNet-50, He et al. 2016; VGG16, Simonyan & Zisserman 2015; both torchvision's.
 import difflib
 import inspect
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
 from importlib.metadata import version
 from pathlib import Path
@@ -533,3 +533,37 @@ def _check_vit_pytorch() -> None:
 def _short(error: Exception) -> str:
     """An error's first words on one line."""
     return " ".join(str(error).split())[:160]
+
+
+def pretrained_state(
+    architecture: str, hyperparameters: Mapping[str, Any], path: Path
+) -> dict[str, torch.Tensor]:
+    """The state dict of `build_model(architecture, **hyperparameters)` with weights from `path`.
+
+    `path` is what `fetch_weights` returns. The last layer is of no use. Raises `Gz2vitError` where
+    the weights are of another network.
+    """
+    from gz2vit.weights import read_tensors
+
+    num_classes = hyperparameters.get("num_classes", 8)
+    if architecture == "hf_vit":
+        return HuggingFaceClassifier(load_folder(path, num_classes)).state_dict()
+    if architecture != "backbone":
+        return read_tensors(path)
+    name = hyperparameters["name"]
+    if name.startswith(TIMM):
+        image_size = hyperparameters.get("image_size", 224)
+        return timm_state(name, read_tensors(path), image_size, num_classes)
+    try:
+        model = AutoModelForImageClassification.from_pretrained(
+            path,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            num_labels=num_classes,
+            ignore_mismatched_sizes=True,
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise Gz2vitError(f"the weights in {path} do not fit {name}: {reason}") from error
+    return HuggingFaceClassifier(model).state_dict()

@@ -68,6 +68,7 @@ from gz2vit.models import (
     differing_layers,
     head_prefixes,
     normalization_of,
+    pretrained_state,
     use_mask_dropout,
 )
 from gz2vit.paper import (
@@ -79,7 +80,7 @@ from gz2vit.paper import (
     SCHEDULES,
     SEED,
 )
-from gz2vit.weights import fetch_weights, file_sha256, pretrained_state
+from gz2vit.weights import fetch_weights, file_sha256
 
 CHOICES = ("auto", "none")  # of ACCELERATION
 CONVOLUTIONAL = ("resnet50", "vgg16_bn", "backbone")

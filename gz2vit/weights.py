@@ -8,7 +8,6 @@ safetensors), so that no file can run code.
 """
 
 import pickle
-from collections.abc import Mapping
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -180,39 +179,3 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 def file_sha256(path: Path) -> str:
     """The checksum of a file."""
     return pooch.file_hash(str(path), alg="sha256")
-
-
-def pretrained_state(
-    architecture: str, hyperparameters: Mapping[str, Any], path: Path
-) -> dict[str, torch.Tensor]:
-    """The state dict of `build_model(architecture, **hyperparameters)` with weights from `path`.
-
-    `path` is what `fetch_weights` returns. The last layer is of no use. Raises `Gz2vitError` where
-    the weights are of another network.
-    """
-    from gz2vit import models
-
-    num_classes = hyperparameters.get("num_classes", 8)
-    if architecture == "hf_vit":
-        return models.HuggingFaceClassifier(models.load_folder(path, num_classes)).state_dict()
-    if architecture != "backbone":
-        return read_tensors(path)
-    name = hyperparameters["name"]
-    if name.startswith(models.TIMM):
-        image_size = hyperparameters.get("image_size", 224)
-        return models.timm_state(name, read_tensors(path), image_size, num_classes)
-    from transformers import AutoModelForImageClassification
-
-    try:
-        model = AutoModelForImageClassification.from_pretrained(
-            path,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            num_labels=num_classes,
-            ignore_mismatched_sizes=True,
-        )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise Gz2vitError(f"the weights in {path} do not fit {name}: {reason}") from error
-    return models.HuggingFaceClassifier(model).state_dict()

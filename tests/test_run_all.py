@@ -31,7 +31,7 @@ LATIN = {"PYTHONIOENCODING": "latin-1", "SNAKEMAKE_PROFILE": "/nowhere", "PYTHON
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A results folder after every step, run on a terminal and with settings that get in the way."""
+    """A results folder after every step, run with a terminal and settings that get in the way."""
     results = tmp_path_factory.mktemp("run") / "results" / "smoke"
     outcome = run_all("smoke", "--results", results, "--jobs", 2, **LATIN)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 from torchvision import models as torchvision_models
 
-from gz2vit import download, weights
+from gz2vit import download, models, weights
 from gz2vit.io import Gz2vitError
 from gz2vit.models import build_model
 from tests.file_server import COMMIT, FileServer, Reply, serve
@@ -173,7 +173,7 @@ def test_an_encoder_of_the_hub_is_a_network_like_any_other(encoder: Path, tmp_pa
         path, record = weights.fetch_weights("backbone", str(source), name)
         assert record["sha256"] == digest
         sizes = {"name": name, "image_size": 64}
-        state = weights.pretrained_state("backbone", sizes, path)
+        state = models.pretrained_state("backbone", sizes, path)
         assert torch.equal(state["stem.0.weight"], weights.read_tensors(path)["stem.0.weight"])
         network.load_state_dict(state)
 
@@ -192,4 +192,4 @@ def test_weights_of_another_network_are_refused(encoder: Path):
     sizes = {"name": "timm/hf_hub:mwalmsley/zoobot-encoder-resnet18", "image_size": 64}
     path, _ = weights.fetch_weights("backbone", str(encoder), sizes["name"])
     with pytest.raises(Gz2vitError, match="do not fit"):
-        weights.pretrained_state("backbone", sizes, path)
+        models.pretrained_state("backbone", sizes, path)
