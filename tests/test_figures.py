@@ -18,13 +18,6 @@ from matplotlib.image import BboxImage
 from matplotlib.patches import Rectangle
 from PIL import Image
 
-from gz2vit.calibration import (
-    average_precisions,
-    calibrate,
-    precision_recall_curves,
-    probabilities_of,
-    reliability_pair,
-)
 from gz2vit.io import Gz2vitError
 from gz2vit.paper import CLASS_NAMES, CLASS_SHORT_NAMES, FIG3_CONFUSION_PERCENT, NETWORKS
 from gz2vit.plots import extra_figures as extra
@@ -217,19 +210,6 @@ def test_fig1_stays_on_the_paper(network: dict):
         box = part.get_window_extent()
         assert box.x0 >= 0 and box.x1 <= figure.bbox.x1, part
         assert box.y0 >= 0 and box.y1 <= figure.bbox.y1, part
-
-
-def test_fig2_has_a_column_for_each_class_and_two_rows():
-    shown = [[picture(10 * index), picture(10 * index + 5)] for index in range(7)]
-    figure = paper.draw_examples([*shown, [picture(70)]], DATA, colours=["red"] * 8)
-    upper, lower = figure.axes[:8], figure.axes[8:]
-    assert [axes.get_title() for axes in upper] == list(paper.FIG2_TITLES)
-    assert upper[3].title.get_color() == "red"
-    for index in range(7):
-        assert upper[index].images[0].get_array()[0, 0, 0] == 10 * index
-        assert lower[index].images[0].get_array()[0, 0, 0] == 10 * index + 5
-    assert texts(lower[7]) == ["no galaxy"] and not texts(upper[7])
-    assert "profile demo, 2,640 galaxies of real_gz2" in words(figure)
 
 
 def predictions() -> pd.DataFrame:
@@ -483,47 +463,6 @@ def test_trends_of_all_models_in_percent():
     assert "400 test galaxies, 5 bins" in words(figure)
 
 
-def chances(n: int, classes: int, seed: int) -> pd.DataFrame:
-    """Predictions with probabilities."""
-    rng, true = np.random.default_rng(seed), np.arange(n) % classes
-    logits = rng.normal(size=(n, 8)) + 2.0 * np.eye(8)[true]
-    p = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
-    table = pd.DataFrame({"class": true, "pred": p.argmax(axis=1)})
-    table["GalaxyID"] = [f"{seed}-{row}" for row in range(n)]
-    return table.assign(**{f"p{index}": p[:, index] for index in range(8)})
-
-
-@pytest.mark.parametrize("models", [1, 5])
-def test_reliability_has_a_panel_for_each_model(models: int):
-    tests = {key: chances(300, 8, seed) for seed, key in enumerate("abcde"[:models])}
-    valid = chances(300, 8, seed=9)
-    pairs = {key: reliability_pair(table, valid) for key, table in tests.items()}
-    found = {key: calibrate(table, valid, resamples=10) for key, table in tests.items()}
-    figure = extra.draw_reliability(pairs, found, DATA)
-    shown = [axes for axes in figure.axes if axes.axison]
-    assert [axes.get_title() for axes in shown] == list(tests)
-    for bars, bins in zip(shown[0].containers, pairs["a"], strict=True):
-        known = bins[bins.galaxies >= 5]
-        np.testing.assert_allclose(bars[0].get_xydata(), known[["confidence", "accuracy"]])
-    assert texts(shown[0])[0].startswith("T = ")
-    assert all(axes.get_xlabel() for axes in shown[-min(models, 4) :])
-    assert "300 test galaxies" in words(figure)
-
-
-def test_precision_recall_has_a_panel_for_each_class_also_without_galaxies():
-    table = chances(200, 7, seed=0)  # no mergers
-    curves = {"vit": precision_recall_curves(table["class"], probabilities_of(table))}
-    averages = {"vit": average_precisions(table["class"], probabilities_of(table), resamples=5)}
-    figure = extra.draw_precision_recall(curves, averages, DATA)
-    assert [axes.get_title().rsplit(" ", 1)[0] for axes in figure.axes] == list(CLASS_NAMES)
-    assert texts(figure.axes[7]) == ["no test galaxies\nof this class"]
-    own = curves["vit"][curves["vit"].class_name == CLASS_NAMES[2]]
-    guess, line = figure.axes[2].lines
-    np.testing.assert_allclose(line.get_xydata(), own[["recall", "precision"]])
-    assert guess.get_ydata()[0] == pytest.approx((table["class"] == 2).mean())
-    assert "ViT nan" not in description(figure)
-
-
 # --- Fig. 5, checks of maps, features
 
 IMAGES = RNG.integers(0, 40, (2, 32, 32, 3), dtype=np.uint8)
@@ -597,28 +536,6 @@ def test_side_by_side_has_outlines_and_needs_galaxies():
         paper.draw_side_by_side(IMAGES[:0], {"vit": AVERAGE[:0]}, [], {"vit": []}, DATA)
 
 
-def test_checks_are_points_with_their_intervals_and_curves_a_panel_for_each_map():
-    maps = [("vit", "attention"), ("vit", "class"), ("resnet50", "class")]
-    rows = [(*one, quantity, 0.2, 0.1, 0.4, 30) for one in maps for quantity in extra.CHECKS]
-    columns = ["model", "map", "quantity", "value", "low", "high", "galaxies"]
-    figure = extra.draw_checks(pd.DataFrame(rows, columns=columns), DATA)
-    for panel in figure.axes:
-        ends = [bar.get_segments()[0][:, 0].tolist() for bar in panel.collections]
-        assert [one for one in ends if one == pytest.approx([0.1, 0.4])]
-    assert [label.get_text() for label in figure.axes[0].get_yticklabels()] == ["vit", "resnet50"]
-    rows = [
-        ("vit", kind, "deletion", order, changed, 1 - changed, 0.9 - changed, 1.1 - changed)
-        for kind in ("attention", "class")
-        for order in ("most", "random")
-        for changed in (0.0, 0.5, 1.0)
-    ]
-    columns = ["model", "map", "kind", "order", "changed", "probability", "low", "high"]
-    figure = extra.draw_check_curves(pd.DataFrame(rows, columns=columns))
-    lines = figure.axes[1].get_lines()
-    assert [line.get_label() for line in lines] == ["most", "random"]
-    assert lines[0].get_ydata().tolist() == [1.0, 0.5, 0.0]
-
-
 def test_an_explored_galaxy_has_its_probabilities_and_neighbours():
     share = np.array([0.5, 0.1, 0.1, 0.1, 0.1, 0.05, 0.03, 0.02])
     own = (IMAGES[0], AVERAGE[0], share, ("7 (test): Merger", "vit: layer 1"), 7)
@@ -634,20 +551,6 @@ def test_an_explored_galaxy_has_its_probabilities_and_neighbours():
 
 
 # --- Data, training, simulation
-
-
-def test_composition_shows_every_count():
-    index = pd.Index(CLASS_NAMES, name="class_name")
-    composition = pd.DataFrame({"train": range(10, 18), "valid": 3, "test": 4}, index=index)
-    composition["all"] = composition.sum(axis=1)
-    data = DATA | {"simulated": True, "name": "24 galaxies of mine"}
-    figure = extra.draw_class_composition(composition, data)
-    for count in composition.to_numpy().flatten():
-        assert f"{count:,}" in texts(figure.axes[0])
-    widths = [patch.get_width() for patch in figure.axes[0].patches]
-    assert sum(widths) == composition["all"].sum()
-    assert "24 galaxies of mine, simulated" in words(figure)
-    assert "Round Elliptical 17" in description(figure)
 
 
 @pytest.mark.parametrize("epochs", [1, 2, 40])

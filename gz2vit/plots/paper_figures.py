@@ -61,35 +61,6 @@ FIG2_TITLES = (
 )
 
 
-@styled
-def draw_examples(
-    panels: Sequence[Sequence[np.ndarray]],
-    data: Mapping[str, Any],
-    whose: str = "",
-    titles: Sequence[str] = FIG2_TITLES,
-    colours: Sequence[str] = ("black",) * CLASS_COUNT,
-) -> Figure:
-    """Fig. 2: two galaxies of each class, one above the other, as in the paper.
-
-    `panels`: for each class up to two uint8 images (H, W, 3); `data`: the record of the selection;
-    `whose`: which galaxies these are, for the footer; `titles`, `colours`: one for each class.
-    """
-    classes, gap_in, title_in, footer_in = len(panels), 0.025, 0.17, 0.17
-    side_in = (TEXT_WIDTH_IN - (classes - 1) * gap_in) / classes
-    height_in = 2 * side_in + title_in + footer_in
-    figure = plt.figure(figsize=(TEXT_WIDTH_IN, height_in))
-    grid = {"left": 0, "right": 1, "hspace": 0, "wspace": gap_in / side_in}
-    grid |= {"bottom": footer_in / height_in, "top": 1 - title_in / height_in}
-    axes = figure.subplots(2, classes, squeeze=False, gridspec_kw=grid)
-    for column, title, colour, images in zip(axes.T, titles, colours, panels, strict=True):
-        column[0].set_title(title, fontsize=SMALL_PT, pad=3, color=colour)
-        for row, panel in enumerate(column):
-            show_galaxy(panel, images[row] if row < len(images) else None)
-    footer(figure, data, whose)
-    shown = (f"{name} {len(images)}" for name, images in zip(titles, panels, strict=True))
-    return describe(figure, f"Images of galaxies by class, in columns: {', '.join(shown)}.")
-
-
 def show_galaxy(axes: Axes, image: np.ndarray | None, nothing: str = "no galaxy") -> None:
     """One image (H, W, 3) without ticks and frame, or a pale panel that says `nothing`."""
     strip_axes(axes)
