@@ -59,14 +59,10 @@ def star(rng: Generator, fwhm_arcsec: float, mag: float) -> Stamp:
         g_r = rng.uniform(0.5, 1.3)
     # Red dwarfs (g - r at its limit of 1.4) spread out in r - i.
     r_i = 0.4 * g_r + (rng.uniform(0.0, 0.9) if g_r > 1.2 else 0.0)
-    return Stamp(point_source(fwhm_arcsec), band_fluxes(nanomaggies(mag), g_r, r_i))
-
-
-def point_source(fwhm_arcsec: float) -> galsim.GSObject:
-    """The image of a star: a Moffat core with faint wider wings, unit flux."""
     core = galsim.Moffat(beta=3.0, fwhm=fwhm_arcsec, gsparams=FAST)
     halo = galsim.Moffat(beta=2.0, fwhm=HALO_RADII * fwhm_arcsec, gsparams=FAST)
-    return (1 - HALO_SHARE) * core + HALO_SHARE * halo
+    light = (1 - HALO_SHARE) * core + HALO_SHARE * halo
+    return Stamp(light, band_fluxes(nanomaggies(mag), g_r, r_i))
 
 
 def small_galaxy(rng: Generator, fwhm_arcsec: float, mag: float) -> Stamp:

@@ -105,14 +105,6 @@ def texture(rng: Generator, side_px: int, grain_px: float, strength: float) -> n
     return np.exp(strength * noise(rng, side_px, grain_px))
 
 
-def blob(
-    x: np.ndarray, y: np.ndarray, centre_arcsec: tuple[float, float], size_arcsec: float
-) -> np.ndarray:
-    """A round Gaussian clump of unit flux and standard deviation `size_arcsec`."""
-    dx, dy = x - centre_arcsec[0], y - centre_arcsec[1]
-    return np.exp(-(dx**2 + dy**2) / (2 * size_arcsec**2)) / (2 * math.pi * size_arcsec**2)
-
-
 def clumps(
     rng: Generator, x: np.ndarray, y: np.ndarray, count: int, spread_arcsec: float
 ) -> np.ndarray:
@@ -122,7 +114,10 @@ def clumps(
     for _ in range(count):
         centre = (rng.normal(lopsided, spread_arcsec), rng.normal(0.0, spread_arcsec))
         size = spread_arcsec * rng.uniform(0.12, 0.4)
-        light += np.float32(rng.lognormal(0.0, 0.8)) * blob(x, y, centre, size)
+        flux = np.float32(rng.lognormal(0.0, 0.8))
+        dx, dy = x - centre[0], y - centre[1]
+        gauss = np.exp(-(dx**2 + dy**2) / (2 * size**2)) / (2 * math.pi * size**2)
+        light += flux * gauss
     return light
 
 

@@ -57,17 +57,13 @@ def draw_night(rng: Generator) -> Night:
     """Conditions as they scatter over the"""
     common = NOISE_LN_SCATTER * rng.standard_normal()
     factors = np.exp(common + BAND_LN_SCATTER * rng.standard_normal(3))
+    fwhm_arcsec = SEEING_FWHM_ARCSEC * math.exp(SEEING_LN_SCATTER * rng.standard_normal())
     return Night(
-        draw_seeing(rng),
+        fwhm_arcsec,
         tuple(factors * SKY_NOISE_NMGY),
         tuple(SKY_RESIDUAL_NMGY * rng.standard_normal(3)),
         REGISTRATION_PX * math.exp(REGISTRATION_LN_SCATTER * rng.standard_normal()),
     )
-
-
-def draw_seeing(rng: Generator) -> float:
-    """The r-band FWHM of one exposure in arcsec."""
-    return SEEING_FWHM_ARCSEC * math.exp(SEEING_LN_SCATTER * rng.standard_normal())
 
 
 def cut_side_px(pixel_scale_arcsec: float) -> int:
