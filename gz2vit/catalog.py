@@ -241,7 +241,7 @@ def read_data_folder(path: Path | str) -> DataFolder:
     Raises `Gz2vitError` for a missing folder, file or column, an unknown class, an id that occurs
     twice in a split or in two splits, and an empty split.
     """
-    path = Path(os.path.realpath(Path(path).expanduser()))
+    path = Path(os.path.realpath(os.path.expanduser(path)))
     _list_folder(path)
     tables = {split: read_label_table(path / f"gz2_{split}.csv") for split in SPLITS}
     check_disjoint(tables, path)

@@ -159,7 +159,8 @@ def test_what_is_wrong_in_a_folder_is_named(
 
 def test_folders_that_cannot_be_listed_are_named(folder: DataFolder, tmp_path: Path):
     (tmp_path / "loop").symlink_to("loop")
-    for path in (tmp_path / "nowhere", tmp_path / "loop", folder.path / "gz2_test.csv"):
+    wrong = [tmp_path / name for name in ("nowhere", "loop", "mine/gz2_test.csv")]
+    for path in (*wrong, Path("~no_such_user/data")):
         with pytest.raises(Gz2vitError, match=path.name):
             read_data_folder(path)
     shutil.rmtree(folder.path / "images")
