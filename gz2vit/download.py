@@ -81,7 +81,7 @@ class RemoteFile:
 
     def part(self, directory: Path) -> Path:
         """Where its bytes are kept until they are verified."""
-        return directory / "downloads" / ".incoming" / f".{self.name}.part"
+        return directory / "downloads" / ".incoming" / self.name
 
 
 def _remote_file(kind: str, row: Mapping[str, Any]) -> RemoteFile:
@@ -214,19 +214,17 @@ def _needed_bytes(
 ) -> int:
     """Room on the disk for all that is still missing."""
     missing = [remote for kind in kinds if kind != "images" for remote in files[kind]]
-    unpacked_bytes = 0
-    if "images" in kinds and (own is None or own.is_file()):
-        remote, there = files["images"][0], len(image_names(directory / "images"))
-        if there < _expected_images(directory, remote):
-            share = max(0, remote.entries - there) / remote.entries
-            unpacked_bytes = int(share * UNPACKED_PER_ZIPPED * remote.room_bytes)
-            missing += [remote] if own is None else []
+    needed_bytes, remote = 0.0, files["images"][0]
+    lacking = _expected_images(directory, remote) - len(image_names(directory / "images"))
+    if "images" in kinds and lacking > 0 and (own is None or own.is_file()):
+        missing += [remote] if own is None else []
+        needed_bytes = min(1, lacking / remote.entries) * UNPACKED_PER_ZIPPED * remote.room_bytes
     for remote in missing:
         if not remote.path(directory).is_file():
             part = remote.part(directory)
             staged_bytes = part.stat().st_size if part.exists() else 0
-            unpacked_bytes += max(0, remote.room_bytes - staged_bytes)
-    return unpacked_bytes
+            needed_bytes += max(0, remote.room_bytes - staged_bytes)
+    return int(needed_bytes)
 
 
 # ---- one large file over a bad line
@@ -250,7 +248,7 @@ def resume_download(url: str, part: Path, advice: str, checksummed: bool = False
     note_path = part.with_name(f"{part.name}.json")
     in_pieces, failures, best = False, 0, 0
     with (
-        tqdm(desc=part.name.strip(".").removesuffix(".part"), unit="B", unit_scale=True) as bar,
+        tqdm(desc=part.name.strip("."), unit="B", unit_scale=True) as bar,
         _session() as session,
     ):
         while failures < ATTEMPTS:
@@ -380,16 +378,17 @@ def bring_file(remote: RemoteFile, directory: Path, mirror: str | Path | None) -
     3.4 GB are hashed once. Raises `Gz2vitError` where it cannot be had, or where another file is
     in its place.
     """
-    path, part = remote.path(directory), remote.part(directory)
-    record_path = remote.record_path(directory)
+    path, record_path = remote.path(directory), remote.record_path(directory)
     record = read_json(record_path) if record_path.exists() else {}
     advice = f"try again later, name another source with --mirror, or put a copy at {path}"
     if record and not remote.checksum:
         advice += f"; if the change is wanted, delete {record_path}"
-    if path.is_file():
-        size, mtime_ns = path.stat().st_size, path.stat().st_mtime_ns
-        if (record.get("bytes"), record.get("mtime_ns")) == (size, mtime_ns):
-            return f"{remote.name}: {size:,} bytes, already there"
+    source = f"{mirror}/{remote.name}" if mirror else remote.url
+    if not path.is_file():
+        found = _fetch(remote, directory, source, record, advice)
+    elif (record.get("bytes"), record.get("mtime_ns")) == _state(path):
+        return f"{remote.name}: {path.stat().st_size:,} bytes, already there"
+    else:
         source = record.get("source", "a copy that was there")
         try:
             found = verify(path, remote, record)
@@ -398,45 +397,49 @@ def bring_file(remote: RemoteFile, directory: Path, mirror: str | Path | None) -
                 f"{path} is not the published file: {error}; move it away and run the same command "
                 f"again, or {advice}"
             ) from error
-    else:
-        source = f"{mirror}/{remote.name}" if mirror else remote.url
-        found = None
-        while found is None:
-            in_pieces = _stage(source, part, advice, bool(remote.checksum))
-            try:
-                found = verify(part, remote, record)
-            except WrongContent as error:
-                part.unlink()
-                if not in_pieces:  # else a server may have mixed them up: once more in one piece
-                    raise Gz2vitError(
-                        f"{source} is not the published {remote.name}: {error}; it was not kept: "
-                        f"{advice}"
-                    ) from error
-        with atomic_path(path) as temporary:
-            shutil.move(part, temporary)  # not a rename where the folder is on another disk
-        part.with_name(f"{part.name}.json").unlink(missing_ok=True)
-        size, mtime_ns = path.stat().st_size, path.stat().st_mtime_ns
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    same = record.get("sha256") == found.get("sha256")
-    first = {"first_seen": record["first_seen"] if same and "first_seen" in record else now}
-    origin = {"name": remote.name, "source": source, **found, **first, "verified": now}
+    known = record.get("sha256") == found.get("sha256") and "first_seen" in record
+    size, mtime_ns = _state(path)
+    origin = {"name": remote.name, "source": source, **found, "verified": now}
+    origin |= {"first_seen": record["first_seen"] if known else now}
     write_json(record_path, origin | {"bytes": size, "mtime_ns": mtime_ns})
-    how = f"verified ({remote.checksum})" if remote.checksum else f"sha256:{found['sha256']}, "
+    how = f"verified ({remote.checksum})"
     if not remote.checksum:
-        how += "as when first seen" if record else "first seen and recorded"
+        how = f"sha256:{found['sha256']}, {'as when first seen' if record else 'first seen'}"
     return f"{remote.name}: {size:,} bytes, {how}"
 
 
-def _stage(source: str, part: Path, advice: str, checksummed: bool) -> bool:
-    """Bring the bytes of an address or a local file to `part`; whether they came in pieces."""
-    if source.startswith(("http://", "https://")):
-        return resume_download(source, part, advice, checksummed)
-    if not Path(source).is_file():
-        raise Gz2vitError(f"the mirror has no file {source}; {advice}")
-    require_room(part.parent, Path(source).stat().st_size, f"the copy of {source}")
-    with writing(part):
-        shutil.copyfile(source, part)
-    return False
+def _state(path: Path) -> tuple[int, int]:
+    return path.stat().st_size, path.stat().st_mtime_ns
+
+
+def _fetch(
+    remote: RemoteFile, directory: Path, source: str, record: Mapping[str, Any], advice: str
+) -> dict[str, str]:
+    """Bring `remote` from an address or a local file, and verify it before it gets its name."""
+    part, in_pieces = remote.part(directory), False
+    while True:
+        if source.startswith(("http://", "https://")):
+            in_pieces = resume_download(source, part, advice, bool(remote.checksum))
+        elif Path(source).is_file():
+            require_room(part.parent, Path(source).stat().st_size, f"the copy of {source}")
+            with writing(part):
+                shutil.copyfile(source, part)
+        else:
+            raise Gz2vitError(f"the mirror has no file {source}; {advice}")
+        try:
+            found = verify(part, remote, record)
+            break
+        except WrongContent as error:
+            part.unlink()
+            if not in_pieces:  # else a server may have mixed them up: once more in one piece
+                raise Gz2vitError(
+                    f"{source} is not the published {remote.name}: {error}; not kept: {advice}"
+                ) from error
+    with atomic_path(remote.path(directory)) as temporary:
+        shutil.move(part, temporary)  # not a rename where the folder is on another disk
+    part.with_name(f"{part.name}.json").unlink(missing_ok=True)
+    return found
 
 
 def verify(path: Path, remote: RemoteFile, record: Mapping[str, Any]) -> dict[str, str]:
@@ -454,9 +457,7 @@ def verify(path: Path, remote: RemoteFile, record: Mapping[str, Any]) -> dict[st
     try:
         columns = list(remote.columns)
         # read to its end, where a compressed file's own checksum is
-        with pd.read_csv(
-            path, usecols=columns, dtype=str, chunksize=50_000, compression=_compression(remote)
-        ) as pieces:
+        with pd.read_csv(path, usecols=columns, dtype=str, chunksize=50_000) as pieces:
             rows = sum(len(piece) for piece in pieces)
     except (OSError, EOFError, zlib.error, ValueError) as error:
         with path.open("rb") as stream:
@@ -473,10 +474,6 @@ def verify(path: Path, remote: RemoteFile, record: Mapping[str, Any]) -> dict[st
             f"{record['sha256']}"
         )
     return {"sha256": found}
-
-
-def _compression(remote: RemoteFile) -> str | None:
-    return "gzip" if remote.name.endswith(".gz") else None
 
 
 # ---- the folder of images
@@ -529,12 +526,9 @@ def _bring_images(
                     "folder with --to"
                 )
             with writing(target):
-                temporary = target.with_name(f".images.{os.getpid()}.tmp")
-                temporary.unlink(missing_ok=True)
-                temporary.symlink_to(own)
                 if target.exists():
                     target.rmdir()
-                os.replace(temporary, target)
+                target.symlink_to(own)
         origin = {"source": str(own), "images": len(image_names(own))}
         done = f"images: {origin['images']:,} in {own}, {target} is a link to it"
     elif len(there) >= _expected_images(directory, remote):

@@ -12,14 +12,16 @@ and, for each answer of the decision tree, vote fractions from 0 to 1 (`_debiase
 import hashlib
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
 import yaml
+from annotated_types import Ge, MinLen
+from pydantic import StrictBool, TypeAdapter, ValidationError
 
 from gz2vit.catalog import (
     IMAGE_SUFFIXES,
@@ -82,14 +84,14 @@ class Condition:
     With `any_of`, one of them alone does.
     """
 
-    answers: tuple[str, ...]
+    answers: Annotated[tuple[Literal[*ANSWERS], ...], MinLen(1)]
     at_least: float
-    column: str = COLUMNS[0]
-    any_of: bool = False
+    column: Literal[*COLUMNS] = COLUMNS[0]
+    any_of: StrictBool = False
 
-    def value(self, votes: pd.DataFrame, column: str | None = None) -> np.ndarray:
-        """What must reach `at_least`, float64 (galaxies,); or the same of another column."""
-        fractions = vote_fractions(votes, self.answers, column or self.column)
+    def value(self, votes: pd.DataFrame) -> np.ndarray:
+        """What must reach `at_least`, float64 (galaxies,)."""
+        fractions = vote_fractions(votes, self.answers, self.column)
         # rounded, so that 0.1 + 0.2 reaches 0.3; a missing fraction does not hide another
         combine = np.fmax if self.any_of else np.add
         return combine.reduce(fractions, axis=1).round(9)
@@ -105,7 +107,7 @@ class ClassRule:
     """A class and all conditions that its galaxies fulfil; the last is its own question's."""
 
     class_index: int
-    conditions: tuple[Condition, ...]
+    conditions: Annotated[tuple[Condition, ...], MinLen(1)]
 
     @property
     def class_name(self) -> str:
@@ -137,9 +139,9 @@ class Rule:
     """
 
     name: str
-    min_votes: int
-    classes: tuple[ClassRule, ...]
-    exactly_one: bool = False
+    min_votes: Annotated[int, Ge(0)]
+    classes: Annotated[tuple[ClassRule, ...], MinLen(1)]
+    exactly_one: StrictBool = False
 
     def conditions(self) -> dict[tuple[str, ...], Condition]:
         """Every condition once, by its answers: what several classes share is one condition."""
@@ -207,20 +209,11 @@ DEFAULT_RULE = Rule(
 
 def write_rule(path: Path | str, rule: Rule) -> None:
     """Write a rule as YAML, for people and for `read_rule`."""
-    content = {
-        "name": rule.name,
-        "exactly_one": rule.exactly_one,
-        "min_votes": rule.min_votes,
-        "classes": [
-            {
-                "class": each.class_name,
-                "conditions": [
-                    asdict(one) | {"answers": list(one.answers)} for one in each.conditions
-                ],
-            }
-            for each in rule.classes
-        ],
-    }
+    content = TypeAdapter(Rule).dump_python(rule, mode="json")
+    content["classes"] = [
+        {"class": CLASS_NAMES[one["class_index"]], "conditions": one["conditions"]}
+        for one in content["classes"]
+    ]
     write_text(path, yaml.safe_dump(content, sort_keys=False, width=100))
 
 
@@ -229,40 +222,25 @@ def read_rule(path: Path | str) -> Rule:
 
     A file without `exactly_one` lists its classes in order of precedence.
     """
+    indices = {name: index for index, name in enumerate(CLASS_NAMES)}
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-        classes = tuple(
-            ClassRule(
-                CLASS_NAMES.index(_known("class", entry["class"], CLASS_NAMES)),
-                tuple(_condition(one) for one in entry["conditions"]),
-            )
-            for entry in content["classes"]
-        )
-        if not classes or not all(one.conditions for one in classes):
-            raise ValueError("give at least one class, and each at least one condition")
-        exactly_one = _known("exactly_one", content.get("exactly_one", False), (True, False))
-        return Rule(str(content["name"]), int(content["min_votes"]), classes, exactly_one)
+        content["classes"] = [
+            {"class_index": indices[one["class"]], "conditions": one["conditions"]}
+            for one in content["classes"]
+        ]
+        return TypeAdapter(Rule).validate_python(content)
     except OSError as error:
         raise Gz2vitError(f"cannot read the rule {path}: {error.strerror}") from error
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError, ValueError) as error:
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        reason = f"{where} is {first['input']!r}: {first['msg']}"
+    except KeyError as error:
+        reason = f"there is no class or key {error}; the classes are {', '.join(CLASS_NAMES)}"
+    except (yaml.YAMLError, TypeError) as error:
         reason = " ".join(str(error).split())
-        raise Gz2vitError(f"{path} is not a rule (name, min_votes, classes): {reason}") from error
-
-
-def _condition(entry: Mapping[str, Any]) -> Condition:
-    """One condition of a rule file, checked."""
-    answers = tuple(_known("answer", name, ANSWERS) for name in entry["answers"])
-    if not answers:
-        raise ValueError("a condition needs answers")
-    column = _known("column", entry.get("column", COLUMNS[0]), COLUMNS)
-    any_of = _known("any_of", entry.get("any_of", False), (True, False))
-    return Condition(answers, float(entry["at_least"]), column, any_of)
-
-
-def _known(what: str, value: Any, known: Collection[Any]) -> Any:
-    if value not in known:
-        raise ValueError(f"unknown {what} '{value}'; use {', '.join(map(str, known))}")
-    return value
+    raise Gz2vitError(f"{path} is not a rule (name, min_votes, classes): {reason}")
 
 
 # ---- the catalogue of votes ----
@@ -415,40 +393,22 @@ def class_counts(classes: pd.Series) -> pd.Series:
     return pd.Series(counted | {"no class": int((classes == NO_CLASS).sum())}, name="galaxies")
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """How two labellings of one catalogue compare.
+def compare_labels(derived: pd.Series, published: pd.Series) -> pd.DataFrame:
+    """Galaxies by published (rows) and derived class (columns), the last `not selected`.
 
-    `counts`: int64 (9, 9), rows published, columns derived, the last of each for galaxies that are
-    not selected; `unknown`: published galaxies that the catalogue of votes does not hold.
+    `derived`, of the whole catalogue, and `published` are classes by galaxy id.
     """
-
-    counts: np.ndarray
-    unknown: int
-
-    @property
-    def both(self) -> int:
-        """Galaxies that both have selected."""
-        return int(self.counts[:-1, :-1].sum())
-
-    @property
-    def share(self) -> float:
-        """The share of `both` with the same class; NaN without any."""
-        return float(self.counts[:-1, :-1].trace() / self.both) if self.both else float("nan")
-
-    def table(self) -> pd.DataFrame:
-        """The counts with names."""
-        names = [*(f"{index} {name}" for index, name in enumerate(CLASS_NAMES)), "not selected"]
-        table = pd.DataFrame(self.counts, names, names)
-        return table.rename_axis(index="published", columns="derived")
-
-
-def compare_labels(derived: pd.Series, published: pd.Series) -> Agreement:
-    """Compare `derived` (of the whole catalogue) with `published`, both class by galaxy id."""
     counts = np.zeros((CLASS_COUNT + 1, CLASS_COUNT + 1), dtype=np.int64)
     theirs = published.reindex(derived.index, fill_value=NO_CLASS)
     np.add.at(counts, (theirs.to_numpy(), derived.to_numpy()), 1)  # NO_CLASS, -1, is the last
-    return Agreement(counts, int((~published.index.isin(derived.index)).sum()))
+    names = [*(f"{index} {name}" for index, name in enumerate(CLASS_NAMES)), "not selected"]
+    return pd.DataFrame(counts, names, names).rename_axis(index="published", columns="derived")
+
+
+def agreement_of(table: pd.DataFrame) -> tuple[int, float]:
+    """Of `compare_labels`' table: galaxies that both sides selected, and the share alike."""
+    both = table.to_numpy()[:-1, :-1]
+    return int(both.sum()), float(both.trace() / both.sum()) if both.any() else float("nan")
 
 
 def explain_class(votes: pd.DataFrame, galaxy_id: str, rule: Rule) -> str:
@@ -624,26 +584,19 @@ def explain_galaxy(
     return "\n".join([*lines, *(f"published class: {told}" for told in published)])
 
 
-def _why_unknown(galaxy_id: str, votes: pd.DataFrame, votes_path: Path, objects: pd.Series) -> str:
+def _why_unknown(galaxy_id: str, votes: pd.DataFrame, path: Path, objects: pd.Series) -> str:
     """One sentence on why a galaxy has no votes here."""
-    about = f"{votes_path} ({len(votes):,} galaxies by {votes.index.name})"
+    about = f"{path} ({len(votes):,} galaxies by {votes.index.name})"
     if re.fullmatch(DR8_ID, galaxy_id):
         return f"{galaxy_id} is an SDSS DR8 id, and {about} knows DR7 ids; give its DR7 id"
     if re.fullmatch(r"[0-9.]+[eE]\+?[0-9]+", galaxy_id):
         return f"{galaxy_id} is an id that a spreadsheet rounded; give all of its digits"
-    if galaxy_id in objects.index:
-        return (
-            f"image {galaxy_id}.jpg shows SDSS object {objects[galaxy_id]}, which has no votes in "
-            f"{about}; name the catalogue of its sample with --votes"
-        )
-    if (objects == galaxy_id).any():
-        return f"object {galaxy_id} is in the file map but has no votes in {about}; use --votes"
-    if len(galaxy_id) < 17 and votes.index.name != "asset_id" and objects.empty:
-        return (
-            f"galaxy {galaxy_id} is not in {about}; if it is an image's name, run "
-            "`gz2vit download mapping`, which tells its object"
-        )
-    return f"galaxy {galaxy_id} is not in {about}; give an SDSS DR7 object id or an image's name"
+    shown = f"image {galaxy_id}.jpg shows SDSS object {objects.get(galaxy_id)}, which"
+    if galaxy_id in objects.index or (objects == galaxy_id).any():
+        named = shown if galaxy_id in objects.index else f"{galaxy_id} is in the file map but"
+        return f"{named} has no votes in {about}; name its sample's catalogue with --votes"
+    hint = "; for an image's name, run `gz2vit download mapping` first" if objects.empty else ""
+    return f"galaxy {galaxy_id} is not in {about}; give a DR7 object id or an image's name{hint}"
 
 
 def label_tables(directory: Path) -> dict[str, pd.DataFrame]:

@@ -19,6 +19,7 @@ from gz2vit.votes import (
     ClassRule,
     Condition,
     Rule,
+    agreement_of,
     asset_ids,
     compare_labels,
     derive_classes,
@@ -124,7 +125,7 @@ def test_a_file_without_exactly_one_is_an_order_of_precedence(tmp_path: Path):
     ("change", "offending"),
     [
         ({"class": "Blob"}, "'Blob'"),
-        ({"conditions": []}, "condition"),
+        ({"conditions": []}, "conditions"),
         ({"conditions": [{"answers": ["oval"], "at_least": 0.5}]}, "'oval'"),
         ({"conditions": [{"answers": ["bar"], "at_least": "much"}]}, "'much'"),
         ({"conditions": [{"answers": ["bar"], "at_least": 0.5, "column": "votes"}]}, "'votes'"),
@@ -268,13 +269,12 @@ def test_label_table_and_split_are_as_published():
 
 def test_agreement_counts_every_galaxy_once():
     derived = pd.Series([0, 0, 1, NO_CLASS, NO_CLASS, 7], list("abcdef"))
-    found = compare_labels(derived, pd.Series([0, 1, 3, 7, 2], ["a", "b", "d", "f", "z"]))
-    table = found.table()
+    table = compare_labels(derived, pd.Series([0, 1, 3, 7, 2], ["a", "b", "d", "f", "z"]))
     assert table.to_numpy().sum() == 6
     assert table.loc["not selected", "1 In-between Elliptical"] == 1  # c
     assert table.loc["3 Edge-on Spiral", "not selected"] == 1  # d
-    assert (found.both, found.share, found.unknown) == (3, 2 / 3, 1)
-    assert np.isnan(compare_labels(derived, pd.Series([1], ["z"])).share)
+    assert agreement_of(table) == (3, 2 / 3)
+    assert np.isnan(agreement_of(compare_labels(derived, pd.Series([1], ["z"])))[1])
 
 
 MAP = """objid,sample,asset_id
