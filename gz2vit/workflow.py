@@ -635,7 +635,9 @@ def _record(name: str, one: Mapping[str, Any], results: Path, seconds: float) ->
     kept = ("parameters", "galaxies", "code", "made_after", "reads")
     record = {key: one[key] for key in kept}
     steps = results / "logs" / "steps"
-    if name != "simulate" and record["galaxies"]["signature"] is None:  # simulated in this run
+    has_images = name not in VOTES_STEPS or (Path(one["data"]) / "images").is_dir()
+    if name != "simulate" and has_images and record["galaxies"]["signature"] is None:
+        # simulated in this run
         folder = read_data_folder(Path(one["data"]))
         record["galaxies"]["signature"] = data_signature(folder, results / "logs" / "images.json")
     for need in one["needs"] if not one["model"] else ():
