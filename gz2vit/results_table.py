@@ -15,7 +15,12 @@ import pandas as pd
 
 from gz2vit import paper
 from gz2vit.catalog import class_weights
-from gz2vit.evaluation import confusion_matrix, metric_intervals, read_predictions, wilson_interval
+from gz2vit.evaluation import (
+    classification_metrics,
+    metric_intervals,
+    read_predictions,
+    wilson_interval,
+)
 from gz2vit.io import WEIGHTED, Gz2vitError, command_for, read_json, run_folders, write_text
 from gz2vit.paper import (
     ARXIV,
@@ -59,46 +64,44 @@ def results_table(
     """One row for each model and quantity, missing values NaN.
 
     `seeds`: of each model that was trained with several, the first one's files being the model's
-    own; only their folders are read. Columns: `model`; `quantity` (`parameters`, `accuracy`,
-    `train_acc`, `valid_acc`, `recall_macro`, `f1_macro`, `train_seconds`, `epoch_seconds`,
-    `class_acc`); `class_name` (of `class_acc`, else empty); `paper`; `ours`, the mean over the
-    trained seeds; `spread`, their sample standard deviation; `seeds`, their number; `low`, `high`,
-    the 95 % interval on the test galaxies: Wilson's of an accuracy, the bootstrap's of a macro
-    average; `difference` (ours - paper; none of times, which are of other devices); `n`, the number
-    of test galaxies. `table.attrs` holds `notes` (a sentence for each model) and `runs` (for each
-    model the list of `read_run`).
+    own; only their folders are read. `ours` is the mean over the trained seeds, `spread` their
+    sample standard deviation, `seeds` their number; `low`, `high`: the 95 % interval on the test
+    galaxies, Wilson's of an accuracy, the bootstrap's of a macro average; `difference`: ours less
+    the paper's (none of times, which are of other devices); `n`: test galaxies. `table.attrs` holds
+    `notes` (a sentence for each model) and `runs` (for each model its runs, as of `read_run`).
 
     Raises `Gz2vitError` for a damaged file, and for a seed of another network or other galaxies.
     """
     results_dir = Path(results_dir).resolve()
-    record = results_dir / "selection" / "data.json"
-    galaxies = read_json(record)["galaxies"] if record.exists() else None
+    selected = results_dir / "selection" / "data.json"
+    data = read_json(selected) if selected.exists() else {}
     rows, notes, all_runs = [], {}, {}
     for key in model_keys:
         folders, runs = run_folders((seeds or {}).get(key, ())), []
-        for folder in folders:
-            path = results_dir / "models" / key / folder / "metrics.json"
-            if not path.exists():
+        command = command_for(results_dir / "models" / key, key)
+        for folder in (results_dir / "models" / key / one for one in folders):
+            if not any((folder / name).exists() for name in ("metrics.json", "predictions.csv")):
                 continue
             try:
-                runs.append(read_run(path))
+                runs.append(read_run(folder, data))
                 _rows(key, runs[-1:])  # alone, so that an error names the file that is damaged
                 comparability(key, runs[-1:])
-            except (Gz2vitError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
-                raise damaged(path, key, error) from error
+            except (Gz2vitError, LookupError, TypeError, ArithmeticError) as error:
+                path = folder / "metrics.json"
+                raise Gz2vitError(
+                    f"{path} is not whole ({error}); delete it and run {command}"
+                ) from error
             for name in SHARED_FIGURES:
                 if runs[-1].get(name) != runs[0].get(name):
                     raise Gz2vitError(
-                        f"{path} does not go with the model's other seeds ('{name}' differs); "
-                        f"delete it and run {command_for(path, key)} with the same SEEDS"
+                        f"{folder} does not go with the model's other seeds ('{name}' differs); "
+                        f"delete it and run {command} with the same SEEDS"
                     )
+        notes[key] = f"not trained: {command}"
         if runs:
-            notes[key] = comparability(key, runs, galaxies)
+            notes[key] = comparability(key, runs, data.get("galaxies"))
             if len(runs) < len(folders):
                 notes[key] += f"; {len(runs)} of {len(folders)} seeds trained"
-        else:
-            command = command_for(results_dir / "models" / key / "metrics.json", key)
-            notes[key] = f"not trained: {command}"
         rows += _rows(key, runs)
         all_runs[key] = runs
     table = pd.DataFrame(rows, columns=COLUMNS)
@@ -106,22 +109,27 @@ def results_table(
     return table
 
 
-def read_run(path: Path) -> Run:
-    """A run's `metrics.json`, with what is beside it.
+def read_run(folder: Path, data: Mapping[str, Any]) -> Run:
+    """A run's `metrics.json`; without one, what its `predictions.csv` shows, of `data`.
 
-    From `params.json`, empty where that is missing: `recipe`, the parameters; `started`, the record
-    of the weights; `sessions`. `intervals`: by macro average its bootstrap interval (low, high)
-    from `predictions.csv`, empty where that is missing. Raises `Gz2vitError`, TypeError or KeyError
-    for a damaged file.
+    With it, from `params.json` where there is one: `recipe`, the parameters; `started`, the record
+    of the weights; `sessions`; and `intervals`: by macro average (low, high) of the bootstrap.
+    Raises `Gz2vitError`, TypeError or KeyError for a damaged file.
     """
-    run, record = read_json(path), read_record(path.parent)
-    if not isinstance(run, dict):
-        raise TypeError(f"it holds a {type(run).__name__}")
-    if missing := [name for name in RUN_FIGURES if name not in run]:
-        raise KeyError(*missing)
-    predictions, intervals = path.with_name("predictions.csv"), {}
-    if predictions.exists():
-        table = read_predictions(predictions)
+    path, record = folder / "predictions.csv", read_record(folder)
+    table = read_predictions(path) if path.exists() else None
+    path = folder / "metrics.json"
+    if path.exists():
+        run = read_json(path)
+        if missing := [name for name in RUN_FIGURES if name not in run]:
+            raise KeyError(*missing)
+    else:
+        counts = np.bincount(table["class"], minlength=len(CLASS_NAMES)).tolist()
+        run = classification_metrics(table["class"], table["pred"])
+        run |= {"test_galaxies": len(table), "class_test_galaxies": counts}
+        run |= {"profile": data.get("profile"), "data": data.get("name", "galaxies")}
+    intervals = {}
+    if table is not None:
         found = metric_intervals(table["class"], table["pred"]).set_index("quantity")
         intervals = {name: (float(found.low[name]), float(found.high[name])) for name in MACRO}
     if "train_seconds" in run:
@@ -141,11 +149,6 @@ def read_record(folder: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise Gz2vitError(f"cannot read {path}: it holds a {type(record).__name__}")
     return record
-
-
-def damaged(path: Path, key: str, error: Exception) -> Gz2vitError:
-    """The error for a run whose files cannot be used: what to delete and what to run."""
-    return Gz2vitError(f"{path} is not whole ({error}); delete it and run {command_for(path, key)}")
 
 
 def _rows(key: str, runs: Sequence[Run]) -> list[dict[str, Any]]:
@@ -177,10 +180,8 @@ def _rows(key: str, runs: Sequence[Run]) -> list[dict[str, Any]]:
         rows.append(row(name, theirs.get(name), [run.get(name) for run in runs]))
         rows[-1]["difference"] = np.nan
     for index, name in enumerate(CLASS_NAMES):
-        their = published["class_acc"][index] if "class_acc" in published else None
+        their = published.get("class_acc", {index: None})[index]
         counts = runs[0]["class_test_galaxies"][index] if runs else 0
-        if runs and len(runs[0]["class_acc"]) != len(CLASS_NAMES):
-            raise ValueError(f"class_acc has {len(runs[0]['class_acc'])} values")
         values = [run["class_acc"][index] for run in runs]
         rows.append(row("class_acc", their, values, counts, name))
     return rows
@@ -221,6 +222,8 @@ def comparability(key: str, runs: Sequence[Run], galaxies: Mapping[str, int] | N
         return "comparable; the predictions are the authors' own"
     if key not in PUBLISHED_RESULTS:
         return f"not comparable: the paper has no such model ({run.get('network', key)})"
+    if "weights" not in run:
+        return "not comparable: how it was trained is not known (metrics.json is missing)"
     reasons = []
 
     weights = "imagenet" if architecture in PRETRAINED else "none"
@@ -258,14 +261,8 @@ def comparability(key: str, runs: Sequence[Run], galaxies: Mapping[str, int] | N
     ours = dict(galaxies or {}, test=run["test_galaxies"])
     if galaxies is None:
         reasons.append("how many galaxies it learned from is not known (selection/ is missing)")
-    known = {
-        split: words
-        for split, words in (
-            *(("train", "to learn from"), ("valid", "to choose the epoch by")),
-            ("test", "to test on"),
-        )
-        if split in ours
-    }
+    purposes = {"train": "to learn from", "valid": "to choose the epoch by", "test": "to test on"}
+    known = {split: words for split, words in purposes.items() if split in ours}
     totals = {split: sum(SPLIT_CLASS_COUNTS[split]) for split in known}
     same = tuple(run["class_test_galaxies"]) == tuple(SPLIT_CLASS_COUNTS["test"])
     if not same or "simulated" in run["data"] or any(ours[one] != totals[one] for one in known):
@@ -331,45 +328,11 @@ def training_words(results_dir: Path | str, model_keys: Sequence[str]) -> str:
     )
 
 
-# --- What figures need of one model
-
-
 def published_history(key: str) -> pd.DataFrame | None:
     """The authors' own epochs of model `key` (columns as of `history.csv`), where published."""
     table = pd.read_csv(Path(paper.__file__).with_name(paper.HISTORIES_FILE), comment="#")
     own = table[table.run == key].reset_index(drop=True)
     return own if len(own) else None
-
-
-def read_network(results_dir: Path | str, key: str) -> tuple[dict[str, Any], int, str]:
-    """The network of model `key`: its hyperparameters, its number of parameters, and the source.
-
-    Those of the model as it was trained; where it is not, the paper's, and the source says so.
-    """
-    path = Path(results_dir) / "models" / key / "metrics.json"
-    record, run = read_record(path.parent), read_json(path) if path.exists() else {}
-    if not record and "parameters" not in run:
-        words = f"the paper's values: {key} is not trained here"
-        architecture = key.removesuffix(WEIGHTED)
-        return dict(NETWORKS[architecture]), PUBLISHED_RESULTS[key]["parameters"], words
-    try:
-        network = record["parameters"]["hyperparameters"]
-        return network, int(run["parameters"]), f"sizes of models/{key}"
-    except (KeyError, TypeError) as error:
-        raise damaged(path.resolve(), key, error) from error
-
-
-def read_confusion(results_dir: Path | str, key: str) -> tuple[np.ndarray | None, dict[str, Any]]:
-    """The confusion matrix of model `key`, int64 (8, 8), and its metrics, for Fig. 3.
-
-    Of a model that is not trained: None, and what to say in its place (`model`, `missing`).
-    """
-    path = Path(results_dir).resolve() / "models" / key / "metrics.json"
-    if not path.exists():
-        words = f"{key} is not trained: run {command_for(path, key)}"
-        return None, {"model": key, "missing": words}
-    table = read_predictions(path.with_name("predictions.csv"))
-    return confusion_matrix(table["class"], table["pred"]), read_json(path)
 
 
 # --- The table printed: Markdown for reading, CSV with all digits, LaTeX for a paper
