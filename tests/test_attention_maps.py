@@ -99,20 +99,21 @@ def test_draws_depend_on_the_seed_alone_and_chosen_galaxies_must_exist():
 
 def test_a_sample_keeps_images_classes_and_lists_on_disk(trained_run: Path, tmp_path: Path):
     train, _, test = open_splits(trained_run)
-    lists = {"one": [test.store.galaxy_ids[5], train.store.galaxy_ids[2]]}
+    lists = {"one": [test.store.galaxy_ids[row] for row in (5, 2)] + [train.store.galaxy_ids[2]]}
     lists["two"] = [train.store.galaxy_ids[2]]
     sample = read_sample(trained_run, lists)
-    assert len(sample.galaxy_ids) == 2  # each galaxy once
+    assert len(sample.galaxy_ids) == 3  # each galaxy once
     with pytest.raises(Gz2vitError, match="attention"):
         load_sample(tmp_path)
     write_sample(tmp_path, sample)
     for one in (sample, load_sample(tmp_path)):
         assert one.lists == lists
         rows = one.rows("one")
-        np.testing.assert_array_equal(one.images[rows[0]], test.store.images[5])
-        np.testing.assert_array_equal(one.images[rows[1]], train.store.images[2])
-        assert one.class_index[rows].tolist() == [test.class_index[5], train.class_index[2]]
-        assert one.rows("two").tolist() == [rows[1]]
+        expected = [(test, 5), (test, 2), (train, 2)]
+        assert one.class_index[rows].tolist() == [own.class_index[n] for own, n in expected]
+        for row, (own, number) in zip(rows, expected, strict=True):
+            np.testing.assert_array_equal(one.images[row], own.store.images[number])
+        assert one.rows("two").tolist() == [rows[2]]
         assert one.rows("three").tolist() == []
 
 

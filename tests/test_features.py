@@ -197,15 +197,19 @@ def test_the_test_galaxies_teach_nothing():
     assert probe_hits(train, far).mean() < 0.5
 
 
-def test_probes_of_a_run_are_by_layer_and_galaxy(trained_run: Path):
-    table, hits = probe_layers(trained_run, "linformer")
-    test = open_splits(trained_run)[2]
-    assert hits.index.tolist() == list(test.store.galaxy_ids)
+def test_probes_of_a_run_learn_from_its_training_galaxies(trained_run: Path):
+    table, hits = probe_layers(trained_run, "linformer", 6, seed=1)
+    every = read_features(features_path(trained_run, "linformer"))
+    expected = probe_hits(every.of("train", 6, seed=1), every.of("test"))
+    assert hits.index.tolist() == list(open_splits(trained_run)[2].store.galaxy_ids)
+    assert hits["block 1"].tolist() == expected.tolist()
+    assert 0 < expected.mean() < 1  # six galaxies do not show all eight classes
     row = table.iloc[0]
     assert (row["model"], row["layer"], row["galaxies"]) == ("linformer", "block 1", len(hits))
-    assert row["accuracy"] == hits["block 1"].mean() > 0.5  # even a mean colour has the classes
-    expected = wilson_interval(hits["block 1"].sum(), len(hits))
-    assert (row["low"], row["high"]) == pytest.approx(expected)
+    ends = wilson_interval(expected.sum(), len(hits))
+    assert (row["low"], row["accuracy"], row["high"]) == pytest.approx(
+        (ends[0], expected.mean(), ends[1])
+    )
 
 
 def test_neighbours_are_other_galaxies_nearest_by_angle():
