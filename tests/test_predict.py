@@ -30,7 +30,7 @@ from gz2vit.predict import (
     symmetries,
 )
 from gz2vit.training import build_network, train_model
-from tests.unit.small_training import SETTINGS, make_results, open_splits
+from tests.trained_run import SETTINGS, make_results, open_splits
 
 P = list(PROBABILITY_COLUMNS)
 

@@ -47,7 +47,7 @@ from gz2vit.training import (
     train_model,
 )
 from gz2vit.workflow import load_profile, notebook_parameters
-from tests.unit.small_training import NETWORK, SETTINGS, make_results, open_splits
+from tests.trained_run import NETWORK, SETTINGS, make_results, open_splits
 
 ONCE = replace(SETTINGS, max_epoch=1)
 LONG = replace(SETTINGS, max_epoch=6, early_stopping_epochs=6, lr=1e-3)

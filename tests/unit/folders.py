@@ -1,1 +1,0 @@
-from tests.folders import *  # noqa: F403
