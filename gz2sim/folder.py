@@ -84,10 +84,10 @@ def simulate(
 
 
 @cache
-def code_signature() -> str:
+def code_signature(package: Path = Path(__file__).parent) -> str:
     """A hash of the code that decides what is drawn; comments and docstrings do not count."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    for path in sorted(package.glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
             documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from gz2sim import SimulationError, folder
-from gz2sim.folder import simulate
+from gz2sim.folder import code_signature, simulate
 from gz2sim.population import MIN_GALAXIES
 from gz2vit.catalog import read_data_folder
 from gz2vit.cli import main
@@ -106,23 +106,16 @@ def test_changed_code_draws_every_image_anew(copy: Path, simulated: Path, monkey
 
 
 def test_the_signature_follows_code_but_not_words(tmp_path: Path):
-    shutil.copytree(ROOT / "gz2sim", tmp_path / "gz2sim")
-    survey = tmp_path / "gz2sim" / "survey.py"
-    text = survey.read_text()
-
-    def signature() -> str:
-        code = "from gz2sim.folder import code_signature; print(code_signature())"
-        command = [sys.executable, "-c", code]
-        environment = os.environ | {"PYTHONPATH": str(tmp_path)}
-        return subprocess.run(
-            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    assert signature() == folder.code_signature()
-    survey.write_text(text.replace('"""', '"""In other words: ', 1) + "# a remark\n")
-    assert signature() == folder.code_signature()
-    survey.write_text(text.replace("SKY_RESIDUAL_NMGY = 0.003", "SKY_RESIDUAL_NMGY = 0.004"))
-    assert signature() != folder.code_signature()
+    text = (ROOT / "gz2sim/survey.py").read_text()
+    changes = {
+        "words": text.replace('"""', '"""In other words: ', 1) + "# a remark\n",
+        "code": text.replace("SKY_RESIDUAL_NMGY = 0.003", "SKY_RESIDUAL_NMGY = 0.004"),
+    }
+    for name, changed in changes.items():
+        copy = Path(shutil.copytree(ROOT / "gz2sim", tmp_path / name))
+        (copy / "survey.py").write_text(changed)
+        assert changed != text
+        assert (code_signature(copy) == code_signature()) == (name == "words")
 
 
 def test_replacing_removes_only_what_the_simulation_made(copy: Path, tmp_path: Path):
