@@ -106,18 +106,10 @@ def register_model(name: str, builder: Callable[..., nn.Module]) -> None:
 
 
 def build_linformer(
-    *,
-    image_size: int = 224,
-    patch_size: int = 28,
-    depth: int = 12,
-    dim: int = 128,
-    k_dim: int = 64,
-    heads: int = 8,
-    dropout: float = 0.1,
-    share_kv: bool = False,
-    one_kv_head: bool = False,
-    num_classes: int = 8,
-) -> nn.Module:
+    *, image_size: int = 224, patch_size: int = 28, depth: int = 12, dim: int = 128,
+    k_dim: int = 64, heads: int = 8, dropout: float = 0.1, share_kv: bool = False,
+    one_kv_head: bool = False, num_classes: int = 8,
+) -> nn.Module:  # fmt: skip
     """The paper's main network, a Vision Transformer whose attention costs O(N k), not O(N^2).
 
     Shapes, with g = image_size / patch_size and N = g^2 + 1 tokens: images (B, 3, H, W) -> patches
@@ -148,17 +140,10 @@ def build_linformer(
 
 
 def build_vit(
-    *,
-    image_size: int = 224,
-    patch_size: int = 16,
-    depth: int = 8,
-    dim: int = 256,
-    mlp_dim: int = 64,
-    heads: int = 8,
-    dropout: float = 0.1,
-    emb_dropout: float = 0.1,
+    *, image_size: int = 224, patch_size: int = 16, depth: int = 8, dim: int = 256,
+    mlp_dim: int = 64, heads: int = 8, dropout: float = 0.1, emb_dropout: float = 0.1,
     num_classes: int = 8,
-) -> nn.Module:
+) -> nn.Module:  # fmt: skip
     """The paper's Vision Transformer with ordinary attention; by default 4,719,368 parameters.
 
     Shapes as in `build_linformer`, but in each layer `heads` heads of width 64 (whatever `dim` is)
@@ -214,38 +199,24 @@ class HuggingFaceClassifier(nn.Module):
 
 
 def build_hf_vit(
-    *,
-    image_size: int = 224,
-    patch_size: int = 16,
-    depth: int = 12,
-    dim: int = 768,
-    mlp_dim: int = 3072,
-    heads: int = 12,
-    dropout: float = 0.0,
-    freeze_backbone: bool = False,
-    pretrained: str | None = None,
+    *, image_size: int = 224, patch_size: int = 16, depth: int = 12, dim: int = 768,
+    mlp_dim: int = 3072, heads: int = 12, dropout: float = 0.0, freeze_backbone: bool = False,
     num_classes: int = 8,
-) -> nn.Module:
+) -> nn.Module:  # fmt: skip
     """Hugging Face's ViT; the defaults are the paper's, 85,804,808 parameters.
 
-    With `freeze_backbone` only the last layer learns (6,152). `pretrained`: a model of the hub, or
-    a folder with `config.json` and `model.safetensors`, which then decides all sizes.
+    With `freeze_backbone` only the last layer learns (6,152).
     """
-    if pretrained is not None:
-        from gz2vit.weights import hub_folder
-
-        model = load_folder(hub_folder(pretrained)[0], num_classes)
-    else:
-        _check_counts(depth=depth, dim=dim, mlp_dim=mlp_dim, heads=heads, num_classes=num_classes)
-        count_tokens(image_size, patch_size)
-        _check_heads(dim, heads)
-        _check_dropout(dropout=dropout)
-        config = ViTConfig(
-            image_size=image_size, patch_size=patch_size, hidden_size=dim,
-            num_hidden_layers=depth, num_attention_heads=heads, intermediate_size=mlp_dim,
-            hidden_dropout_prob=dropout, num_labels=num_classes,
-        )  # fmt: skip
-        model = ViTForImageClassification(config)
+    _check_counts(depth=depth, dim=dim, mlp_dim=mlp_dim, heads=heads, num_classes=num_classes)
+    count_tokens(image_size, patch_size)
+    _check_heads(dim, heads)
+    _check_dropout(dropout=dropout)
+    config = ViTConfig(
+        image_size=image_size, patch_size=patch_size, hidden_size=dim, num_hidden_layers=depth,
+        num_attention_heads=heads, intermediate_size=mlp_dim, hidden_dropout_prob=dropout,
+        num_labels=num_classes,
+    )  # fmt: skip
+    model = ViTForImageClassification(config)
     if freeze_backbone:
         model.vit.requires_grad_(False)
     return HuggingFaceClassifier(model)
@@ -362,12 +333,6 @@ def head_prefixes(architecture: str, network: nn.Module) -> tuple[str, ...]:
         return ("model.classifier.",)
     named = getattr(network, "pretrained_cfg", {}).get("classifier", ())
     return tuple(f"{one}." for one in ([named] if isinstance(named, str) else named))
-
-
-def normalization_of(network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation (R, G, B; of 0 to 1) that a network of timm was made for."""
-    settings = timm.data.resolve_model_data_config(network)
-    return tuple(settings["mean"]), tuple(settings["std"])
 
 
 def timm_state(

@@ -64,7 +64,7 @@ ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif")
 GPU_BATCH, OTHER_BATCH = 256, 64  # images at once
 PART_IMAGES = 2048  # what an interruption may cost: some half a minute of the paper's network
 PIECE = 8  # images that a thread decodes at once: some 4 ms
-AHEAD = 2  # batches that are decoded while the network works on another
+AHEAD = 3  # batches that are being decoded
 TERMINAL_SECONDS, LOG_SECONDS = 0.5, 30.0  # between two states of the bar: in a log each is a line
 COLUMNS = ("path", "GalaxyID", "pred", "class_name", *PROBABILITY_COLUMNS)
 SCHEMA = pa.schema(
@@ -98,12 +98,9 @@ def predict(classifier: GalaxyClassifier, galaxies: LabelledImages) -> pd.DataFr
 
 
 def evaluate_model(
-    results_dir: Path | str,
-    model_key: str,
-    test: LabelledImages,
-    run: str = "",
+    results_dir: Path | str, model_key: str, test: LabelledImages, run: str = "",
     network: nn.Module | None = None,
-) -> dict:
+) -> dict:  # fmt: skip
     """Predict the test galaxies with the best weights, write what came out, finish the training.
 
     `run`: the folder of a further seed inside the model's folder, such as "seed1"; `network`: the
@@ -192,13 +189,9 @@ class Outcome(NamedTuple):
 
 
 def predict_images(
-    model: Path | str,
-    images: Sequence[Path | str],
-    out: Path | str,
-    options: InferenceOptions | None = None,
-    overwrite: bool = False,
-    restart: bool = False,
-) -> Outcome:
+    model: Path | str, images: Sequence[Path | str], out: Path | str,
+    options: InferenceOptions | None = None, overwrite: bool = False, restart: bool = False,
+) -> Outcome:  # fmt: skip
     """Predict `images` (words as `find_images` takes them) and write the table `out`.
 
     `model`: a model's folder or its checkpoint. `out`: CSV or Parquet by its ending, one row per
@@ -258,8 +251,8 @@ def _begin(folder: Path, run: dict[str, Any], words: Sequence[str], restart: boo
     with atomic_path(folder / "images.txt") as temporary:
         with temporary.open("wb") as stream:
             for image in find_images(words):
-                line = image.encode("utf-8", "surrogateescape") + b"\n"
-                if line.count(b"\n") > 1 or b"\r" in line or not _is_utf8(line):
+                line = image.encode("utf-8", "replace") + b"\n"
+                if "\n" in image or "\r" in image or line.decode() != f"{image}\n":
                     raise Gz2vitError(f"the name of {image!r} does not fit into a table; rename it")
                 digest.update(line)
                 stream.write(line)
@@ -275,13 +268,6 @@ def _begin(folder: Path, run: dict[str, Any], words: Sequence[str], restart: boo
             )
     write_json(note, run)
     return count
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        return bool(line.decode())
-    except UnicodeDecodeError:
-        return False
 
 
 def _fill(
@@ -317,16 +303,14 @@ def _fill(
 
 @torch.inference_mode()
 def _predict_part(
-    paths: list[str],
-    classifier: GalaxyClassifier,
-    options: InferenceOptions,
-    pool: ThreadPoolExecutor,
-    bar: tqdm,
-) -> pd.DataFrame:
+    paths: list[str], classifier: GalaxyClassifier, options: InferenceOptions,
+    pool: ThreadPoolExecutor, bar: tqdm,
+) -> pd.DataFrame:  # fmt: skip
     """A part's table, with the columns of `SCHEMA`; a broken image has a fault and no class."""
-    device, logits, faults = classifier.device, [], []
+    device, size = classifier.device, classifier.settings.image_size
+    logits, faults = [], []
     batch_size = options.batch_size or (GPU_BATCH if device.type == "cuda" else OTHER_BATCH)
-    for pixels, found in _read_ahead(paths, batch_size, classifier, options, pool):
+    for pixels, found in _read_ahead(paths, batch_size, size, options, pool):
         first = next(filter(None, found), None)
         if first and options.strict:
             raise Gz2vitError(f"{first}; fix or remove it, or leave --strict away")
@@ -367,32 +351,24 @@ def symmetries(images: torch.Tensor) -> Iterator[torch.Tensor]:
 
 
 def _read_ahead(
-    paths: list[str],
-    batch_size: int,
-    classifier: GalaxyClassifier,
-    options: InferenceOptions,
+    paths: list[str], batch_size: int, image_size: int, options: InferenceOptions,
     pool: ThreadPoolExecutor,
-) -> Iterator[tuple[np.ndarray, list[str | None]]]:
+) -> Iterator[tuple[np.ndarray, list[str | None]]]:  # fmt: skip
     """Batches, uint8 (B, H, W, 3), and what is wrong with each image; such an image is black.
 
     Threads decode ahead of the network: decompressing a JPEG, four fifths of the time that an image
     takes, does not hold the interpreter's lock.
     """
-    size = classifier.settings.image_size
-    waiting: deque[list] = deque()
-    for start in range(0, len(paths), batch_size):
-        batch = paths[start : start + batch_size]
-        pieces = [batch[at : at + PIECE] for at in range(0, len(batch), PIECE)]
-        waiting.append([pool.submit(read_images, piece, size, options) for piece in pieces])
-        if len(waiting) > AHEAD:
-            yield _joined(waiting.popleft())
-    while waiting:
-        yield _joined(waiting.popleft())
-
-
-def _joined(pieces: list) -> tuple[np.ndarray, list[str | None]]:
-    pixels, faults = zip(*(piece.result() for piece in pieces), strict=True)
-    return np.concatenate(pixels), sum(faults, [])
+    starts, waiting = iter(range(0, len(paths), batch_size)), deque()
+    while True:
+        for start in islice(starts, AHEAD - len(waiting)):
+            batch = paths[start : start + batch_size]
+            pieces = [batch[at : at + PIECE] for at in range(0, len(batch), PIECE)]
+            waiting.append([pool.submit(read_images, one, image_size, options) for one in pieces])
+        if not waiting:
+            return
+        read = [piece.result() for piece in waiting.popleft()]
+        yield np.concatenate([one[0] for one in read]), sum((one[1] for one in read), [])
 
 
 def read_images(

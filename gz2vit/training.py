@@ -34,6 +34,7 @@ import cloudpickle
 import lightning
 import numpy as np
 import pandas as pd
+import timm
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
@@ -67,7 +68,6 @@ from gz2vit.models import (
     describe_layers,
     differing_layers,
     head_prefixes,
-    normalization_of,
     pretrained_state,
     use_mask_dropout,
 )
@@ -187,18 +187,6 @@ def choose_acceleration(
     return Acceleration(half if cores else "32-true", cores, architecture in CONVOLUTIONAL)
 
 
-def apply_acceleration(network: nn.Module, chosen: Acceleration) -> None:
-    """Make `network` compute as `chosen`; its parameters keep names, shapes and values."""
-    if chosen.precision != "32-true" and torch.cuda.is_available():
-        torch.set_float32_matmul_precision("high")  # what stays float32 multiplies in TF32
-    if chosen.channels_last:
-        network.to(memory_format=torch.channels_last)
-    if chosen.compiled:
-        # reduce-overhead: CUDA graphs. A step of the Linformer is some 1,000 small kernels, whose
-        # launching alone would take longer than the GPU needs for them.
-        network.compile(mode="reduce-overhead", dynamic=False)
-
-
 class GalaxyClassifier(lightning.LightningModule):
     """A network with its normalisation, loss and schedule: grey levels in, logits out.
 
@@ -210,15 +198,10 @@ class GalaxyClassifier(lightning.LightningModule):
     """
 
     def __init__(
-        self,
-        network: nn.Module,
-        settings: dict,
-        loss_weights: Sequence[float],
-        mean: Sequence[float] = (),
-        std: Sequence[float] = (),
-        crop_px: int = CROP_PX,
+        self, network: nn.Module, settings: dict, loss_weights: Sequence[float],
+        mean: Sequence[float] = (), std: Sequence[float] = (), crop_px: int = CROP_PX,
         differs: Sequence[str] = (),
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         self.settings = TrainingSettings(**settings)
         if not mean:
@@ -238,9 +221,16 @@ class GalaxyClassifier(lightning.LightningModule):
         self.losses: list[torch.Tensor] = []
 
     def use(self, chosen: Acceleration) -> None:
-        """Compute as `chosen` from now on, for training."""
+        """Compute as `chosen` from now on; parameters keep names, shapes and values."""
+        if chosen.precision != "32-true" and torch.cuda.is_available():
+            torch.set_float32_matmul_precision("high")  # what stays float32 multiplies in TF32
         self.channels_last = chosen.channels_last
-        apply_acceleration(self.network, chosen)
+        if chosen.channels_last:
+            self.network.to(memory_format=torch.channels_last)
+        if chosen.compiled:
+            # reduce-overhead: CUDA graphs. A step of the Linformer is some 1,000 small kernels,
+            # whose launching alone would take longer than the GPU needs for them.
+            self.network.compile(mode="reduce-overhead", dynamic=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images (B, 3, H, W), 0 to 255, uint8 or float, to logits (B, 8)."""
@@ -332,8 +322,9 @@ def normalization(architecture: str, network: nn.Module) -> tuple[Sequence[float
     """Mean and standard deviation (R, G, B; of 0 to 1) of the images that `network` takes."""
     if architecture in NORMALIZATION:
         return NORMALIZATION[architecture]
-    if hasattr(network, "pretrained_cfg"):  # timm's
-        return normalization_of(network)
+    if hasattr(network, "pretrained_cfg"):
+        settings = timm.data.resolve_model_data_config(network)
+        return settings["mean"], settings["std"]
     return NORMALIZATION["resnet50"]  # ImageNet's, which most networks on the hub were made for
 
 
@@ -362,10 +353,11 @@ def take_weights(
         return {"source": "none"}
     architecture, sizes = settings.network, settings.hyperparameters
     path, record = fetch_weights(architecture, settings.weights, sizes.get("name", ""))
-    spared: tuple[str, ...] = tuple(differs)
+    spared, kinds = tuple(differs), [sizes.get("name", architecture)]
     if path.suffix == CHECKPOINT_SUFFIX:
-        theirs, state = read_checkpoint(path)
-        _check_same_kind(path, TrainingSettings(**theirs["settings"]), settings)
+        recorded, state = read_checkpoint(path)
+        theirs = TrainingSettings(**recorded["settings"])
+        kinds.append(theirs.hyperparameters.get("name", theirs.network))
     else:
         state = pretrained_state(architecture, sizes, path)
         spared += head_prefixes(architecture, network)
@@ -374,32 +366,16 @@ def take_weights(
         for one in (network.state_dict(), state)
     )
     wrong = [name for name in {**own, **body} if _shape(own.get(name)) != _shape(body.get(name))]
-    if wrong:
-        there, here = (_shape(tensors.get(wrong[0])) for tensors in (body, own))
+    if wrong or len(set(kinds)) > 1:
+        reason = f"they are of {kinds[-1]}, not of {kinds[0]}"
+        if kinds[0] == kinds[-1]:
+            there, here = (_shape(tensors.get(wrong[0])) for tensors in (body, own))
+            reason = f"{wrong[0]} is {there} there and {here} here"
         raise Gz2vitError(
-            f"weights '{path}' do not fit the {architecture} that is trained here: {wrong[0]} is "
-            f"{there} there and {here} here"
+            f"weights '{path}' do not fit the {architecture} that is trained here: {reason}"
         )
     network.load_state_dict(body, strict=False)
     return record
-
-
-def _check_same_kind(path: Path, theirs: TrainingSettings, ours: TrainingSettings) -> None:
-    """Raise `Gz2vitError` that says how the trained network in `path` differs from ours."""
-    names = [one.hyperparameters.get("name", one.network) for one in (theirs, ours)]
-    if names[0] != names[1]:
-        reasons = [f"they are of {names[0]}, not of {names[1]}"]
-    else:
-        reasons = [
-            f"{name} is {theirs.hyperparameters[name]} there and {value} here"
-            for name, value in ours.hyperparameters.items()
-            if theirs.hyperparameters.get(name, value) != value and "dropout" not in name
-        ]
-    if reasons:
-        raise Gz2vitError(
-            f"weights '{path}' do not fit the {ours.network} that is trained here: "
-            f"{'; '.join(reasons)}"
-        )
 
 
 def _shape(tensor: torch.Tensor | None) -> str:
@@ -534,22 +510,15 @@ class GalaxyData(lightning.LightningDataModule):
     """
 
     def __init__(
-        self,
-        settings: TrainingSettings,
-        train: LabelledImages,
-        valid: LabelledImages,
+        self, settings: TrainingSettings, train: LabelledImages, valid: LabelledImages,
         device: torch.device,
-    ) -> None:
+    ) -> None:  # fmt: skip
         super().__init__()
         self.settings, self.train, self.valid, self.device = settings, train, valid, device
-        self.images: dict[str, torch.Tensor] = {}
-
-    def setup(self, stage: str) -> None:
-        """Load the splits onto a GPU that holds them."""
-        splits = (self.train, self.valid)
-        size = self.settings.image_size
-        if fits_on_device([len(split.store) for split in splits], size, self.device):
-            self.images = {s.split: load_images(s.store, size, self.device) for s in splits}
+        counts, size = [len(train.store), len(valid.store)], settings.image_size
+        fits = fits_on_device(counts, size, device)
+        splits = (train, valid) if fits else ()
+        self.images = {one.split: load_images(one.store, size, device) for one in splits}
 
     def train_dataloader(self) -> Batches | DeviceBatches:
         """Augmented batches of the current epoch."""
@@ -560,29 +529,20 @@ class GalaxyData(lightning.LightningDataModule):
         return self._batches(self.valid)
 
     def _batches(self, galaxies: LabelledImages, **options: bool | int) -> Batches | DeviceBatches:
+        settings, share = self.settings, (self.trainer.global_rank, self.trainer.world_size)
         batches = Batches(
-            galaxies.store,
-            galaxies.class_index,
-            image_size=self.settings.image_size,
-            batch_size=self.settings.batch_size,
-            seed=self.settings.seed,
-            share=(self.trainer.global_rank, self.trainer.world_size),
-            **options,
-        )
+            galaxies.store, galaxies.class_index, settings.image_size, settings.batch_size,
+            seed=settings.seed, share=share, **options,
+        )  # fmt: skip
         if self.device.type != "cuda":
             return batches
         return DeviceBatches(batches, self.device, self.images.get(galaxies.split))
 
 
 def train_model(
-    network: nn.Module,
-    settings: TrainingSettings,
-    train: LabelledImages,
-    valid: LabelledImages,
-    model_dir: Path,
-    devices: int = 1,
-    acceleration: str = "auto",
-) -> pd.DataFrame:
+    network: nn.Module, settings: TrainingSettings, train: LabelledImages, valid: LabelledImages,
+    model_dir: Path, devices: int = 1, acceleration: str = "auto",
+) -> pd.DataFrame:  # fmt: skip
     """Train `network`; it has the best weights afterwards. One row per epoch, `HISTORY_COLUMNS`.
 
     Leaves `best.ckpt` (the epoch with the best validation accuracy, the first of equals),
@@ -603,6 +563,7 @@ def train_model(
     differs, page = compare_network(network, settings)
     known = identity(settings, train, valid, page)
     if _is_finished(model_dir, known):
+        print(f"{model_dir} is trained already, with these settings and galaxies", flush=True)
         _set_aside(model_dir, "of other settings")
         network.load_state_dict(read_checkpoint(model_dir / CHECKPOINT)[1])
         return pd.read_csv(model_dir / "history.csv")
@@ -621,16 +582,10 @@ def train_model(
 
 
 def fit(
-    network: nn.Module,
-    settings: TrainingSettings,
-    train: LabelledImages,
-    valid: LabelledImages,
-    folder: Path,
-    devices: int = 1,
-    acceleration: str = "auto",
-    callbacks: Sequence[Callback] = (),
-    differs: Sequence[str] = (),
-) -> None:
+    network: nn.Module, settings: TrainingSettings, train: LabelledImages, valid: LabelledImages,
+    folder: Path, devices: int = 1, acceleration: str = "auto",
+    callbacks: Sequence[Callback] = (), differs: Sequence[str] = (),
+) -> None:  # fmt: skip
     """Train in this process, alone or as one of `devices`, after the last whole epoch if any.
 
     `folder`: where checkpoints, history and `params.json` go; `callbacks`: further ones of
@@ -651,6 +606,7 @@ def fit(
     best = BestWeights(
         **kept, filename="best", monitor="valid_acc", mode="max", save_weights_only=True
     )
+    environment = LightningEnvironment() if devices == 1 else TorchElasticEnvironment()
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning.*")
@@ -663,10 +619,7 @@ def fit(
         sync_batchnorm=devices > 1 and device.type == "cuda",
         precision=chosen.precision,
         # The cluster's scheduler starts the step, not each of its processes.
-        plugins=[
-            AtomicCheckpointIO(),
-            LightningEnvironment() if devices == 1 else TorchElasticEnvironment(),
-        ],
+        plugins=[AtomicCheckpointIO(), environment],
         callbacks=[history, *callbacks, patience, best, ModelCheckpoint(**kept, filename="last")],
         reload_dataloaders_every_n_epochs=1,
         num_sanity_val_steps=0,
@@ -755,20 +708,17 @@ def compare_network(network: nn.Module, settings: TrainingSettings) -> tuple[lis
     with torch.random.fork_rng():
         built = build_network(settings)
     differs = differing_layers(network, built)
-    learning = [
-        [n for n, p in one.named_parameters() if p.requires_grad] for one in (network, built)
-    ]
-    own, theirs = network.state_dict(), built.state_dict()
-    if differs or learning[0] != learning[1]:
-        return differs, _short_hash(repr((describe_layers(network), learning[0])).encode())
-    if all(torch.equal(one, theirs[name]) for name, one in own.items()):
+    own, theirs = ({n: p.requires_grad for n, p in one.named_parameters()}
+                   for one in (network, built))  # fmt: skip
+    state, other = network.state_dict(), built.state_dict()
+    if differs or own != theirs:
+        words = [repr((describe_layers(network), own)).encode()]
+    elif all(torch.equal(one, other[name]) for name, one in state.items()):
         return [], ""
-    print(f"the network's first weights are not those of seed {settings.seed}", flush=True)
-    return [], _short_hash(*(one.cpu().contiguous().numpy().tobytes() for one in own.values()))
-
-
-def _short_hash(*parts: bytes) -> str:
-    return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
+    else:
+        print(f"the network's first weights are not those of seed {settings.seed}", flush=True)
+        words = [one.cpu().contiguous().numpy().tobytes() for one in state.values()]
+    return differs, hashlib.sha256(b"".join(words)).hexdigest()[:16]
 
 
 def _is_finished(model_dir: Path, known: dict[str, Any]) -> bool:
@@ -776,23 +726,18 @@ def _is_finished(model_dir: Path, known: dict[str, Any]) -> bool:
     needed = [model_dir / name for name in ("params.json", "history.csv", CHECKPOINT)]
     if (model_dir / RETRAIN).exists() or not all(path.exists() for path in needed):
         return False
-    record = read_json(model_dir / "params.json")
-    if record.get("identity") != known:
-        return False
-    print(f"{model_dir} is trained already, with these settings and galaxies", flush=True)
-    return True
+    return read_json(needed[0]).get("identity") == known
 
 
 def _begin(model_dir: Path, run: dict[str, Any]) -> None:
     """Make `unfinished/` ready for `run`: what another run has left there is set aside."""
-    folder = model_dir / UNFINISHED
-    known = read_json(folder / RUN) if (folder / RUN).exists() else {}
-    parts = {**run, **run["identity"]}
-    there = {**known, **known.get("identity", {})}
-    differing = [name for name in parts if name != "identity" and there.get(name) != parts[name]]
+    note = model_dir / UNFINISHED / RUN
+    known = read_json(note) if note.exists() else {"identity": {}}
+    ours, theirs = ({**one, **one["identity"]} for one in (run, known))
+    differing = [name for name in ours if theirs.get(name) != ours[name] and name != "identity"]
     if differing:
         _set_aside(model_dir, f"with other {' and '.join(differing)}")
-        write_json(folder / RUN, run)
+        write_json(note, run)
 
 
 def _set_aside(model_dir: Path, which: str) -> None:
@@ -808,11 +753,9 @@ def _set_aside(model_dir: Path, which: str) -> None:
 
 def _replaced(model_dir: Path, ending: str = "") -> Path:
     """A new folder's path below `replaced/`, named by the time."""
-    while True:
-        path = model_dir / REPLACED / f"{datetime.now():%Y-%m-%d_%H%M%S}{ending}"
-        if not path.exists():
-            return path
+    while (path := model_dir / REPLACED / f"{datetime.now():%Y-%m-%d_%H%M%S}{ending}").exists():
         time.sleep(0.1)
+    return path
 
 
 def is_trained(model_dir: Path) -> bool:
@@ -855,37 +798,24 @@ def _clear(folder: Path) -> None:
 
 
 def _fit_in_processes(
-    network: nn.Module,
-    settings: TrainingSettings,
-    train: LabelledImages,
-    valid: LabelledImages,
-    folder: Path,
-    devices: int,
-    acceleration: str,
-    differs: Sequence[str],
-) -> None:
+    network: nn.Module, settings: TrainingSettings, train: LabelledImages, valid: LabelledImages,
+    folder: Path, devices: int, acceleration: str, differs: Sequence[str],
+) -> None:  # fmt: skip
     """`fit` on `devices` devices of this machine, in processes that torchrun starts.
 
     A notebook cannot be started again for each device, as Lightning starts a script. The processes
     end when this one does, in whatever way: they see the end of the pipe to it.
     """
-    with TemporaryDirectory() as place:
+    with TemporaryDirectory() as place, (folder / "processes.log").open("w") as log:
         order, failure = Path(place) / "order.pkl", Path(place) / "failure.txt"
         results_dir = str(train.store.path.resolve().parents[1])
         options = (settings, folder.resolve(), devices, acceleration, differs)
-        order.write_bytes(cloudpickle.dumps((network, results_dir, options)))
+        order.write_bytes(cloudpickle.dumps((network, results_dir, *options)))
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command += ["--nproc-per-node", str(devices), "-m", "gz2vit.training", str(order)]
-        threads = str(max(1, torch.get_num_threads() // devices))
-        with (folder / "processes.log").open("w") as log:
-            process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env=os.environ | {"OMP_NUM_THREADS": threads},
-            )
+        threads = {"OMP_NUM_THREADS": str(max(1, torch.get_num_threads() // devices))}
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": log}
+        process = subprocess.Popen(command, **pipes, text=True, env=os.environ | threads)
         try:
             for line in process.stdout:
                 print(line, end="", flush=True)
@@ -906,10 +836,9 @@ def main(order: Path) -> int:
     """Be one of the processes of `_fit_in_processes`; the exit code."""
     threading.Thread(target=lambda: sys.stdin.buffer.read() + os._exit(1), daemon=True).start()
     try:
-        network, results_dir, (settings, folder, *options) = cloudpickle.loads(order.read_bytes())
+        network, results_dir, settings, *options, differs = cloudpickle.loads(order.read_bytes())
         train, valid = (open_split(results_dir, split) for split in ("train", "valid"))
-        devices, acceleration, differs = options
-        fit(network, settings, train, valid, folder, devices, acceleration, differs=differs)
+        fit(network, settings, train, valid, *options, differs=differs)
     except Exception as error:
         failure = order.with_name("failure.txt")
         if not failure.exists():  # else another was first, and this error follows from that
