@@ -263,9 +263,8 @@ def resume_download(url: str, part: Path, advice: str, checksummed: bool = False
             try:
                 response = session.get(url, headers=headers, stream=True, timeout=TIMEOUT_S)
             except requests.RequestException as error:
-                raise Gz2vitError(
-                    f"cannot download {url}: no answer ({_reason(error)}); {advice}"
-                ) from error
+                problem = f"no answer ({type(error).__name__})"
+                raise Gz2vitError(f"cannot download {url}: {problem}; {advice}") from error
             with response:
                 stated = re.fullmatch(
                     r"bytes (?:(\d+)-\d+|\*)/(\d+)", response.headers.get("Content-Range", "")
@@ -331,7 +330,7 @@ def _append(response: requests.Response, part: Path, size: int, bar: tqdm) -> st
             try:
                 piece = response.raw.read1(CHUNK_BYTES, decode_content=False)
             except (urllib3.exceptions.HTTPError, OSError) as error:
-                return _reason(error)
+                return type(error).__name__
             if not piece:
                 return ""
             stream.write(piece)
@@ -351,17 +350,6 @@ def _validator(response: requests.Response) -> str:
     """What tells this version of the file from another: a strong ETag, Last-Modified, or ""."""
     etag = response.headers.get("ETag", "")
     return etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
-
-
-def _reason(error: Exception) -> str:
-    """A few words on a failed connection."""
-    if isinstance(error, requests.exceptions.SSLError):
-        return "its certificate is not accepted"
-    if isinstance(error, requests.Timeout | urllib3.exceptions.TimeoutError):
-        return "timed out"
-    if isinstance(error, requests.ConnectionError):
-        return "no connection"
-    return " ".join(str(error).split())[:120] or type(error).__name__
 
 
 # ---- one file of Galaxy Zoo 2

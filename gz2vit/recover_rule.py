@@ -246,10 +246,12 @@ class _Fit:
         for each in rule.classes:
             row = np.ones(len(self.truth), dtype=bool)
             if rule.min_votes:
-                row = self._question_votes(each.question) >= rule.min_votes
+                if each.question not in self._values:
+                    self._values[each.question] = vote_count(self.votes, each.question)
+                row = self._values[each.question] >= rule.min_votes
             for one in each.conditions:
-                passes = forced.get(one.answers)
-                row = row & (self._passes(one) if passes is None else passes)
+                value = self.value(one.answers, one.any_of)
+                row = row & forced.get(one.answers, value >= one.at_least)
             rows.append(row)
         return np.array(rows)
 
@@ -259,14 +261,6 @@ class _Fit:
         if key not in self._values:
             self._values[key] = Condition(answers, 0.0, self.column, any_of).value(self.votes)
         return self._values[key]
-
-    def _passes(self, one: Condition) -> np.ndarray:
-        return self.value(one.answers, one.any_of) >= one.at_least
-
-    def _question_votes(self, question: tuple[str, ...]) -> np.ndarray:
-        if question not in self._values:
-            self._values[question] = vote_count(self.votes, question)
-        return self._values[question]
 
     def count_right(self, rule: Rule) -> int:
         """Galaxies to which `rule` gives their class."""
@@ -292,17 +286,17 @@ class _Fit:
         best = orders[wins[orders[:, first], orders[:, second]].sum(axis=1).argmax()]
         self._try(replace(self.rule, classes=tuple(classes[place] for place in best)))
 
-    def _gain(self, answers: tuple[str, ...], rule: Rule) -> np.ndarray:
+    def _gain(self, answers: tuple[str, ...]) -> np.ndarray:
         """What passing a condition does to each galaxy: +1 gains, -1 loses its right class."""
         passed, failed = (
-            choose_class(self.matches(rule, {answers: passes}), rule) == self.truth
+            choose_class(self.matches(self.rule, {answers: passes}), self.rule) == self.truth
             for passes in (True, False)
         )
         return passed.astype(np.int64) - failed
 
     def interval(self, one: Condition) -> tuple[float, float]:
         """Where a threshold does best, the others held fixed: above the first, up to the second."""
-        return _best_split(self.value(one.answers, one.any_of), self._gain(one.answers, self.rule))
+        return _best_split(self.value(one.answers, one.any_of), self._gain(one.answers))
 
     def _features(self) -> Condition:
         """The condition on odd features that makes a galaxy irregular."""
@@ -310,7 +304,7 @@ class _Fit:
 
     def _try_features(self) -> None:
         """Every set of odd features, as a sum or each alone, with its best threshold."""
-        gain = self._gain(self._features().answers, self.rule)
+        gain = self._gain(self._features().answers)
         for size in range(1, len(ODD_FEATURES) + 1):
             for answers in itertools.combinations(ODD_FEATURES, size):
                 for any_of in (True, False) if size > 1 else (False,):
@@ -335,10 +329,10 @@ class _Fit:
         """Set the thresholds to plain numbers where that costs nothing; `Recovery.thresholds`."""
         asked = self.rule.conditions().get(NOT_ODD)
         if asked is not None and self.interval(asked)[0] == 0:  # excludes nobody: it is not asked
-            classes = []
-            for each in self.rule.classes:
-                rest = tuple(one for one in each.conditions if one.answers != NOT_ODD)
-                classes.append(replace(each, conditions=rest))
+            classes = (
+                replace(each, conditions=tuple(c for c in each.conditions if c.answers != NOT_ODD))
+                for each in self.rule.classes
+            )
             self.rule = replace(self.rule, classes=tuple(classes))
         # One galaxy can tie two thresholds to each other: they move together or not at all.
         for size in (1, 2):
@@ -356,7 +350,7 @@ class _Fit:
         rows = []
         matches = self.matches(self.rule)
         for answers, one in self.rule.conditions().items():
-            gain = self._gain(answers, self.rule)
+            gain = self._gain(answers)
             removed = self.matches(self.rule, {answers: True}) & ~matches
             row = self._row(one, self.value(answers, one.any_of), gain)
             rows.append(row | {"removes": int(removed.any(axis=0).sum())})

@@ -52,12 +52,17 @@ def fetch_weights(architecture: str, source: str, name: str = "") -> tuple[Path,
     if name.startswith("transformers/"):
         return hub_folder(name.partition("/")[2] if published else source)
     if name.startswith("timm/") and (published or Path(source).is_dir()):
-        repository = source
-        if published:
-            _, _, repository = name.partition(":")
-            repository = repository or _timm_repository(name)
-        local = not published or name.startswith(f"timm/{LOCAL}:")
-        folder, record = hub_folder(repository, local)
+        if published and ":" not in name:
+            import timm
+
+            settings = timm.get_pretrained_cfg(name.removeprefix("timm/"))
+            if settings is None or not settings.hf_hub_id:
+                raise Gz2vitError(f"timm publishes no weights for {name}; give a file, {SCRATCH}")
+            folder, record = hub_folder(settings.hf_hub_id, local=False)
+        elif published:
+            folder, record = hub_folder(name.partition(":")[2], name.startswith(f"timm/{LOCAL}:"))
+        else:
+            folder, record = hub_folder(source)
         return folder / record["file"], record
     path = _torchvision_file(architecture) if published else Path(source).expanduser()
     if not path.is_file():
@@ -151,16 +156,6 @@ def timm_architecture(name: str) -> str:
     if not isinstance(found, dict) or not timm.is_model(str(found.get("architecture"))):
         raise Gz2vitError(f"{config} does not name a network of timm as its architecture")
     return found["architecture"]
-
-
-def _timm_repository(name: str) -> str:
-    """The hub's model that holds timm's own weights of a network."""
-    import timm
-
-    settings = timm.get_pretrained_cfg(name.removeprefix("timm/"))
-    if settings is None or not settings.hf_hub_id:
-        raise Gz2vitError(f"timm publishes no weights for {name}; give a file, {SCRATCH}")
-    return settings.hf_hub_id
 
 
 # ---- from files to the names and shapes of a network that is built here
