@@ -170,6 +170,7 @@ def test_bootstrap_p_is_no_alarm_for_equal_models():
     pairs = [two_models(150, gain=0.0, seed=seed) for seed in range(100)]
     p_values = [macro_difference(*pair, resamples=200)["p_value"] for pair in pairs]
     assert (np.array(p_values) < 0.05).sum() <= binom.ppf(0.999, 100, 0.05)
+    assert np.mean(p_values) == pytest.approx(0.5, abs=0.1)  # two-sided: uniform
     assert macro_difference(pairs[0][0], pairs[0][0])["p_value"] == 1
 
 
