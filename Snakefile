@@ -22,7 +22,7 @@ from gz2vit.io import MODEL_FILES, Gz2vitError, write_text
 from gz2vit.workflow import Pipeline
 
 THREADS = config["threads"]
-RUN = f"{shlex.quote(sys.executable)} -P -m gz2vit execute"  # and the name of a step
+RUN = f"exec {shlex.quote(sys.executable)} -P -m gz2vit execute"  # and the name of a step
 
 TRAINING_NOTEBOOKS = {
     "linformer": "notebooks/03_train_linformer.ipynb",

@@ -9,6 +9,7 @@ labels, pixels) or `--retrain`; every other step also for changed code and for w
 
 import ast
 import contextlib
+import ctypes
 import difflib
 import hashlib
 import os
@@ -17,6 +18,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -601,6 +603,14 @@ def execute(name: str, results: Path) -> None:
     Raises `Gz2vitError` with one line that names the step, the cell and the error; the same line
     is left in `logs/<step>.error`.
     """
+    parent = os.getppid()
+
+    def watch() -> None:  # a killed run leaves no step behind
+        while os.getppid() == parent:
+            time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    threading.Thread(target=watch, daemon=True).start()
     # A SLURM job's one task would make Lightning start no processes of its own.
     os.environ.pop("SLURM_NTASKS", None)
     one, logs = read_json(results / PLAN)[name], results / "logs"
@@ -835,6 +845,7 @@ def _snakemake(config: Mapping[str, Any], lock: int, options: Sequence[str]) -> 
         process = subprocess.Popen(
             [*command, *options],
             stdout=log, stderr=log, pass_fds=[lock], start_new_session=True,
+            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
         )  # fmt: skip
         previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
         follower = Follower(logs)
@@ -867,6 +878,11 @@ def cluster_profile(name: str) -> Path:
             f"`{sys.executable} -m pip install snakemake-executor-plugin-{executor}`"
         )
     return folder
+
+
+def _end_with_parent() -> None:
+    """Linux: end this process when its parent does, even by kill -9."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 class Follower:

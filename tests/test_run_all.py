@@ -215,7 +215,7 @@ EPOCHS = 8
 
 
 def killed(words: list[str], line_to_wait_for: str) -> None:
-    """Start, and `kill -9` everything that was started once a line appears."""
+    """Start, and `kill -9` the command once a line appears; what it started ends with it."""
     process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
     assert process.stdout
     for line in process.stdout:
@@ -223,7 +223,6 @@ def killed(words: list[str], line_to_wait_for: str) -> None:
             break
     else:
         raise AssertionError(f"no line with {line_to_wait_for}")
-    subprocess.run(["pkill", "-9", "-f", words[words.index("--results") + 1]], check=False)
     process.kill()
     process.wait()
 
