@@ -288,6 +288,7 @@ def test_a_lead_that_is_the_class_mix_disappears_with_the_same_mix():
     same = same_class_mix(by_class)
     assert raw.iloc[-1] - raw.iloc[0] > 0.15
     assert by_class.class_name.nunique() == 2
+    np.testing.assert_allclose(by_class.p_holm, corrected(by_class.p_value))
     assert by_class.galaxies.sum() == same.galaxies.sum() == 6000
     assert ((same.low < 0) & (same.high > 0)).all()
     np.testing.assert_allclose(same.difference, 0, atol=0.06)
