@@ -92,8 +92,8 @@ def test_drawing_leaves_the_users_settings_alone_and_does_not_depend_on_them(tmp
         with matplotlib.rc_context(settings):
             before = dict(matplotlib.rcParams)
             figure = extra.draw_learning_curves(history)
-            png = save_figure(figure, tmp_path / "a")[1].read_bytes()
             figure.canvas.draw()  # as a notebook shows it
+            png = save_figure(figure, tmp_path / "a")[1].read_bytes()
             assert dict(matplotlib.rcParams) == before
         shown.append((png, figure.axes[0].get_xticklabels()[0].get_fontsize()))
     assert shown[0] == shown[1] and shown[0][1] == 7.0
