@@ -1,5 +1,6 @@
 """Training: it learns, repeats itself bit for bit, resumes, and never loses a finished model."""
 
+import contextlib
 import json
 import os
 import random
@@ -373,6 +374,31 @@ def test_killed_at_random_moments_it_ends_the_same(
         assert process.wait() in (-signal.SIGKILL, 0), process.stdout.read()
     assert len(train(LONG, splits, folder)) == 6
     assert_same_run(folder, undisturbed, splits[2])
+
+
+def test_twenty_killed_runs_of_changing_settings_lose_no_finished_model(
+    splits: tuple, tmp_path: Path
+):
+    """Every checkpoint once finished is still there, in its place or among the replaced."""
+    folder, chance = tmp_path / "m", random.Random(random.SystemRandom().randrange(1 << 32))
+    train(ONCE, splits, folder)
+    finished = {(folder / "best.ckpt").read_bytes()}
+    for _ in range(20):
+        settings = replace(ONCE, lr=chance.choice([1e-4, 5e-4]), max_epoch=chance.choice([1, 2]))
+        if not (child := os.fork()):
+            with contextlib.suppress(BaseException):
+                train(settings, splits, folder)
+            os._exit(0)
+        time.sleep(chance.uniform(0.05, 1.5))
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        kept = {path.read_bytes() for path in folder.glob("replaced/*/best.ckpt")}
+        if (folder / "best.ckpt").exists():
+            kept.add((folder / "best.ckpt").read_bytes())
+        assert finished <= kept
+        finished |= kept
+    train(settings, splits, folder)
+    assert load_classifier(folder).settings.lr == settings.lr
 
 
 class Snapshots(Callback):
