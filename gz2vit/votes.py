@@ -9,7 +9,6 @@ and, for each answer of the decision tree, vote fractions from 0 to 1 (`_debiase
 `_weighted_fraction`, `_fraction`) and mostly the number of volunteers (`_count`).
 """
 
-import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -19,6 +18,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 import pandas as pd
+import pooch
 import yaml
 from annotated_types import Ge, MinLen
 from pydantic import StrictBool, TypeAdapter, ValidationError
@@ -532,16 +532,16 @@ def derive_folder(
         directory.mkdir(parents=True, exist_ok=True)
         if not link.exists():
             link.symlink_to(target, target_is_directory=True)
-    write_label_tables(directory, tables)
     derived = {
         "galaxies": {split: len(tables[split]) for split in SPLITS},
         "classes": class_counts(classes).to_dict(),
         "without_image": selected - len(named),
     }
-    with Path(votes_path).open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    digest = pooch.file_hash(str(votes_path), alg="sha256")
     origin = {"votes": Path(votes_path).name, "votes_sha256": digest, "rule": asdict(rule)}
+    # the record first: tables without one are taken for somebody else's
     write_json(directory / DERIVATION_RECORD, origin | {"seed": seed} | derived)
+    write_label_tables(directory, tables)
     return derived
 
 

@@ -57,7 +57,8 @@ RESERVED = (
     *("RUN", "SEEDS"),
 )
 # Parameters that name a file, relative to where the command is given; WEIGHTS has words as well.
-PATHS, WORDS = ("VOTES", "RULE", "WEIGHTS", "CATALOGUE"), ("none", "imagenet", "bundled", "default")
+PATHS = ("VOTES", "LABELS", "RULE", "WEIGHTS", "CATALOGUE")
+WORDS = ("none", "imagenet", "bundled", "default")
 PLAN = "logs/plan.json"  # in the results folder: the steps to run, for the processes that run them
 BAR_SECONDS = 5.0  # between two lines of a progress bar in a log file
 INTERRUPT_SECONDS = 60  # for a step to end after Ctrl-C
@@ -800,7 +801,10 @@ def _fetch(config: dict[str, Any], lock: int) -> str:
     # An unknown step or parameter is reported before 3.4 GB are fetched.
     _snakemake(config | {"check": True, "data": None}, lock, ["--list-rules"])
     tables = set(config["only"]) and set(config["only"]) <= set(VOTES_STEPS)
-    fetch_galaxy_zoo(GALAXY_ZOO_DIR, ["labels", "mapping", "votes"] if tables else [])
+    named = {(step, name) for step, name, _ in map(parse_set, config["overrides"])}
+    own = all({("", "VOTES"), (step, "VOTES")} & named for step in config["only"])
+    kinds = ["labels"] if own else ["labels", "mapping", "votes"]
+    fetch_galaxy_zoo(GALAXY_ZOO_DIR, kinds if tables else [])
     return str(GALAXY_ZOO_DIR)
 
 

@@ -26,6 +26,7 @@ from gz2vit.catalog import read_data_folder
 from gz2vit.download import FILES, RemoteFile, bring_file, fetch_galaxy_zoo, resume_download
 from gz2vit.io import ROOT, Gz2vitError, sole_user
 from tests.file_server import FileServer, Reply, serve
+from tests.folders import needs_shared
 
 IMAGES = {f"{100 + row}.jpg": bytes([row]) * (500 + row) for row in range(16)}
 LABELS = {
@@ -594,3 +595,25 @@ def test_images_of_another_origin_are_left_alone(home: Path, tmp_path: Path):
     assert (home / "images" / "103.jpg").read_bytes() == b"mine"
     with pytest.raises(Gz2vitError, match="neither a zip nor a folder"):
         get(home, None, "images", images=tmp_path / "absent")
+
+
+def test_steps_that_read_votes_fetch_no_images(tmp_path: Path):
+    """`./run_all.sh paper --only labels --set VOTES=FILE` needs the paper's label tables alone."""
+    mirror = needs_shared("data/published")
+    places = {"GZ2VIT_DATA": str(tmp_path / "gz2"), "GZ2VIT_MIRROR": str(mirror)}
+    words = ["run", "paper", "--results", str(tmp_path / "out"), "--only", "labels"]
+    votes = needs_shared("data/votes/main_survey_sample.csv")
+    for value, code in ((votes, 0), ("default", 1)):
+        done = subprocess.run(
+            [sys.executable, "-m", "gz2vit", *words, "--set", f"VOTES={value}"],
+            env=os.environ | places,
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        output = done.stdout + done.stderr
+        assert done.returncode == code, output
+        assert "images_gz2.zip" not in output
+    assert "gz2_filename_mapping.csv" in output.splitlines()[-1]
+    assert (tmp_path / "out" / "figures" / "label_agreement.pdf").exists()
+    assert {path.name for path in (tmp_path / "gz2").glob("*.csv")} == set(LABELS)
