@@ -181,12 +181,6 @@ def meant(name: str, known: Iterable[str]) -> str:
     return f" (there are: {', '.join(known)}){guess}"
 
 
-def is_seed_list(value: Any) -> bool:
-    """Whether `value` is a list of distinct whole numbers, at least one."""
-    whole = isinstance(value, list) and all(type(seed) is int and seed >= 0 for seed in value)
-    return whole and 0 < len(value) == len(set(value))
-
-
 # ---- The steps, and which of them are stale ----------------------------------------------------
 
 
@@ -299,17 +293,28 @@ class Pipeline:
                 raise Gz2vitError(f"{step}: there is no model '{name}'{meant(name, self.models)}")
         return models
 
+    def _layers(self) -> list[tuple[str, str, Any, str]]:
+        """What the profile and --set say: (step, "" for every one; name; value; source)."""
+        shared = [(row, self.profile.get("backbone", {})) for row in self.backbones]
+        own = [(k, v) for k, v in self.profile.items() if k not in ("backbone", "backbones")]
+        given = [
+            (step, name, value, f"profiles/{self.config['profile']}.yaml: {step}.{name}")
+            for step, section in [*shared, *own]
+            for name, value in section.items()
+        ]
+        overrides = [one for one in self.overrides if one[0] != "backbones"]
+        return given + [(*one, f"--set {'.'.join(filter(None, one[:2]))}") for one in overrides]
+
     def value(self, step: str, name: str, notebook: Path | None = None) -> Any:
         """The value of a parameter: the notebook's own, the profile's, or that of --set."""
-        parameter = notebook_parameters(notebook or ROOT / self.steps[step].notebook)[name]
+        parameter = Parameter(None, list[int] | None)
+        if name != "SEEDS":
+            parameter = notebook_parameters(notebook or ROOT / self.steps[step].notebook)[name]
         found = parameter.default
-        sections = [self.profile.get("backbone", {})] if step in self.backbones else []
-        for section in [*sections, self.profile.get(step, {})]:
-            if name in section:
-                found = parameter.read(section[name], f"{self.config['profile']}: {step}.{name}")
-        for key, other, text in self.overrides:
+        for key, other, value, source in self._layers():
             if other == name and key in ("", step):
-                found = parameter.parse(text, f"--set {step}.{name}")
+                read = parameter.parse if source.startswith("--set") else parameter.read
+                found = read(value, source)
         return found
 
     def resolve(self) -> None:
@@ -317,33 +322,25 @@ class Pipeline:
 
         Raises `Gz2vitError` for unknown steps and parameters and for values of a wrong type.
         """
-        known = {
-            name: notebook_parameters(ROOT / step.notebook) for name, step in self.steps.items()
-        }
-        given = [
-            (step, name, f"profiles/{self.config['profile']}.yaml")
-            for step, section in self.profile.items()
-            if step not in ("backbones", "backbone")
-            for name in section
-        ]
-        given += [(key, name, f"--set {key + '.' if key else ''}{name}")
-                  for key, name, _ in self.overrides if key != "backbones"]  # fmt: skip
-        for step, name, source in given:
+        known = {name: notebook_parameters(ROOT / s.notebook) for name, s in self.steps.items()}
+        for step, name, _, source in self._layers():
             if step and step not in known:
                 raise Gz2vitError(f"{source}: there is no step '{step}'{meant(step, known)}")
             places = [step] if step else list(known)
-            if name == "SEEDS":
-                if step and step not in self.models:
-                    raise Gz2vitError(
-                        f"{source}: SEEDS is for the steps that train: {', '.join(self.models)}"
-                    )
-                continue
-            free = sorted({n for place in places for n in known[place]} - set(RESERVED))
+            free = {n for place in places for n in known[place]} - set(RESERVED)
+            free |= {"SEEDS"} if not step or step in self.models else set()
             if name not in free:
-                where = f"step '{step}' has" if step else "no step has"
-                no = "no parameter" if step else "a parameter"
-                raise Gz2vitError(f"{source}: {where} {no} '{name}'{meant(name, free)}")
-        self._resolve_seeds()
+                who = f"step '{step}'" if step else "no step"
+                have = "no parameter" if step else "a parameter"
+                raise Gz2vitError(f"{source}: {who} has {have} '{name}'{meant(name, sorted(free))}")
+        for model in self.models:
+            if (seeds := self.value(model, "SEEDS")) is None:
+                continue
+            if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+                raise Gz2vitError(f"{model}.SEEDS is {seeds}: give distinct numbers, as [0,1,2]")
+            if any(name == "SEED" and step in ("", model) for step, name, *_ in self._layers()):
+                raise Gz2vitError(f"{model}: SEED and SEEDS both give its seed; give one of them")
+            self.seeds[model] = seeds
         fixed = {
             "RESULTS_DIR": str(self.results),
             "DATA_DIR": str(self.data),
@@ -356,30 +353,11 @@ class Pipeline:
             step.parameters = {
                 key: own[key] if key in own else self.value(name, key) for key in known[name]
             }
-            for number, seed in enumerate(self.seeds.get(name, [])):
-                step.parameters["SEED"] = self.seeds[name][0]
-                if number:
+            for seed in self.seeds.get(name, []):
+                if seed == self.seeds[name][0]:
+                    step.parameters["SEED"] = seed
+                else:
                     self._add_seed(step, seed)
-
-    def _resolve_seeds(self) -> None:
-        """The seeds of each model for which SEEDS is given."""
-        for model in self.models:
-            shared = self.profile.get("backbone", {}) if model in self.backbones else {}
-            section = shared | self.profile.get(model, {})
-            seeds, single = section.get("SEEDS"), "SEED" in section
-            for key, name, text in self.overrides:
-                if key in ("", model) and name == "SEEDS":
-                    seeds = yaml.safe_load(text)
-                single |= name == "SEED" and key in ("", model)
-            if seeds is None:
-                continue
-            if not is_seed_list(seeds):
-                raise Gz2vitError(
-                    f"{model}.SEEDS is {seeds!r}: give distinct whole numbers, such as [0,1,2]"
-                )
-            if single:
-                raise Gz2vitError(f"{model}: SEED and SEEDS both give its seed; give one of them")
-            self.seeds[model] = seeds
 
     def _add_seed(self, step: Step, seed: int) -> None:
         """The step of a model's further seed, with its files in `models/<key>/seed<N>/`."""
