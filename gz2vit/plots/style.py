@@ -1,14 +1,15 @@
 """The look that all figures share, the line below them, their description in words, and saving.
 
-`styled` draws in this look and leaves the user's own matplotlib settings as they are; a
-`matplotlibrc` changes no figure. To restyle all of them, change STYLE; one figure, the figure that
-its function returns.
+`styled` and `house_style` draw in this look and leave the user's own matplotlib settings as they
+are; a `matplotlibrc` changes no figure. To restyle all of them, change STYLE; one figure, the
+figure that its function returns.
 """
 
 import functools
 import io
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -78,20 +79,27 @@ LONGEST = 900  # characters of a description: beyond, it no longer helps a liste
 FEW_TEXTS = 24  # texts of a panel up to which all of them are part of its description
 
 
+@contextmanager
+def house_style() -> Iterator[None]:
+    """Draw in our STYLE in the block, whatever the user's settings, which are left as they were."""
+    with plt.style.context(STYLE, after_reset=True):
+        yield
+        # The first figure loads the notebook's backend, which then shows figures cell by cell.
+        interactive = plt.isinteractive()
+    matplotlib.interactive(interactive)
+
+
 def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
     """Make `draw`, which returns a figure, draw in our STYLE whatever the user's settings."""
 
     @functools.wraps(draw)
     def drawn(*args: Any, **options: Any) -> Any:
-        with plt.style.context(STYLE, after_reset=True):
+        with house_style():
             figure = draw(*args, **options)
             for axes in figure.axes if figure is not None else ():
                 # matplotlib makes ticks when a figure is shown, which is after this style.
                 axes.xaxis.get_major_ticks(1)
                 axes.yaxis.get_major_ticks(1)
-            # The first figure loads the notebook's backend, which then shows figures cell by cell.
-            interactive = plt.isinteractive()
-        matplotlib.interactive(interactive)
         return figure
 
     return drawn
