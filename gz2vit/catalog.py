@@ -13,7 +13,7 @@ import hashlib
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -33,11 +33,14 @@ LABEL_COLUMNS = ("label1", "label2", "label3", "label4")
 PROPERTY_COLUMNS = ("petroR90_r", "dered_r", "dered_g_r")
 MISSING = (-9999.0, -999.0)  # SDSS's and the Galaxy Zoo catalogues' marks for a missing value
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+IMAGE_DIGESTS = Path("logs", "images.json")  # in a results folder: digests of image files
 LEFT_OUT_COLUMNS = ("galaxyID", "split", "class_index", "fault")
 
-SEPARATORS = (",", ";", "\t", "|", r"\s+")
+SEPARATORS = (",", ";", "\t", "|", " ")  # the last: any white space
 EXACT = 2**53  # up to here a floating-point number holds every integer
 EXCEL_DIGITS = 15
+
+ClassWeights = str | Sequence[float]
 
 
 # ---- Tables that people hand in
@@ -57,28 +60,35 @@ def read_table(
     column or value, and ids that have lost digits.
     """
     path, wanted = Path(path), (id_column, *required)
+    rows, lines = [], []
     with _open_text(path) as stream:
         header, separator, names = _find_header(path, stream, wanted)
-        columns = _find_columns(path, names, wanted, optional)
-        rows = _check_lines(path, stream, header, separator, len(names))
-    with _open_text(path) as stream:
-        table = pd.read_csv(
-            stream,
-            sep=separator,
-            header=None,
-            skiprows=header,
-            skip_blank_lines=False,
-            names=range(len(names)),
-            usecols=list(columns.values()),  # with it a comma at each line's end shifts nothing
-            dtype=str,
-            keep_default_na=False,
-        ) if rows else pd.DataFrame(columns=range(len(names)), dtype=str)  # fmt: skip
-    table.index += header + 1  # the number of each row's line
-    table = table[list(columns.values())].set_axis(list(columns), axis=1).fillna("")
-    table = table[(table != "").any(axis=1) & ~table[id_column].str.startswith("#")]
-    for column in columns:
-        table[column] = table[column].str.strip()
-        if separator == ";" and column != id_column:  # where commas are decimal points
+        columns = {}
+        for name in dict.fromkeys([*wanted, *optional]):
+            places = [place for place, found in enumerate(names) if found == name]
+            places = places or [p for p, found in enumerate(names) if _plain(found) == _plain(name)]
+            if len(places) > 1:
+                raise Gz2vitError(f"{path} has {len(places)} columns '{name}'; remove all but one")
+            if places:
+                columns[name] = places[0]
+            elif name in wanted:
+                found = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+                raise Gz2vitError(f"{path} has no column '{name}'; its header is: {found}")
+        for line, values in enumerate(_split(stream, separator, strict=True), header + 1):
+            while len(values) > len(names) and not values[-1].strip():
+                values.pop()
+            if len(values) == len(names):
+                rows.append([values[place].strip() for place in columns.values()])
+                lines.append(line)
+            elif any(map(str.strip, values)):
+                raise Gz2vitError(
+                    f"{path}, line {line} has {len(values)} values, the header in line {header} "
+                    f"has {len(names)} names"
+                )
+    table = pd.DataFrame(rows, index=lines, columns=list(columns), dtype=str)
+    table = table[(table != "").any(axis=1)]
+    if separator == ";":  # where commas are decimal points
+        for column in table.columns.drop(id_column):
             table[column] = table[column].str.replace(r"^(-?\d+),(\d+)$", r"\1.\2", regex=True)
     table[id_column] = read_ids(table[id_column], path)
     return table.reset_index(drop=True)
@@ -101,19 +111,22 @@ def _open_text(path: Path) -> Iterator[Any]:
             yield stream
     except OSError as error:
         raise Gz2vitError(f"cannot read {path}: {error.strerror or error}") from error
-    except (pd.errors.ParserError, UnicodeError, EOFError, csv.Error) as error:
+    except (UnicodeError, EOFError, csv.Error) as error:
         raise Gz2vitError(f"{path} is not a readable CSV file: {error}") from error
 
 
 def _find_header(path: Path, stream: Any, wanted: Sequence[str]) -> tuple[int, str, list[str]]:
-    """The number of the header's line (from 1), the separator, and the names."""
+    """The number of the header's line, at least 1, the separator, and the names."""
     for number, line in enumerate(stream, 1):
         text = line.strip("# \t\r\n")
-        known = [_plain(name) in _plain(text) for name in wanted]
+        all_known = all(_plain(name) in _plain(text) for name in wanted)
         # A `#` line is the header if it holds the names; `sep=;` is a hint to Excel.
-        if not text or text.startswith("sep=") or (line.startswith("#") and not all(known)):
+        if not text or text.startswith("sep=") or (line.startswith("#") and not all_known):
             continue
-        splits = {separator: _split(text, separator) for separator in SEPARATORS}
+        splits = {
+            separator: [name.strip() for name in next(_split([text], separator))]
+            for separator in SEPARATORS
+        }
         separator = max(
             splits, key=lambda s: len(set(map(_plain, wanted)) & set(map(_plain, splits[s])))
         )
@@ -122,51 +135,17 @@ def _find_header(path: Path, stream: Any, wanted: Sequence[str]) -> tuple[int, s
     raise Gz2vitError(f"{path} is empty; it needs a header with {', '.join(wanted)}")
 
 
-def _check_lines(path: Path, stream: Any, header: int, separator: str, columns: int) -> int:
-    """The number of lines; `Gz2vitError` for one with more or fewer values than the header."""
-    number = header
-    for number, line in enumerate(stream, header + 1):
-        if line.count(separator) == columns - 1 or '"' in line or line.startswith("#"):
-            continue
-        values = _split(line.strip("\r\n"), separator)
-        while len(values) > columns and not values[-1]:
-            values.pop()
-        if len(values) != columns and any(values):
-            raise Gz2vitError(
-                f"{path}, line {number} has {len(values)} values, the header in line {header} has "
-                f"{columns} names"
-            )
-    return number - header
-
-
-def _split(text: str, separator: str) -> list[str]:
-    """The values of a line."""
-    if separator == r"\s+":
-        return text.split()
-    return [name.strip() for name in next(csv.reader([text], delimiter=separator), [])]
+def _split(lines: Iterable[str], separator: str, strict: bool = False) -> Iterator[list[str]]:
+    """The values of each line; none for comments. `strict`: errors for unbalanced quotes."""
+    lines = ("\n" if line.startswith("#") else line for line in lines)
+    if separator == " ":
+        lines = (line.strip().replace("\t", " ") for line in lines)
+    return csv.reader(lines, delimiter=separator, skipinitialspace=separator == " ", strict=strict)
 
 
 def _plain(name: str) -> str:
     """A column's name without capitals, spaces and underscores."""
     return re.sub(r"[\W_]", "", name).lower()
-
-
-def _find_columns(
-    path: Path, names: Sequence[str], wanted: Sequence[str], optional: Sequence[str]
-) -> dict[str, int]:
-    """Where the wanted columns are; written exactly so, or but for capitals and underscores."""
-    columns = {}
-    for name in dict.fromkeys([*wanted, *optional]):
-        places = [place for place, found in enumerate(names) if found == name]
-        places = places or [p for p, found in enumerate(names) if _plain(found) == _plain(name)]
-        if len(places) > 1:
-            raise Gz2vitError(f"{path} has {len(places)} columns '{name}'; remove all but one")
-        if places:
-            columns[name] = places[0]
-        elif name in wanted:
-            found = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-            raise Gz2vitError(f"{path} has no column '{name}'; its header is: {found}")
-    return columns
 
 
 def read_ids(ids: pd.Series, path: Path) -> pd.Series:
@@ -202,9 +181,8 @@ def read_ids(ids: pd.Series, path: Path) -> pd.Series:
 class DataFolder:
     """A data folder whose tables have been read and checked.
 
-    `tables`: for each split a DataFrame with `galaxyID` (text) and `label1` (int, 0 to 7), and
-    label2 to label4 where the file has them. `properties`: petroR90_r [arcsec], dered_r [mag] and
-    dered_g_r [mag], or None where the folder has no such file.
+    `tables`: by split a DataFrame with `galaxyID` (text) and `label1` (int, 0 to 7), and label2 to
+    label4 where the file has them. `properties`: as of `read_properties`.
     """
 
     path: Path
@@ -215,8 +193,11 @@ class DataFolder:
     def image_files(self) -> Mapping[str, Sequence[str]]:
         """The names of the files in `images/`, by stem."""
         files = defaultdict(list)
-        for name in _list_folder(self.path / "images"):
-            files[os.path.splitext(name)[0]].append(name)
+        try:
+            for name in os.listdir(self.path / "images"):
+                files[os.path.splitext(name)[0]].append(name)
+        except OSError as error:
+            raise Gz2vitError(f"cannot read {self.path / 'images'}: {error.strerror}") from error
         return files
 
     def image_path(self, galaxy_id: str) -> Path:
@@ -242,23 +223,21 @@ def read_data_folder(path: Path | str) -> DataFolder:
     twice in a split or in two splits, and an empty split.
     """
     path = Path(os.path.realpath(os.path.expanduser(path)))
-    _list_folder(path)
+    if not path.is_dir():
+        raise Gz2vitError(f"there is no data folder {path}; set --data DIR as the README describes")
     tables = {split: read_label_table(path / f"gz2_{split}.csv") for split in SPLITS}
-    check_disjoint(tables, path)
-    folder = DataFolder(path, tables, read_properties(path / "galaxy_properties.csv"))
-    _ = folder.image_files
-    return folder
-
-
-def _list_folder(path: Path) -> list[str]:
-    """The names in a folder; names that are not UTF-8 included, by surrogate escapes."""
-    try:
-        return os.listdir(path)
-    except OSError as error:
+    galaxies = pd.concat([table.assign(split=split) for split, table in tables.items()])
+    shared = galaxies[galaxies.galaxyID.duplicated(keep=False)]
+    if len(shared):
+        galaxy_id = shared.galaxyID.iloc[0]
+        files = " and ".join(f"gz2_{s}.csv" for s in shared.split[shared.galaxyID == galaxy_id])
         raise Gz2vitError(
-            f"cannot read the folder {path}: {error.strerror}; a data folder has the form that "
-            "the README describes, set it with --data DIR"
-        ) from error
+            f"{path}: galaxy {galaxy_id} is in {files} ({shared.galaxyID.nunique()} such galaxies);"
+            " keep each in one split only"
+        )
+    folder = DataFolder(path, tables, read_properties(path / "galaxy_properties.csv"))
+    _ = folder.image_files  # fails here rather than in the middle of a run
+    return folder
 
 
 def read_label_table(path: Path) -> pd.DataFrame:
@@ -283,21 +262,8 @@ def read_label_table(path: Path) -> pd.DataFrame:
     return table
 
 
-def check_disjoint(tables: Mapping[str, pd.DataFrame], path: Path) -> None:
-    """Raise `Gz2vitError` if a galaxy is in more than one split."""
-    owner: dict[str, str] = {}
-    for split, table in tables.items():
-        shared = [name for name in table.galaxyID if name in owner]
-        if shared:
-            raise Gz2vitError(
-                f"{path}: galaxy {shared[0]} is in both gz2_{owner[shared[0]]}.csv and "
-                f"gz2_{split}.csv ({len(shared)} such galaxies); each may be in one split only"
-            )
-        owner.update(dict.fromkeys(table.galaxyID, split))
-
-
 def read_properties(path: Path) -> pd.DataFrame | None:
-    """Galaxy properties as floats (NaN where unknown), or None where there is no such file."""
+    """petroR90_r [arcsec], dered_r, dered_g_r [mag], NaN where unknown; None without a file."""
     if not path.exists():
         return None
     table = read_table(path, PROPERTY_COLUMNS)
@@ -329,43 +295,35 @@ def data_signature(folder: DataFolder, cache: Path | None = None) -> dict[str, s
 def pixels_digest(ids: Sequence[str], paths: Sequence[Path], cache: Path | None = None) -> str:
     """The sha256 over these galaxies' ids and the bytes of their image files.
 
-    `cache`, a JSON file, remembers each image's digest for its size and time of change, so that
-    unchanged images are not read again.
+    `cache`, a JSON file, holds each image's digest for its size and time of change, so that
+    unchanged images are not read again. A file that cannot be read counts as empty.
     """
-    try:
-        known = read_json(cache) if cache and cache.exists() else {}
-    except Gz2vitError:
-        known = {}  # cut short by a power cut
-    states = dict.fromkeys(paths, "")
-    for path in paths:
+    known, states = {}, dict.fromkeys(paths, "")
+    if cache:
+        with suppress(Gz2vitError):  # missing, or cut short by a power cut
+            known = read_json(cache)
+    for path in states:
         with suppress(OSError):
             status = path.stat()
             states[path] = f"{status.st_size} {status.st_mtime_ns}"
-    new = [path for path in paths if known.get(path.name, [""])[0] != states[path]]
+    before = {path: known.get(path.name, ["", ""]) for path in states}
+
+    def read_digest(path: Path) -> str:
+        try:
+            with path.open("rb") as stream:
+                return hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError:
+            return ""
+
+    new = [path for path, state in states.items() if state != before[path][0]]
+    digests = {path: digest for path, (_, digest) in before.items()}
     with ThreadPoolExecutor() as pool:  # reading and hashing release the interpreter's lock
-        digests = dict(zip(new, pool.map(_file_digest, new), strict=True))
-    readable = {path.name: [states[path], digest] for path, digest in digests.items() if digest}
+        digests |= zip(new, pool.map(read_digest, new), strict=True)
+    readable = {path.name: [states[path], digests[path]] for path in new if digests[path]}
     if cache and readable:
         write_json(cache, known | readable)
-    pixels = hashlib.sha256()
-    for galaxy_id, path in zip(ids, paths, strict=True):
-        digest = digests[path] if path in digests else known.get(path.name, ["", ""])[1]
-        pixels.update(f"{galaxy_id}\t{digest}\n".encode())
-    return pixels.hexdigest()
-
-
-def signature_cache(results_dir: Path | str) -> Path:
-    """Where a results folder remembers digests of images."""
-    return Path(results_dir) / "logs" / "images.json"
-
-
-def _file_digest(path: Path) -> str:
-    """The sha256 of a file; "" for one that is missing or cannot be read."""
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()
-    except OSError:
-        return ""
+    lines = (f"{galaxy_id}\t{digests[path]}\n" for galaxy_id, path in zip(ids, paths, strict=True))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def class_composition(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -377,38 +335,34 @@ def class_composition(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     return composition.assign(all=composition.sum(axis=1))
 
 
-ClassWeights = str | Sequence[float]
-
-
 def class_weights(choice: ClassWeights, class_counts: Sequence[int]) -> np.ndarray:
     """The loss's eight weights, float64 (8,), for a training set with `class_counts` (8,) galaxies.
 
-    `choice`: "uniform" (all 1); "tuned" (the paper's, scaled to sum to 8: 0.19 for round
-    ellipticals to 3.23 for mergers); "reciprocal" (all galaxies / galaxies of the class, as the
-    authors compute it, 4.6 to 73.3 for the paper's sample); or eight positive numbers, used as
-    they are. Raises `Gz2vitError` for anything else, and for "reciprocal" with an empty class.
+    `choice`: "uniform" (all 1); "tuned" (the paper's, scaled to sum to 8); "reciprocal" (all
+    galaxies / galaxies of the class, as the authors compute it); or eight positive numbers, used
+    as they are. Raises `Gz2vitError` for anything else, and for "reciprocal" with an empty class.
     """
-    counts = np.asarray(class_counts, dtype=np.float64)
+    weights: Any = choice
     if isinstance(choice, str):
-        if choice == "uniform":
-            return np.ones(CLASS_COUNT)
-        if choice == "tuned":
-            return np.asarray(TUNED_CLASS_WEIGHTS) * CLASS_COUNT / np.sum(TUNED_CLASS_WEIGHTS)
-        if choice != "reciprocal":
-            raise Gz2vitError(
-                f"CLASS_WEIGHTS '{choice}' is not uniform, tuned, reciprocal or {CLASS_COUNT} "
-                "numbers"
-            )
-        if (counts == 0).any():
-            empty = CLASS_NAMES[int(counts.argmin())]
+        counts, tuned = np.float64(class_counts), np.asarray(TUNED_CLASS_WEIGHTS)
+        if choice == "reciprocal" and not counts.all():
+            empty = CLASS_NAMES[counts.argmin()]
             raise Gz2vitError(f"reciprocal class weights need training galaxies of class '{empty}'")
-        return counts.sum() / counts
+        weights = {
+            "uniform": np.ones(CLASS_COUNT),
+            "tuned": tuned * CLASS_COUNT / tuned.sum(),
+            "reciprocal": counts.sum() / np.maximum(counts, 1),
+        }.get(choice)
     try:
-        weights = np.asarray(choice, dtype=np.float64)
+        weights = np.asarray(weights, dtype=np.float64)
+        valid = weights.shape == (CLASS_COUNT,) and np.all(np.isfinite(weights) & (weights > 0))
     except (TypeError, ValueError):
-        weights = np.empty(0)
-    if weights.shape != (CLASS_COUNT,) or not np.all(np.isfinite(weights) & (weights > 0)):
-        raise Gz2vitError(f"CLASS_WEIGHTS {choice} must be {CLASS_COUNT} positive numbers")
+        valid = False
+    if not valid:
+        raise Gz2vitError(
+            f"CLASS_WEIGHTS {choice} is not uniform, tuned, reciprocal or {CLASS_COUNT} positive "
+            "numbers"
+        )
     return weights
 
 
@@ -416,28 +370,18 @@ def class_weights(choice: ClassWeights, class_counts: Sequence[int]) -> np.ndarr
 
 
 @dataclass(frozen=True)
-class Selection:
-    """The galaxies of a run: label tables by split, their origin, and which are left out.
+class Selection(DataFolder):
+    """The galaxies of a run: a data folder's, of which `tables` holds those selected.
 
     `data` holds `profile`, `folder` (absolute path), `name` (for people: "2,640 galaxies of
-    real_gz2"), `simulated`, by split the digest of the images' bytes (`pixels`) and counts
-    (`galaxies`, `left_out`), and `gone_classes`: by split the names of classes that were left out
-    altogether. `left_out`: the galaxies left out because their images cannot
-    be read, with LEFT_OUT_COLUMNS; None where the run does not allow it.
+    real_gz2"), `simulated`, and by split the digest of the images' bytes (`pixels`), counts
+    (`galaxies`, `left_out`) and the names of classes left out altogether (`gone_classes`).
+    `left_out`: the galaxies whose images cannot be read, with LEFT_OUT_COLUMNS; None where the run
+    does not leave any out.
     """
 
-    tables: Mapping[str, pd.DataFrame]
     data: Mapping[str, Any]
     left_out: pd.DataFrame | None = None
-
-    def image_path(self, galaxy_id: str) -> Path:
-        """The image file of `galaxy_id`, as `DataFolder.image_path`."""
-        return self.folder.image_path(galaxy_id)
-
-    @cached_property
-    def folder(self) -> DataFolder:
-        """The data folder with the selected galaxies."""
-        return DataFolder(Path(self.data["folder"]), self.tables, None)
 
 
 def take_subset(tables: Mapping[str, pd.DataFrame], galaxies: int) -> dict[str, pd.DataFrame]:
@@ -467,10 +411,7 @@ def leave_out(
     for split, table in tables.items():
         out = table.galaxyID.isin(faults.index)
         if out.all():
-            raise Gz2vitError(
-                f"no image of the {len(table)} galaxies of the split '{split}' can be read, so "
-                "that nothing would be left of it; fix the data folder and run again"
-            )
+            raise Gz2vitError(f"no image of the split '{split}' can be read; fix the data folder")
         kept[split] = table[~out].reset_index(drop=True)
         rows = table[out].rename(columns={"label1": "class_index"}).assign(split=split)
         lost.append(rows.assign(fault=rows.galaxyID.map(faults))[list(LEFT_OUT_COLUMNS)])
@@ -490,38 +431,41 @@ def write_selection(
     """
     target = Path(results_dir) / "selection"
     (target / "left_out.csv").unlink(missing_ok=True)
-    files = {f"gz2_{split}": table for split, table in tables.items()}
-    for name, table in (files if left_out is None else files | {"left_out": left_out}).items():
-        with atomic_path(target / f"{name}.csv") as temporary:
-            table.to_csv(temporary, index=False)
+    files = {f"gz2_{split}": table for split, table in tables.items()} | {"left_out": left_out}
+    for name, table in files.items():
+        if table is not None:
+            with atomic_path(target / f"{name}.csv") as temporary:
+                table.to_csv(temporary, index=False)
     simulated = (folder.path / SIMULATION_RECORD).exists()
-    total = sum(len(table) for table in tables.values())
+    total = sum(map(len, tables.values()))
     kind = "simulated galaxies" if simulated else f"galaxies of {folder.path.name}"
-    lost = pd.DataFrame(columns=list(LEFT_OUT_COLUMNS)) if left_out is None else left_out
-    words = f", {len(lost):,} left out: images that cannot be read" if len(lost) else ""
-    gone = {
-        split: sorted(set(lost.class_index[lost.split == split]) - set(table.label1))
-        for split, table in tables.items()
-    }
+    lost = dict.fromkeys(tables, ())
+    if left_out is not None:
+        lost = {split: left_out.class_index[left_out.split == split] for split in tables}
+    count = sum(map(len, lost.values()))
+    words = f", {count:,} left out: images that cannot be read" if count else ""
     data = {
         "profile": profile,
         "folder": str(folder.path),
         "name": f"{total:,} {kind}{words}",
         "simulated": simulated,
-        "pixels": _selected_pixels(results_dir, folder, tables),
+        "pixels": split_digests(results_dir, folder, tables),
         "galaxies": {split: len(table) for split, table in tables.items()},
-        "left_out": {split: int((lost.split == split).sum()) for split in tables},
-        "gone_classes": {split: [CLASS_NAMES[i] for i in found] for split, found in gone.items()},
+        "left_out": {split: len(classes) for split, classes in lost.items()},
+        "gone_classes": {
+            split: [CLASS_NAMES[i] for i in sorted(set(lost[split]) - set(table.label1))]
+            for split, table in tables.items()
+        },
     }
     write_json(target / "data.json", data)
-    return Selection(tables, data, left_out)
+    return Selection(folder.path, tables, None, data, left_out)
 
 
-def _selected_pixels(
+def split_digests(
     results_dir: Path | str, folder: DataFolder, tables: Mapping[str, pd.DataFrame]
 ) -> dict[str, str]:
     """The digest of the images' bytes of each split."""
-    cache = signature_cache(results_dir)
+    cache = Path(results_dir) / IMAGE_DIGESTS
     return {
         split: pixels_digest(table.galaxyID, [*map(folder.image_path, table.galaxyID)], cache)
         for split, table in tables.items()
@@ -534,7 +478,7 @@ def follow_folder(results_dir: Path | str, folder: DataFolder) -> None:
     if not path.exists() or read_json(path)["folder"] == str(folder.path):
         return
     selection = read_selection(results_dir)
-    if selection.data["pixels"] == _selected_pixels(results_dir, folder, selection.tables):
+    if selection.data["pixels"] == split_digests(results_dir, folder, selection.tables):
         write_json(path, selection.data | {"folder": str(folder.path)})
 
 
@@ -545,11 +489,11 @@ def read_selection(results_dir: Path | str) -> Selection:
     tables = {
         split: read_label_table(require(folder / f"gz2_{split}.csv", "select")) for split in SPLITS
     }
-    lost = folder / "left_out.csv"
     left_out = None
-    if lost.exists():
-        left_out = pd.read_csv(lost, dtype={"galaxyID": str}, keep_default_na=False)
-    return Selection(tables, data, left_out)
+    if (folder / "left_out.csv").exists():
+        types = {"galaxyID": str}
+        left_out = pd.read_csv(folder / "left_out.csv", dtype=types, keep_default_na=False)
+    return Selection(Path(data["folder"]), tables, None, data, left_out)
 
 
 def choose_examples(
@@ -560,17 +504,10 @@ def choose_examples(
     The paper's own (`paper.FIG2_GALAXY_IDS`) if every one of them is among `tables` with the
     class that the paper gives it; otherwise drawn from the test split with `seed`.
     """
-    everything = pd.concat(tables.values()).set_index("galaxyID").label1
-    published = {
-        name: [str(galaxy_id) for galaxy_id in ids[:per_class]]
-        for name, ids in zip(CLASS_NAMES, FIG2_GALAXY_IDS, strict=True)
-    }
-    if all(
-        everything.get(galaxy_id) == index
-        for index, ids in enumerate(published.values())
-        for galaxy_id in ids
-    ):
-        return published
+    classes = pd.concat(tables.values()).set_index("galaxyID").label1
+    published = [[str(galaxy_id) for galaxy_id in ids[:per_class]] for ids in FIG2_GALAXY_IDS]
+    if all((classes.reindex(ids) == index).all() for index, ids in enumerate(published)):
+        return dict(zip(CLASS_NAMES, published, strict=True))
     shuffled = tables["test"].sample(frac=1, random_state=seed)
     return {
         name: shuffled.galaxyID[shuffled.label1 == index].head(per_class).tolist()

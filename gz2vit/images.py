@@ -40,12 +40,12 @@ from scipy import ndimage
 from tqdm import tqdm
 
 from gz2vit.catalog import (
+    IMAGE_DIGESTS,
     DataFolder,
     data_signature,
     pixels_digest,
     read_data_folder,
     read_selection,
-    signature_cache,
 )
 from gz2vit.io import Gz2vitError, atomic_path, command_for, read_json, require, write_json
 from gz2vit.paper import CLASS_COUNT, IMAGE_PX
@@ -220,7 +220,7 @@ def read_broken(results_dir: Path | str) -> pd.DataFrame:
 
 def _broken_state(results_dir: Path | str, folder: DataFolder) -> dict[str, str]:
     """What a list of broken images is about."""
-    pixels = data_signature(folder, signature_cache(results_dir))["pixels"]
+    pixels = data_signature(folder, Path(results_dir) / IMAGE_DIGESTS)["pixels"]
     return {"folder": str(folder.path), "pixels": pixels}
 
 
@@ -553,11 +553,11 @@ def pack_selection(results_dir: Path | str, crop_px: int, workers: int | None = 
             table.galaxyID.tolist(),
             [selection.image_path(name) for name in table.galaxyID],
         )
-        source = pixels_digest(ids, paths, signature_cache(results))
+        source = pixels_digest(ids, paths, results / IMAGE_DIGESTS)
         if source != selection.data["pixels"][split]:
             command = command_for(results.resolve() / "selection", "select")
             raise Gz2vitError(
-                f"images of {selection.folder.path} have changed since galaxies were selected; "
+                f"images of {selection.path} have changed since galaxies were selected; "
                 f"run {command}"
             )
         target = results / "store" / split
@@ -566,7 +566,7 @@ def pack_selection(results_dir: Path | str, crop_px: int, workers: int | None = 
     if rows:
         broken = pd.DataFrame(rows, columns=list(BROKEN_COLUMNS))
         known = pd.concat([read_broken(results), broken]).drop_duplicates("galaxyID", keep="last")
-        state = _broken_state(results, read_data_folder(selection.folder.path))
+        state = _broken_state(results, read_data_folder(selection.path))
         _write_broken(results, state, known)
         if selection.left_out is None:
             _refuse(broken, results, LEAVE_OUT)
