@@ -87,6 +87,7 @@ def test_a_calibrated_model_passes_and_another_does_not():
     expected = error_if_calibrated(*calibrated(300, 99))[0]
     assert expected == pytest.approx(np.mean(errors), rel=0.15)
     assert expected > 0.03
+    assert expected_calibration_error(*calibrated(300, 1), resamples=200)[1] == 0  # noise alone
 
 
 def test_bad_probabilities_are_named():

@@ -72,6 +72,7 @@ def outcomes(claims: list[dict]) -> list[str]:
         ({"low": -0.001}, "not decided"),
         ({"effect": -0.02, "low": -0.03, "high": -0.01}, "contradicted"),
         ({"effect": -0.02, "low": -0.03, "high": -0.01, "towards": -1}, "supported"),
+        ({"effect": -0.02, "low": -0.03, "high": 0.001}, "not decided"),
         ({"effect": 0.0, "low": 0.0, "high": 0.0}, "not decided"),
         ({"low": np.nan, "high": np.nan}, "not decided"),
     ],
