@@ -5,7 +5,6 @@ are; a `matplotlibrc` changes no figure. To restyle all of them, change STYLE; o
 figure that its function returns.
 """
 
-import functools
 import io
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -90,19 +89,8 @@ def house_style() -> Iterator[None]:
 
 
 def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
-    """Make `draw`, which returns a figure, draw in our STYLE whatever the user's settings."""
-
-    @functools.wraps(draw)
-    def drawn(*args: Any, **options: Any) -> Any:
-        with house_style():
-            figure = draw(*args, **options)
-            for axes in figure.axes if figure is not None else ():
-                # matplotlib makes ticks when a figure is shown, which is after this style.
-                axes.xaxis.get_major_ticks(1)
-                axes.yaxis.get_major_ticks(1)
-        return figure
-
-    return drawn
+    """Make `draw` draw in `house_style`."""
+    return house_style()(draw)
 
 
 def model_name(model_key: str) -> str:
