@@ -636,7 +636,9 @@ def fit(
     try:
         resumed = last if last.exists() else None
         trainer.fit(classifier, datamodule=data, ckpt_path=resumed, weights_only=True)
-    except SystemExit:  # Lightning ends the whole process at Ctrl-C, and is deaf to it from then on
+    except SystemExit as end:  # Lightning's at Ctrl-C, to which it is deaf from then on
+        if type(end) is not SystemExit:  # at SIGTERM
+            raise
         signal.signal(signal.SIGINT, on_interrupt)
         raise KeyboardInterrupt from None
 
