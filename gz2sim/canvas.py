@@ -1,12 +1,13 @@
 """The grid of SDSS pixels on which components of light are laid and measured.
 
 Profiles with a closed form go through GalSim (Rowe et al. 2015, arXiv:1407.7676); anything else is
-an array of surface brightness that is convolved with the same GalSim PSF by one FFT. Flux is in
-nanomaggies (zero point 22.5 AB mag); bands are in the order g, r, i.
+an array of surface brightness, convolved with the same PSF by one FFT. Flux is in nanomaggies (zero
+point 22.5 AB mag); bands are in the order g, r, i.
 """
 
+import copy
 import math
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import galsim
 import numpy as np
@@ -19,63 +20,62 @@ NATIVE_PIXEL_ARCSEC = 0.396
 NATIVE = {"scale": NATIVE_PIXEL_ARCSEC, "method": "no_pixel"}
 # GalSim's defaults aim at 0.1 % shear accuracy; 1 % of the light is below the noise of one pixel.
 FAST = galsim.GSParams(
-    maximum_fft_size=4096,
-    folding_threshold=1e-2,
-    maxk_threshold=5e-3,
-    kvalue_accuracy=1e-3,
+    maximum_fft_size=4096, folding_threshold=1e-2, maxk_threshold=5e-3, kvalue_accuracy=1e-3
 )
 # Zeros around an array before its FFT: 20 px is 8 arcsec, 5 times the seeing.
 FFT_PADDING_PX = 20
 # SDSS cuts its de Vaucouleurs models at 8 half-light radii; cut profiles keep GalSim's FFT small.
 SERSIC_TRUNCATION = 8.0
 ZERO_POINT_MAG = 22.5
-PETROSIAN_RATIO = 0.2
-APERTURE_RADII = 2.0
+PETROSIAN_RATIO, APERTURE_RADII = 0.2, 2.0
 # Radii are searched from 1.2 arcsec: below, an annulus holds too few pixels.
-STEP_PX = 0.5
-FIRST_PX = 3.0
+STEP_PX, FIRST_PX = 0.5, 3.0
 
 
-@dataclass(frozen=True)
-class Component:
-    """One stellar population of a galaxy.
+class Component(NamedTuple):
+    """One stellar population of a galaxy."""
 
-    `light` (H, W) float32 sums to 1 where it lies whole on the canvas; `share` is its part of the
-    galaxy's r-band flux (negative for dust, which takes light away); `redder_mag` is its g - r
-    minus the galaxy's.
+    light: np.ndarray  # (H, W) float32, of sum 1 where it lies whole on the canvas
+    share: float  # of the galaxy's r-band flux; negative for dust, which takes light away
+    redder_mag: float  # its g - r minus the galaxy's
+
+
+class Canvas:
+    """A square of native pixels, and the point (arcsec) around which light is laid.
+
+    Seen through a Moffat PSF (beta = 3, near the wings of SDSS) of the given FWHM.
     """
 
-    light: np.ndarray
-    share: float
-    redder_mag: float = 0.0
-
-
-@dataclass(frozen=True)
-class Canvas:
-    """A square of `side_px` native pixels, its PSF, and the point (arcsec) where light is laid."""
-
-    side_px: int
-    psf: galsim.GSObject
-    psf_transform: np.ndarray
-    centre_arcsec: tuple[float, float] = (0.0, 0.0)
+    def __init__(
+        self, side_px: int, fwhm_arcsec: float, centre_arcsec: tuple[float, float] = (0.0, 0.0)
+    ) -> None:
+        self.side_px, self.centre_arcsec = side_px, centre_arcsec
+        self.psf = galsim.Moffat(beta=3.0, fwhm=fwhm_arcsec, gsparams=FAST)
+        size = scipy.fft.next_fast_len(side_px + FFT_PADDING_PX, real=True)
+        # An odd-sized drawing has its peak on a pixel; rolled to the corner it shifts nothing.
+        odd = size - 1 + size % 2
+        drawn = self.psf.drawImage(nx=odd, ny=odd, **NATIVE).array
+        kernel = np.zeros((size, size), np.float32)
+        kernel[:odd, :odd] = drawn / drawn.sum()
+        self.psf_transform = scipy.fft.rfft2(np.roll(kernel, (-(odd // 2), -(odd // 2)), (0, 1)))
 
     def moved(self, x_arcsec: float, y_arcsec: float) -> "Canvas":
         """The same canvas with its centre moved by (x, y)."""
-        x, y = self.centre_arcsec
-        return replace(self, centre_arcsec=(x + x_arcsec, y + y_arcsec))
+        other, (x, y) = copy.copy(self), self.centre_arcsec
+        other.centre_arcsec = (x + x_arcsec, y + y_arcsec)
+        return other
 
     def coordinates(self) -> tuple[np.ndarray, np.ndarray]:
         """Offsets x, y of every pixel from the centre in arcsec: (1, W) and (H, 1) float32."""
-        offset_px = np.arange(self.side_px, dtype=np.float32) - (self.side_px - 1) / 2
-        offset = np.float32(NATIVE_PIXEL_ARCSEC) * offset_px
-        x, y = self.centre_arcsec
-        return (offset - np.float32(x))[None, :], (offset - np.float32(y))[:, None]
+        x, y = np.float32(self.centre_arcsec)
+        columns, rows = offsets_px(self.side_px)
+        pixel = np.float32(NATIVE_PIXEL_ARCSEC)
+        return pixel * columns - x, pixel * rows - y
 
     def plane(self, axis_ratio: float, angle_rad: float) -> tuple[np.ndarray, np.ndarray]:
         """Coordinates (H, W) in arcsec within a disk inclined to `axis_ratio`, major axis first."""
-        x, y = self.coordinates()
-        cosine, sine = math.cos(angle_rad), math.sin(angle_rad)
-        return x * cosine + y * sine, (y * cosine - x * sine) / axis_ratio
+        along, aside = turned(*self.coordinates(), angle_rad)
+        return along, aside / axis_ratio
 
     def smooth(self, profile: galsim.GSObject) -> np.ndarray:
         """A GalSim profile of unit flux, centred, through the seeing: (H, W) float32."""
@@ -91,19 +91,16 @@ class Canvas:
         return scipy.fft.irfft2(transform, (size, size))[: self.side_px, : self.side_px]
 
 
-def make_canvas(
-    side_px: int, fwhm_arcsec: float, centre_arcsec: tuple[float, float] = (0.0, 0.0)
-) -> Canvas:
-    """A canvas under a Moffat PSF (beta = 3, near the wings of SDSS) of the given FWHM."""
-    psf = galsim.Moffat(beta=3.0, fwhm=fwhm_arcsec, gsparams=FAST)
-    size = scipy.fft.next_fast_len(side_px + FFT_PADDING_PX, real=True)
-    # An odd-sized drawing has its peak on a pixel; rolled to the corner it shifts nothing.
-    odd = size - 1 + size % 2
-    drawn = psf.drawImage(nx=odd, ny=odd, **NATIVE).array
-    kernel = np.zeros((size, size), np.float32)
-    kernel[:odd, :odd] = drawn / drawn.sum()
-    kernel = np.roll(kernel, (-(odd // 2), -(odd // 2)), (0, 1))
-    return Canvas(side_px, psf, scipy.fft.rfft2(kernel), centre_arcsec)
+def offsets_px(side_px: int) -> tuple[np.ndarray, np.ndarray]:
+    """Columns (1, W) and rows (H, 1) counted from the middle, float32."""
+    offset = np.arange(side_px, dtype=np.float32) - np.float32((side_px - 1) / 2)
+    return offset[None, :], offset[:, None]
+
+
+def turned(x: np.ndarray, y: np.ndarray, angle_rad: float) -> tuple[np.ndarray, np.ndarray]:
+    """Coordinates along an axis at `angle_rad`, and across it."""
+    cosine, sine = math.cos(angle_rad), math.sin(angle_rad)
+    return x * cosine + y * sine, y * cosine - x * sine
 
 
 def random_angle(rng: Generator) -> float:
@@ -119,8 +116,8 @@ def sersic(
     `index` is rounded to the next half, because GalSim tabulates every new index for milliseconds.
     """
     circular = radius_arcsec * math.sqrt(axis_ratio)
-    index = round(2 * index) / 2
     truncation = SERSIC_TRUNCATION * circular
+    index = round(2 * index) / 2
     profile = galsim.Sersic(index, half_light_radius=circular, trunc=truncation, gsparams=FAST)
     return profile.shear(q=axis_ratio, beta=angle_rad * galsim.radians)
 
@@ -138,21 +135,17 @@ def band_fluxes(r_flux: float, g_r_mag: float, r_i_mag: float) -> tuple[float, f
 def measure(image: np.ndarray, canvas: Canvas) -> tuple[float, float, float]:
     """Petrosian flux (in the image's unit), and the radii of 50 % and 90 % of it in arcsec.
 
-    Of a noiseless image (H, W), in circles around the canvas's centre, as the SDSS pipeline defines
-    them (Strauss et al. 2002, AJ 124, 1810, section 3.2). An image whose profile never falls to the
-    Petrosian ratio is measured to its edge.
+    Of a noiseless image (H, W), in circles around the canvas's centre (Strauss et al. 2002, AJ 124,
+    1810, section 3.2), out to its edge where the profile never falls to the Petrosian ratio.
     """
-    x, y = canvas.coordinates()
-    radius_px = np.hypot(x, y) / NATIVE_PIXEL_ARCSEC
-    rings = (radius_px / STEP_PX).astype(np.intp).ravel()
+    rings = (np.hypot(*canvas.coordinates()) / NATIVE_PIXEL_ARCSEC / STEP_PX).astype(np.intp)
+    grown = np.cumsum(np.bincount(rings.ravel(), weights=image.ravel()))
     # Dust may take more from a pixel than it has; a growth curve has to rise.
-    within = np.maximum.accumulate(np.cumsum(np.bincount(rings, weights=image.ravel())))
-    radii = np.r_[0.0, STEP_PX * np.arange(1, len(within) + 1)]
-    within = np.r_[0.0, within]
+    within = np.r_[0.0, np.maximum.accumulate(grown)]
+    radii = STEP_PX * np.arange(len(within))
     search = np.arange(FIRST_PX, radii[-1] / 1.25, STEP_PX)
     inner, at, outer = (np.interp(factor * search, radii, within) for factor in (0.8, 1.0, 1.25))
-    ratio = (outer - inner) / (1.25**2 - 0.8**2) / at
-    below = np.flatnonzero(ratio < PETROSIAN_RATIO)
+    below = np.flatnonzero((outer - inner) / (1.25**2 - 0.8**2) / at < PETROSIAN_RATIO)
     petrosian = search[below[0]] if len(below) else search[-1]
     flux = float(np.interp(APERTURE_RADII * petrosian, radii, within))
     r50, r90 = np.interp([0.5 * flux, 0.9 * flux], within, radii) * NATIVE_PIXEL_ARCSEC

@@ -21,36 +21,38 @@ Toomre 1972 (ApJ 178, 623), pairs as in visually selected mergers (Darg et al. 2
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
 
 from gz2sim import structures
-from gz2sim.canvas import NATIVE_PIXEL_ARCSEC, Canvas, Component, random_angle, sersic
+from gz2sim.canvas import (
+    NATIVE_PIXEL_ARCSEC,
+    Canvas,
+    Component,
+    random_angle,
+    sersic,
+    turned,
+)
 
 # Measured on the drawings (Petrosian, in circles, with seeing): R90 is 3.0 half-light radii of the
 # body and, since circles cut an elongated body short, falls as its axis ratio to the power 0.42.
-R90_PER_HALF_LIGHT = 3.0
-R90_AXIS_POWER = 0.42
+R90_PER_HALF_LIGHT, R90_AXIS_POWER = 3.0, 0.42
 # How many of the round and in-between ones are spirals whose arms nobody noticed.
 HIDDEN_SPIRALS = 0.06
 # An exponential disk has half of its light within 1.68 scale lengths.
 HALF_LIGHT_PER_SCALE = 1.678
 # R90 in scale lengths: 3.9 for a bare face-on disk; measured on the drawings (Petrosian, in
 # circles, with seeing) for the others, whose bulge, bar or inclination gathers the light.
-R90_PER_SCALE = 3.7
-R90_PER_SCALE_BARRED = 3.5
-R90_PER_SCALE_EDGE_ON = 2.5
-R90_PER_SCALE_IRREGULAR = 2.9
+R90_PER_SCALE, R90_PER_SCALE_BARRED = 3.7, 3.5
+R90_PER_SCALE_EDGE_ON, R90_PER_SCALE_IRREGULAR = 2.5, 2.9
 # Half the length of the shortest bar that shows, in FWHM of the seeing.
 SHORTEST_BAR_FWHM = 1.5
 # Projected distance of the two bodies in units of the R90 of the larger: with the R90 of the whole
 # at 50 px most end up 12 to 60 px apart.
 SEPARATION = (0.35, 2.2)
-
-Builder = Callable[[Generator, Canvas, float], list[Component]]
 
 
 def spheroid(
@@ -76,7 +78,7 @@ def lenticular(
     canvas: Canvas,
     r90: float,
     axis_ratio: float,
-    indices: Sequence[float] = (0.5, 1.0),
+    indices: tuple[float, ...] = (0.5, 1.0),
 ) -> list[Component]:
     """A smooth disk of one of the Sersic `indices` around a bulge of up to half of the light."""
     angle = random_angle(rng)
@@ -91,24 +93,24 @@ def lenticular(
     ]
 
 
-def round_elliptical(rng: Generator, canvas: Canvas, r90: float) -> list[Component]:
-    """A smooth body that volunteers call completely round."""
-    axis_ratio = rng.uniform(0.8, 1.0)
+def smooth(
+    rng: Generator,
+    canvas: Canvas,
+    r90: float,
+    axis_ratios: tuple[float, float],
+    disks: float,
+    disk_indices: tuple[float, ...],
+    indices: tuple[float, float],
+) -> list[Component]:
+    """A smooth body within `axis_ratios`: an elliptical of Sersic `indices`, or, for a part `disks`
+    of them, a lenticular or smooth disk; a few are spirals.
+    """
+    axis_ratio = rng.uniform(*axis_ratios)
     if rng.random() < HIDDEN_SPIRALS:
         return unbarred_spiral(rng, canvas, r90, 0.15, axis_ratio)
-    if rng.random() < 0.25:
-        return lenticular(rng, canvas, r90, axis_ratio, indices=(1.0,))
-    return spheroid(rng, canvas, r90, axis_ratio, rng.uniform(1.5, 6.0))
-
-
-def in_between(rng: Generator, canvas: Canvas, r90: float) -> list[Component]:
-    """A smooth body between round and cigar-shaped: an elliptical, lenticular or smooth disk."""
-    axis_ratio = rng.uniform(0.42, 0.8)
-    if rng.random() < HIDDEN_SPIRALS:
-        return unbarred_spiral(rng, canvas, r90, 0.15, axis_ratio)
-    if rng.random() < 0.45:
-        return lenticular(rng, canvas, r90, axis_ratio)
-    return spheroid(rng, canvas, r90, axis_ratio, rng.uniform(0.8, 5.5))
+    if rng.random() < disks:
+        return lenticular(rng, canvas, r90, axis_ratio, disk_indices)
+    return spheroid(rng, canvas, r90, axis_ratio, rng.uniform(*indices))
 
 
 def cigar_shaped(rng: Generator, canvas: Canvas, r90: float) -> list[Component]:
@@ -132,8 +134,7 @@ def cigar_shaped(rng: Generator, canvas: Canvas, r90: float) -> list[Component]:
     ]
 
 
-@dataclass(frozen=True)
-class Disk:
+class Disk(NamedTuple):
     """The plane of a spiral: scale length, apparent axis ratio and position angle."""
 
     scale_arcsec: float
@@ -141,10 +142,9 @@ class Disk:
     angle_rad: float
 
     def old_stars(self, rng: Generator, canvas: Canvas) -> np.ndarray:
-        """Light of the smooth disk (H, W): exponential, or bent down outside as most disks are.
+        """Light of the smooth disk (H, W): exponential, or bent down outside as 60 % of disks are.
 
-        Pohlen & Trujillo 2006 (A&A 454, 759): 60 % bend down; a Gaussian of the same half-light
-        radius does as much.
+        Pohlen & Trujillo 2006, A&A 454, 759; a Gaussian of the same half-light radius does as much.
         """
         radius = np.hypot(*canvas.plane(self.axis_ratio, self.angle_rad))
         half_lights = radius / (HALF_LIGHT_PER_SCALE * self.scale_arcsec)
@@ -154,8 +154,7 @@ class Disk:
 
     def bulge(self, canvas: Canvas, radius_in_scales: float, index: float) -> np.ndarray:
         """Light of a Sersic bulge (H, W), half as flattened as the disk."""
-        radius = radius_in_scales * self.scale_arcsec
-        axis_ratio = (1 + self.axis_ratio) / 2
+        radius, axis_ratio = radius_in_scales * self.scale_arcsec, (1 + self.axis_ratio) / 2
         return canvas.smooth(sersic(index, radius, axis_ratio, self.angle_rad))
 
     def arms(
@@ -219,14 +218,8 @@ def barred_spiral(rng: Generator, canvas: Canvas, r90: float) -> list[Component]
     # Bars that the seeing hides are not called bars.
     length = max(rng.uniform(0.6, 1.7) * disk.scale_arcsec, SHORTEST_BAR_FWHM * canvas.psf.fwhm)
     bar_angle = random_angle(rng)
-    arms = structures.Arms(
-        count=2,
-        pitch_rad=math.radians(rng.uniform(6.0, 26.0)),
-        start_arcsec=length,
-        phase_rad=bar_angle,
-        sharpness=rng.uniform(0.8, 3.5),
-        sense=int(rng.choice([-1, 1])),
-    )
+    pitch, sharpness = math.radians(rng.uniform(6.0, 26.0)), rng.uniform(0.8, 3.5)
+    arms = structures.Arms(2, pitch, length, bar_angle, sharpness, int(rng.choice([-1, 1])))
     bulge_share, bar_share = rng.uniform(0.04, 0.16), rng.uniform(0.15, 0.32)
     arm_share = rng.uniform(0.08, 0.35)
     width = rng.uniform(0.16, 0.28) * length
@@ -244,8 +237,9 @@ def barred_spiral(rng: Generator, canvas: Canvas, r90: float) -> list[Component]
         inner = [Component(canvas.structured(np.exp(-math.log(2) * radii**2)), inner_share, 0.08)]
     disk_share -= sum(component.share for component in inner)
     old = disk.old_stars(rng, canvas)
-    cosine, sine = math.cos(bar_angle), math.sin(bar_angle)
-    bar = structures.bar(x * cosine + y * sine, y * cosine - x * sine, length, width)
+    # Flat along its length, with boxy ends.
+    along, aside = turned(x, y, bar_angle)
+    bar = np.exp(-0.7 * (np.abs(along / length) ** 3 + np.abs(aside / width) ** 2))
     return [
         Component(old, disk_share, -0.02),
         *inner,
@@ -273,7 +267,8 @@ def edge_on(rng: Generator, canvas: Canvas, r90: float) -> list[Component]:
     dust_share = rng.uniform(0.06, 0.2) if rng.random() < 0.35 else 0.0
     # A lane thinner than a pixel would fall between the samples.
     width = max(0.1 * scale, 0.5 * NATIVE_PIXEL_ARCSEC)
-    lane = structures.dust_lane(x, z - rng.normal(0.0, 0.06) * scale, scale, width)
+    beside = z - rng.normal(0.0, 0.06) * scale
+    lane = np.exp(-np.abs(x) / scale - beside**2 / (2 * width**2))
     return [
         Component(canvas.structured(light), 1 - bulge_share + dust_share, -0.06),
         Component(canvas.smooth(bulge), bulge_share, 0.15),
@@ -328,17 +323,14 @@ def _body(rng: Generator, canvas: Canvas, r90: float, dry: bool) -> list[Compone
         return spheroid(rng, canvas, r90, rng.uniform(0.5, 1.0), rng.uniform(1.5, 4.0))
     if kind < 0.4:
         return lenticular(rng, canvas, r90, rng.uniform(0.3, 0.9))
-    if kind < 0.7:
-        return unbarred_spiral(rng, canvas, r90)
-    if kind < 0.78:
-        return barred_spiral(rng, canvas, r90)
-    return (edge_on if kind < 0.9 else irregular)(rng, canvas, r90)
+    limits = ((0.7, unbarred_spiral), (0.78, barred_spiral), (0.9, edge_on), (1.0, irregular))
+    return next(draw for limit, draw in limits if kind < limit)(rng, canvas, r90)
 
 
 def _scaled(components: list[Component], factor: float, redder_mag: float) -> list[Component]:
     """The same components with shares multiplied by `factor`, redder by `redder_mag`."""
     return [
-        Component(one.light, one.share * factor, one.redder_mag + redder_mag) for one in components
+        Component(light, share * factor, redder + redder_mag) for light, share, redder in components
     ]
 
 
@@ -362,7 +354,8 @@ def _tails(
     """The bridge and a tail from either body (H, W), as clumpy as young stars are."""
     width = rng.uniform(0.12, 0.3) * distance + 0.5
     x, y = first.plane(1.0, angle)
-    light = rng.uniform(0.2, 1.0) * structures.bridge(x, y, distance, width)
+    beyond = np.maximum(np.abs(x - distance / 2) - distance / 2, 0) / width
+    light = rng.uniform(0.2, 1.0) * np.exp(-0.5 * (beyond**2 + (y / width) ** 2))
     for canvas, outwards in ((first, angle + math.pi), (second, angle)):
         x, y = canvas.plane(1.0, outwards + rng.normal(0.0, 0.8))
         y = y * rng.choice([-1, 1])
@@ -372,10 +365,12 @@ def _tails(
     return first.structured(light * structures.texture(rng, first.side_px, 3.0, 0.4))
 
 
-# In the order of `CLASS_NAMES`.
-BUILDERS: tuple[Builder, ...] = (
-    round_elliptical,
-    in_between,
+# In the order of the classes.
+BUILDERS = (
+    partial(smooth, axis_ratios=(0.8, 1.0), disks=0.25, disk_indices=(1.0,), indices=(1.5, 6.0)),
+    partial(
+        smooth, axis_ratios=(0.42, 0.8), disks=0.45, disk_indices=(0.5, 1.0), indices=(0.8, 5.5)
+    ),
     cigar_shaped,
     edge_on,
     barred_spiral,
@@ -383,11 +378,3 @@ BUILDERS: tuple[Builder, ...] = (
     irregular,
     merger,
 )
-
-
-def draw_components(
-    class_index: int, rng: Generator, canvas: Canvas, r90_arcsec: float
-) -> list[Component]:
-    """The components of one galaxy of a class, each through the seeing on `canvas`."""
-    components = BUILDERS[class_index](rng, canvas, r90_arcsec)
-    return [component for component in components if component.share != 0]

@@ -11,12 +11,12 @@ from gz2sim import survey
 from gz2sim.canvas import (
     NATIVE_PIXEL_ARCSEC,
     ZERO_POINT_MAG,
+    Canvas,
     band_fluxes,
-    make_canvas,
     measure,
     nanomaggies,
 )
-from gz2sim.classes import draw_components
+from gz2sim.classes import BUILDERS
 from gz2sim.field import add_neighbours, draw_edges, spoil, touch
 from gz2sim.population import SMALLEST_R90_ARCSEC, Galaxy, draw_galaxy
 
@@ -37,16 +37,14 @@ def expose(
 ) -> tuple[np.ndarray, dict[str, float]]:
     """The image (424, 424, 3) uint8 of galaxy `galaxy_id` of a class, and its COLUMNS.
 
-    Only R90 is measured with an error. `change` makes it another galaxy, or another night, before
-    it is drawn: what the same galaxy would look like if it were fainter, or seen through worse air.
-    Where that changes its R90, the cutout is another, and so are the neighbours in it.
-
+    Only R90 is measured with an error. `change` makes it a fainter galaxy, say, or worse air,
+    before it is drawn; where that changes its R90, cutout and neighbours change as well.
     Everything follows from (seed, galaxy_id, class_index); each stage has a stream of its own, so
     that a change to one stage leaves the draws of the others as they were.
     """
     streams = np.random.SeedSequence([seed, galaxy_id]).spawn(5)
     truth, body, field, noise, faults = (np.random.default_rng(stream) for stream in streams)
-    galaxy = draw_galaxy(galaxy_id, class_index, truth)
+    galaxy = draw_galaxy(class_index, truth)
     night = survey.draw_night(truth)
     if change is not None:
         galaxy, night = change(galaxy, night)
@@ -76,15 +74,12 @@ def _draw_body(
     while True:
         rng.bit_generator.state = state
         scale = survey.PIXEL_SCALE_PER_R90 * galaxy.r90_arcsec * SIZE_MARGIN
-        canvas = make_canvas(survey.cut_side_px(scale), fwhm_arcsec, centre)
-        components = draw_components(galaxy.drawn_as, rng, canvas, galaxy.r90_arcsec)
+        canvas = Canvas(survey.cut_side_px(scale), fwhm_arcsec, centre)
         bands = np.zeros((3, canvas.side_px, canvas.side_px), np.float32)
-        for component in components:
+        for light, share, redder in BUILDERS[galaxy.drawn_as](rng, canvas, galaxy.r90_arcsec):
             # Along the stellar locus r - i changes by 0.45 of g - r.
-            g_r_mag = galaxy.g_r_mag + component.redder_mag
-            r_i_mag = galaxy.r_i_mag + 0.45 * component.redder_mag
-            fluxes = np.array(band_fluxes(component.share, g_r_mag, r_i_mag), np.float32)
-            bands += fluxes[:, None, None] * component.light
+            colours = galaxy.g_r_mag + redder, galaxy.r_i_mag + 0.45 * redder
+            bands += np.array(band_fluxes(share, *colours), np.float32)[:, None, None] * light
         bands = np.maximum(bands, 0)
         flux, _, r90_arcsec = measure(bands[1], canvas)
         if r90_arcsec > SMALLEST_R90_ARCSEC:

@@ -9,21 +9,24 @@ Levels are nanomaggies per native pixel, fitted by eye to real images of that ki
 """
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import cv2
 import galsim
 import numpy as np
 from numpy.random import Generator
 
-from gz2sim.canvas import FAST, NATIVE, NATIVE_PIXEL_ARCSEC, band_fluxes, nanomaggies
+from gz2sim.canvas import (
+    FAST,
+    NATIVE,
+    NATIVE_PIXEL_ARCSEC,
+    band_fluxes,
+    nanomaggies,
+    offsets_px,
+    random_angle,
+    turned,
+)
+from gz2sim.population import draw_mag
 
-# Neighbours per square arcmin between magnitudes 15 (stars) or 17 (galaxies) and 22.5 at high
-# galactic latitude, and the growth of their number in dex per mag; the densities are set to the
-# spread of grey levels along the borders of real images.
-STARS_PER_ARCMIN2, STAR_MAGS, STAR_SLOPE_DEX = 2.9, (13.5, 22.5), 0.15
-GALAXIES_PER_ARCMIN2, GALAXY_MAGS, GALAXY_SLOPE_DEX = 5.0, (17.0, 22.5), 0.38
 # Shares of stars by kind, set by eye to the colours of stars in real images.
 TURN_OFF_SHARE, RED_DWARF_SHARE = 0.5, 0.35
 # A Moffat of beta = 3, and the 4 % of SDSS starlight that lies in wider wings (fitted by eye to
@@ -38,17 +41,13 @@ COMPANION_SHARE, CLOSE_STAR_SHARE = 0.12, 0.03
 SPOILT_EDGE_SHARE = 0.15
 
 
-@dataclass(frozen=True)
-class Stamp:
-    """A profile of unit flux, seen through the seeing, and its fluxes in g, r, i."""
+def star(
+    rng: Generator, fwhm_arcsec: float, mag: float
+) -> tuple[galsim.GSObject, tuple[float, ...]]:
+    """A star of a given r magnitude: its profile of unit flux, and its fluxes in g, r, i.
 
-    profile: galsim.GSObject
-    fluxes: tuple[float, float, float]
-
-
-def star(rng: Generator, fwhm_arcsec: float, mag: float) -> Stamp:
-    """A star of a given r magnitude with a colour of the stellar locus (Covey et al. 2007, AJ 134,
-    2398): far from the Milky Way's plane most are either near the turn-off or red dwarfs.
+    Colours follow the stellar locus (Covey et al. 2007, AJ 134, 2398): far from the Milky Way's
+    plane most stars are either near the turn-off or red dwarfs.
     """
     kind = rng.random()
     if kind < TURN_OFF_SHARE:
@@ -62,13 +61,15 @@ def star(rng: Generator, fwhm_arcsec: float, mag: float) -> Stamp:
     core = galsim.Moffat(beta=3.0, fwhm=fwhm_arcsec, gsparams=FAST)
     halo = galsim.Moffat(beta=2.0, fwhm=HALO_RADII * fwhm_arcsec, gsparams=FAST)
     light = (1 - HALO_SHARE) * core + HALO_SHARE * halo
-    return Stamp(light, band_fluxes(nanomaggies(mag), g_r, r_i))
+    return light, band_fluxes(nanomaggies(mag), g_r, r_i)
 
 
-def small_galaxy(rng: Generator, fwhm_arcsec: float, mag: float) -> Stamp:
-    """A background galaxy of a given r magnitude and the size that goes with it.
+def small_galaxy(
+    rng: Generator, fwhm_arcsec: float, mag: float
+) -> tuple[galsim.GSObject, tuple[float, ...]]:
+    """A background galaxy of a given r magnitude and the size that goes with it, as `star`.
 
-    A Moffat of the width that disk and seeing have together stands for both, which spares an FFT.
+    A Moffat of the width that disk and seeing have together replaces both, which spares an FFT.
     """
     # 0.6 arcsec at r = 21, and 0.1 dex larger per mag brighter.
     radius = 0.6 * 10 ** (0.1 * (21.0 - mag)) * math.exp(0.25 * rng.standard_normal())
@@ -78,70 +79,55 @@ def small_galaxy(rng: Generator, fwhm_arcsec: float, mag: float) -> Stamp:
     body = galsim.Moffat(beta=3.0, fwhm=math.sqrt(major * minor), gsparams=FAST)
     body = body.shear(q=minor / major, beta=rng.uniform(0, math.pi) * galsim.radians)
     g_r = rng.normal(0.85, 0.3)
-    return Stamp(body, band_fluxes(nanomaggies(mag), g_r, 0.45 * g_r + 0.05))
+    return body, band_fluxes(nanomaggies(mag), g_r, 0.45 * g_r + 0.05)
+
+
+# Neighbours per square arcmin between two magnitudes at high galactic latitude, and the growth of
+# their number in dex per mag; the densities are set to the spread of grey levels along the borders
+# of real images.
+NEIGHBOURS = ((star, 2.9, 13.5, 22.5, 0.15), (small_galaxy, 5.0, 17.0, 22.5, 0.38))
 
 
 def add_neighbours(bands: np.ndarray, fwhm_arcsec: float, rng: Generator) -> None:
     """Add field stars and small galaxies to `bands` (3, H, W) in place."""
     side = bands.shape[1]
     area_arcmin2 = (side * NATIVE_PIXEL_ARCSEC / 60) ** 2
-    for _ in range(rng.poisson(STARS_PER_ARCMIN2 * area_arcmin2)):
-        mag = _draw_mag(rng, STAR_MAGS, STAR_SLOPE_DEX)
-        add_stamp(bands, star(rng, fwhm_arcsec, mag), rng.uniform(0, side, 2))
-    for _ in range(rng.poisson(GALAXIES_PER_ARCMIN2 * area_arcmin2)):
-        mag = _draw_mag(rng, GALAXY_MAGS, GALAXY_SLOPE_DEX)
-        add_stamp(bands, small_galaxy(rng, fwhm_arcsec, mag), rng.uniform(0, side, 2))
+    for draw, per_arcmin2, brightest, faintest, slope_dex in NEIGHBOURS:
+        for _ in range(rng.poisson(per_arcmin2 * area_arcmin2)):
+            mag = draw_mag(rng, brightest, faintest, slope_dex)
+            add_stamp(bands, *draw(rng, fwhm_arcsec, mag), rng.uniform(0, side, 2))
 
 
 def near_the_middle(rng: Generator, side_px: int, nearest: float, farthest: float) -> np.ndarray:
     """A place (column, row) at a distance from the middle in units of half the field's side."""
-    angle = rng.uniform(0, 2 * math.pi)
+    angle = random_angle(rng)
     distance = rng.uniform(nearest, farthest) * side_px / 2
     return side_px / 2 + distance * np.array([math.cos(angle), math.sin(angle)])
 
 
-def _draw_mag(rng: Generator, mags: tuple[float, float], slope_dex: float) -> float:
-    """A magnitude between two limits from counts that rise as 10^(slope x mag)."""
-    brightest = 10 ** (slope_dex * (mags[0] - mags[1]))
-    return mags[1] + math.log10(rng.uniform(brightest, 1.0)) / slope_dex
-
-
-def add_stamp(bands: np.ndarray, stamp: Stamp, place: np.ndarray) -> None:
-    """Add `stamp` to `bands` (3, H, W) at `place`, on a square as large as its light is seen."""
+def add_stamp(
+    bands: np.ndarray, profile: galsim.GSObject, fluxes: tuple[float, ...], place: np.ndarray
+) -> None:
+    """Add light of unit flux times `fluxes` to `bands` (3, H, W) at `place`, as far as it shows."""
     side = bands.shape[1]
     # Fluxes range from 1 to 10^4 nanomaggies (r = 12.5): from 16 to 80 px to either side.
-    half = int(min(8 * (1 + max(stamp.fluxes)) ** 0.25 + 6, 80))
+    half = int(min(8 * (1 + max(fluxes)) ** 0.25 + 6, 80))
     column, row = place
     left, top = math.floor(column) - half, math.floor(row) - half
     if left >= side or top >= side or min(left, top) <= -2 * half:
         return
     offset = (column % 1, row % 1)
-    seen = stamp.profile.drawImage(nx=2 * half, ny=2 * half, offset=offset, **NATIVE).array
+    seen = profile.drawImage(nx=2 * half, ny=2 * half, offset=offset, **NATIVE).array
     seen = seen[max(-top, 0) : side - top, max(-left, 0) : side - left]
     top, left = max(top, 0), max(left, 0)
     window = np.s_[:, top : top + seen.shape[0], left : left + seen.shape[1]]
-    bands[window] += np.array(stamp.fluxes, np.float32)[:, None, None] * seen
-
-
-def _offsets(side_px: int) -> tuple[np.ndarray, np.ndarray]:
-    """Columns (1, W) and rows (H, 1) counted from the middle, float32."""
-    offset = np.arange(side_px, dtype=np.float32) - np.float32((side_px - 1) / 2)
-    return offset[None, :], offset[:, None]
+    bands[window] += np.array(fluxes, np.float32)[:, None, None] * seen
 
 
 def _across(side_px: int, rng: Generator, farthest: float) -> np.ndarray:
     """Signed distance (H, W) in px to a random line within `farthest` half sides of the middle."""
-    x, y = _offsets(side_px)
-    angle = rng.uniform(0, 2 * math.pi)
-    from_middle = rng.uniform(0, farthest) * side_px / 2
-    return x * np.float32(math.cos(angle)) + y * np.float32(math.sin(angle)) - from_middle
-
-
-def _in_one_band(rng: Generator) -> np.ndarray:
-    """Relative levels in g, r, i (3, 1, 1) of a fault that shows mostly in one band, often i."""
-    levels = rng.uniform(0.0, 0.15, 3)
-    levels[rng.choice(3, p=[0.15, 0.25, 0.6])] = 1.0
-    return levels.astype(np.float32)[:, None, None]
+    along, _ = turned(*offsets_px(side_px), random_angle(rng))
+    return along - rng.uniform(0, farthest) * side_px / 2
 
 
 def glare(bands: np.ndarray, fwhm_arcsec: float, rng: Generator, brightest: float = 1.0) -> None:
@@ -154,39 +140,33 @@ def glare(bands: np.ndarray, fwhm_arcsec: float, rng: Generator, brightest: floa
     else:
         light = 1 / (1 + np.exp(-np.clip(distance / width, -30, 30)))
     level = brightest * math.exp(rng.uniform(math.log(0.04), 0.0))
-    bands += np.float32(level) * _in_one_band(rng) * (light + rng.uniform(0.0, 0.4))
+    # Mostly in one band, often i.
+    levels = rng.uniform(0.0, 0.15, 3)
+    levels[rng.choice(3, p=[0.15, 0.25, 0.6])] = 1.0
+    levels = np.float32(level) * levels.astype(np.float32)
+    bands += levels[:, None, None] * (light + rng.uniform(0.0, 0.4))
 
 
 def saturated_star(bands: np.ndarray, fwhm_arcsec: float, rng: Generator) -> None:
     """A star with wide wings, four spikes and a column of spilt charge, white or in a colour."""
     side = bands.shape[1]
-    x, y = _offsets(side)
+    x, y = offsets_px(side)
     column, row = near_the_middle(rng, side, 0.2, 1.3 * SEEN) - side / 2
     x, y = x - np.float32(column), y - np.float32(row)
     flux = nanomaggies(rng.uniform(10.0, 14.0))
-    light = flux * _star_light(x, y, rng)
+    radius2 = x**2 + y**2
+    core = 2 / (math.pi * 9) * (1 + radius2 / 9) ** -3
+    halo = 1 / (2 * math.pi * 25) * (1 + radius2 / 25) ** -1.5
+    axes = turned(x, y, rng.uniform(0, math.pi / 2))
+    length = rng.uniform(8.0, 25.0)
+    spikes = sum(np.exp(-0.5 * (v / 0.75) ** 2 - np.abs(u) / length) for u, v in (axes, axes[::-1]))
+    light = flux * (0.93 * core + 0.06 * halo + rng.uniform(0.3, 1.0) * 2e-4 * spikes)
     charge = np.exp(-0.5 * (x / rng.uniform(0.5, 1.2)) ** 2 - np.abs(y) / rng.uniform(10, 60))
     fluxes = band_fluxes(1.0, rng.uniform(0.2, 1.2), rng.uniform(0.1, 0.5))
     for band, share in enumerate(fluxes):
         full_well = rng.uniform(3.0, 30.0)
         seen = share * light + charge * (full_well if rng.random() < 0.25 else 0.0)
         bands[band] += np.minimum(seen, full_well)
-
-
-def _star_light(x: np.ndarray, y: np.ndarray, rng: Generator) -> np.ndarray:
-    """Wings and diffraction spikes of a star of unit flux around (0, 0): (H, W) per px."""
-    radius2 = x**2 + y**2
-    core = 2 / (math.pi * 9) * (1 + radius2 / 9) ** -3
-    halo = 1 / (2 * math.pi * 25) * (1 + radius2 / 25) ** -1.5
-    angle = rng.uniform(0, math.pi / 2)
-    along = x * math.cos(angle) + y * math.sin(angle)
-    aside = y * math.cos(angle) - x * math.sin(angle)
-    length = rng.uniform(8.0, 25.0)
-    spikes = sum(
-        np.exp(-0.5 * (v / 0.75) ** 2 - np.abs(u) / length)
-        for u, v in ((along, aside), (aside, along))
-    )
-    return 0.93 * core + 0.06 * halo + rng.uniform(0.3, 1.0) * 2e-4 * spikes
 
 
 def trail(bands: np.ndarray, fwhm_arcsec: float, rng: Generator) -> None:
@@ -217,31 +197,30 @@ def crowd(bands: np.ndarray, fwhm_arcsec: float, rng: Generator) -> None:
     side = bands.shape[1]
     for _ in range(rng.integers(2, 7)):
         companion = small_galaxy(rng, fwhm_arcsec, rng.uniform(17.2, 20.0))
-        add_stamp(bands, companion, near_the_middle(rng, side, 0.08, 0.8 * SEEN))
+        add_stamp(bands, *companion, near_the_middle(rng, side, 0.08, 0.8 * SEEN))
 
 
 def covering_star(bands: np.ndarray, fwhm_arcsec: float, rng: Generator) -> None:
     """A star in front of the galaxy, or beside it."""
     place = near_the_middle(rng, bands.shape[1], 0.03, 0.45 * SEEN)
-    add_stamp(bands, star(rng, fwhm_arcsec, rng.uniform(14.5, 17.5)), place)
+    add_stamp(bands, *star(rng, fwhm_arcsec, rng.uniform(14.5, 17.5)), place)
 
 
-Fault = Callable[[np.ndarray, float, Generator], None]
 # What makes an image odd, and how often; fitted to 29 real ones.
-ODD_FAULTS: tuple[tuple[Fault, float], ...] = (
-    (glare, 0.44),
-    (saturated_star, 0.14),
-    (crowd, 0.14),
-    (covering_star, 0.1),
-    (step, 0.08),
-    (trail, 0.06),
-    (misfit, 0.04),
-)
+ODD_FAULTS = {
+    glare: 0.44,
+    saturated_star: 0.14,
+    crowd: 0.14,
+    covering_star: 0.1,
+    step: 0.08,
+    trail: 0.06,
+    misfit: 0.04,
+}
 
 
 def spoil(bands: np.ndarray, fwhm_arcsec: float, rng: Generator) -> None:
     """Give `bands` (3, H, W) one or two faults that make the image odd, in place."""
-    faults, shares = zip(*ODD_FAULTS, strict=True)
+    faults, shares = list(ODD_FAULTS), list(ODD_FAULTS.values())
     for number in rng.choice(len(faults), 1 + (rng.random() < 0.3), replace=False, p=shares):
         faults[number](bands, fwhm_arcsec, rng)
 
@@ -256,10 +235,10 @@ def touch(bands: np.ndarray, fwhm_arcsec: float, rng: Generator) -> None:
         trail(bands, fwhm_arcsec, rng)
     if rng.random() < COMPANION_SHARE:
         companion = small_galaxy(rng, fwhm_arcsec, rng.uniform(18.0, 20.5))
-        add_stamp(bands, companion, near_the_middle(rng, bands.shape[1], 0.1, SEEN))
+        add_stamp(bands, *companion, near_the_middle(rng, bands.shape[1], 0.1, SEEN))
     if rng.random() < CLOSE_STAR_SHARE:
         faint = star(rng, fwhm_arcsec, rng.uniform(16.5, 19.5))
-        add_stamp(bands, faint, near_the_middle(rng, bands.shape[1], 0.05, 0.5 * SEEN))
+        add_stamp(bands, *faint, near_the_middle(rng, bands.shape[1], 0.05, 0.5 * SEEN))
 
 
 def draw_edges(rgb: np.ndarray, spoilt: bool, rng: Generator) -> None:

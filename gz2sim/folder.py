@@ -1,8 +1,8 @@
 """The simulated data folder: many processes, resuming, and tables that are written last.
 
-`simulation.json` is written first and says whose folder this is, and by which code; every image is
+`simulation.json` is written first and identifies the simulation and its code; every image is
 renamed into place when it is whole and carries its own properties in its JPEG comment; the tables
-come last, so that their presence says that the folder is complete.
+come last, so that their presence means that the folder is complete.
 """
 
 import ast
@@ -22,6 +22,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
@@ -31,10 +32,8 @@ from gz2sim.population import LABELS, SPLIT_FRACTIONS, assign_classes
 
 RECORD_NAME = "simulation.json"
 TABLE_NAMES = (*(f"gz2_{split}.csv" for split in SPLIT_FRACTIONS), "galaxy_properties.csv")
-# The real Galaxy Zoo 2 images have the quantisation tables of quality 75, colours at half
-# resolution.
-JPEG_QUALITY = 75
-JPEG_END = b"\xff\xd9"
+# The real images have the quantisation tables of quality 75, and colours at half resolution.
+JPEG_QUALITY, JPEG_END = 75, b"\xff\xd9"
 UNFINISHED = re.compile(r"\.\d+\.\d+\.tmp\.jpg")
 # Mean 13 kB, with room for file system blocks and the larger ones.
 BYTES_PER_GALAXY = 24_000
@@ -54,8 +53,7 @@ def simulate(
     The files depend on (galaxies, seed) and the code only, whatever `processes` (default: all
     cores). An interrupted run is continued; a complete folder is left as it is; with `replace`, the
     files of another simulation, or of one by other code, are removed first. Raises
-    `SimulationError` for arguments out of range, a folder that holds something else, and a disk
-    that is or gets full.
+    `SimulationError` for arguments out of range, a folder that holds something else, a full disk.
     """
     directory = Path(directory)
     if seed < 0:
@@ -70,17 +68,14 @@ def simulate(
     for path in (directory / "images").iterdir():
         if UNFINISHED.fullmatch(path.name):
             path.unlink(missing_ok=True)
-    rows = [f"galaxyID,{','.join(COLUMNS)}"]
-    for galaxy_id in sorted(measured):
-        values = (f"{measured[galaxy_id][name]:.4f}" for name in COLUMNS)
-        rows.append(f"{galaxy_id},{','.join(values)}")
-    tables = {"galaxy_properties.csv": rows}
-    for split in SPLIT_FRACTIONS:
-        rows = [(index + 1, *LABELS[classes[index]]) for index in np.flatnonzero(splits == split)]
-        lines = [",".join(map(str, row)) for row in rows]
-        tables[f"gz2_{split}.csv"] = ["galaxyID,label1,label2,label3,label4", *lines]
-    for name, lines in tables.items():
-        _write(directory / name, ("\n".join(lines) + "\n").encode())
+    properties = pd.DataFrame.from_dict(measured, orient="index", columns=COLUMNS).sort_index()
+    tables = {"galaxy_properties.csv": properties}
+    columns = [f"label{level}" for level in (1, 2, 3, 4)]
+    labels = pd.DataFrame([LABELS[index] for index in classes], properties.index, columns)
+    tables |= {f"gz2_{split}.csv": labels[splits == split] for split in SPLIT_FRACTIONS}
+    for name, table in tables.items():
+        text = table.to_csv(index_label="galaxyID", float_format="%.4f", lineterminator="\n")
+        _write(directory / name, text.encode())
 
 
 @cache
@@ -100,9 +95,8 @@ def code_signature(package: Path = Path(__file__).parent) -> str:
 
 def _cores() -> int:
     """Cores that this process may use: a cluster or container may give fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    limited = hasattr(os, "sched_getaffinity")
+    return len(os.sched_getaffinity(0)) if limited else os.cpu_count() or 1
 
 
 def _claim(directory: Path, galaxies: int, seed: int, replace: bool) -> None:
@@ -114,11 +108,13 @@ def _claim(directory: Path, galaxies: int, seed: int, replace: bool) -> None:
         "seed": seed,
         "code": code_signature(),
     }
-    path = directory / RECORD_NAME
+    path, found = directory / RECORD_NAME, None
     try:
         directory.mkdir(parents=True, exist_ok=True)
         occupied = any(directory.iterdir())
-        found = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        if path.exists():
+            found = json.loads(path.read_text(encoding="utf-8"))
+            found = found if isinstance(found, dict) else {}
     except OSError as error:
         reason = f"{error.strerror}; give a folder that you may write"
         raise SimulationError(f"cannot use the folder {directory}: {reason}") from error
@@ -132,7 +128,6 @@ def _claim(directory: Path, galaxies: int, seed: int, replace: bool) -> None:
             "that is empty or does not exist yet"
         )
     if found is not None and not replace:
-        found = found if isinstance(found, dict) else {}
         other = [
             f"{key} {found.get(key)}, not {record[key]}"
             for key in ("galaxies", "seed", "code")
@@ -143,7 +138,13 @@ def _claim(directory: Path, galaxies: int, seed: int, replace: bool) -> None:
             "pass --replace"
         )
     if found is not None:
-        _remove_simulation(directory)
+        # Tables first, so that nobody takes what remains for complete. The old record stays until
+        # the new one replaces it, so that a kill in between does no harm.
+        for name in TABLE_NAMES:
+            (directory / name).unlink(missing_ok=True)
+        for image in list((directory / "images").glob("*.jpg")):
+            if UNFINISHED.fullmatch(image.name) or _read_properties(image) is not None:
+                image.unlink()
     needed, free = galaxies * BYTES_PER_GALAXY, shutil.disk_usage(directory).free
     if free < needed:
         raise SimulationError(
@@ -153,34 +154,15 @@ def _claim(directory: Path, galaxies: int, seed: int, replace: bool) -> None:
     _write(path, (json.dumps(record, indent=2) + "\n").encode())
 
 
-def _remove_simulation(directory: Path) -> None:
-    """Remove the tables and images of another simulation, and nothing that is not its own.
-
-    The tables go first, so that nobody takes what remains for complete; its record stays until the
-    new one replaces it, so that a kill in between is no harm.
-    """
-    for name in TABLE_NAMES:
-        (directory / name).unlink(missing_ok=True)
-    images = directory / "images"
-    for path in list(images.iterdir()) if images.is_dir() else []:
-        if UNFINISHED.fullmatch(path.name) or _read_properties(path) is not None:
-            path.unlink()
-
-
 def _make_images(
     images: Path, classes: np.ndarray, seed: int, processes: int
 ) -> dict[int, dict[str, float]]:
     """Make every image that does not exist yet; the properties of all, by galaxy id."""
     numbered = list(enumerate(classes.tolist(), start=1))
-    chunks = [
-        numbered[start : start + CHUNK_GALAXIES]
-        for start in range(0, len(numbered), CHUNK_GALAXIES)
-    ]
-    make = partial(make_chunk, images, seed=seed)
+    chunks = [numbered[at : at + CHUNK_GALAXIES] for at in range(0, len(numbered), CHUNK_GALAXIES)]
+    make, workers = partial(make_chunk, images, seed=seed), min(processes, len(chunks))
     # spawn: a fork of a process that runs threads (PyTorch, OpenCV) may hang.
-    pool = ProcessPoolExecutor(
-        min(processes, len(chunks)), get_context("spawn"), initializer=_start_worker
-    )
+    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start_worker)
     measured: dict[int, dict[str, float]] = {}
     try:
         with tqdm(total=len(classes), desc="simulating galaxies", unit="galaxy") as progress:
@@ -198,7 +180,7 @@ def _make_images(
 
 
 def _start_worker() -> None:
-    """One thread of work; Ctrl-C is the parent's business, and the parent's death ends a worker."""
+    """One thread; Ctrl-C is handled by the parent, whose death ends the worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
 

@@ -1,8 +1,8 @@
 """From light to picture: one night's seeing and noise, the colour composite and the cutout.
 
-The order is that of SDSS: every band is exposed on native pixels, the colour composite is made
-there (Lupton et al. 2004, PASP 116, 133), and the cutout is cut from it at 0.02 x petroR90 arcsec
-per pixel. A small galaxy is therefore blurred, and its noise comes in patches, as in Galaxy Zoo 2.
+As in SDSS, every band is exposed on native pixels, the colour composite is made there (Lupton et
+al. 2004, PASP 116, 133), and the cutout is cut from it at 0.02 x petroR90 arcsec per pixel: a small
+galaxy is blurred, and its noise comes in patches.
 """
 
 import math
@@ -19,8 +19,7 @@ IMAGE_PX = 424
 PIXEL_SCALE_PER_R90 = 0.02
 
 # SDSS DR7: quartiles of the r-band seeing 1.30, 1.43, 1.58 arcsec; ln(1.58 / 1.30) / 1.349 = 0.145.
-SEEING_FWHM_ARCSEC = 1.43
-SEEING_LN_SCATTER = 0.145
+SEEING_FWHM_ARCSEC, SEEING_LN_SCATTER = 1.43, 0.145
 # Noise per native pixel, sky and read-out together: 0.028 in r follows from sky, gain and exposure
 # time; g and i are set so that empty sky has the grey levels of real images in R, G and B.
 SKY_NOISE_NMGY = (0.0145, 0.028, 0.035)
@@ -30,8 +29,7 @@ SKY_LEVEL_NMGY = (0.29, 0.71, 1.19)
 COMPOSITE_WEIGHTS = (1.37, 1.0, 0.86)
 # Fitted to the radial brightness profiles and the sky noise of real Galaxy Zoo 2 images: slope at
 # the sky (full scale per nanomaggy), and the flux per native pixel where the stretch bends.
-STRETCH_SLOPE = 2.7
-STRETCH_SOFTENING_NMGY = 0.05
+STRETCH_SLOPE, STRETCH_SOFTENING_NMGY = 2.7, 0.05
 # The composites are stored as JPEG before they are cut; this quality gives the correlation of the
 # colours (0.9) and of neighbouring pixels (0.9) in the noise of real images.
 FIELD_JPEG_QUALITY = 80
@@ -54,7 +52,7 @@ class Night:
 
 
 def draw_night(rng: Generator) -> Night:
-    """Conditions as they scatter over the"""
+    """Conditions as they scatter over the survey."""
     common = NOISE_LN_SCATTER * rng.standard_normal()
     factors = np.exp(common + BAND_LN_SCATTER * rng.standard_normal(3))
     fwhm_arcsec = SEEING_FWHM_ARCSEC * math.exp(SEEING_LN_SCATTER * rng.standard_normal())
@@ -74,8 +72,7 @@ def cut_side_px(pixel_scale_arcsec: float) -> int:
 def resample(bands: np.ndarray, night: Night, rng: Generator) -> None:
     """Resample each band to the sky's grid in place, up to half a pixel aside.
 
-    The composites of SDSS are mosaics: resampling smooths their noise. The bands fit on each other
-    within the registration, so small galaxies show faintly coloured edges.
+    As in mosaics, it smooths the noise; misfits of the bands give small galaxies coloured edges.
     """
     side = bands.shape[1]
     common = rng.uniform(-0.5, 0.5, 2)
@@ -86,10 +83,7 @@ def resample(bands: np.ndarray, night: Night, rng: Generator) -> None:
 
 
 def add_noise(bands: np.ndarray, night: Night, rng: Generator) -> None:
-    """Add the photon noise of sky and sources, and a rest of sky, to `bands` (3, H, W) in place.
-
-    The sky noise includes read noise; the variance grows in proportion to sky level plus flux.
-    """
+    """Add the photon noise of sky and sources, and a rest of sky, to `bands` (3, H, W) in place."""
     for band, (noise, sky) in enumerate(zip(night.noise_nmgy, SKY_LEVEL_NMGY, strict=True)):
         sigma = noise * np.sqrt(1 + np.maximum(bands[band], 0) / sky)
         bands[band] += sigma * rng.standard_normal(bands[band].shape, dtype=np.float32)
@@ -99,11 +93,10 @@ def add_noise(bands: np.ndarray, night: Night, rng: Generator) -> None:
 def composite(bands: np.ndarray) -> np.ndarray:
     """Lupton et al. (2004) asinh composite of (3, H, W) g, r, i: (H, W, 3) R, G, B in 0 to 1.
 
-    The mean of the weighted bands is stretched and colours are kept; a pixel with a channel above
-    1 is dimmed as a whole.
+    The mean of the weighted bands is stretched; a pixel with a channel above 1 is dimmed as a
+    whole, so that colours are kept.
     """
-    weights = np.array(COMPOSITE_WEIGHTS, np.float32)[:, None, None]
-    weighted = bands * weights
+    weighted = bands * np.array(COMPOSITE_WEIGHTS, np.float32)[:, None, None]
     intensity = weighted.mean(0)
     bent = np.maximum(intensity, 1e-4) / STRETCH_SOFTENING_NMGY
     gain = np.where(intensity > 0, STRETCH_SLOPE * np.arcsinh(bent) / bent, 0)
@@ -125,13 +118,7 @@ def cut(rgb: np.ndarray, centre_px: tuple[float, float], pixel_scale_arcsec: flo
     """The cutout (424, 424, 3) around `centre_px` (column, row) of a native composite, uint8."""
     native_px = pixel_scale_arcsec / NATIVE_PIXEL_ARCSEC
     # Real Galaxy Zoo 2 cutouts have the galaxy at pixel 212 of 0 to 423, half a pixel off.
-    middle = IMAGE_PX / 2
-    to_native = np.array(
-        [
-            [native_px, 0, centre_px[0] - middle * native_px],
-            [0, native_px, centre_px[1] - middle * native_px],
-        ]
-    )
-    flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-    size = (IMAGE_PX, IMAGE_PX)
+    left, top = (place - IMAGE_PX / 2 * native_px for place in centre_px)
+    to_native = np.array([[native_px, 0, left], [0, native_px, top]])
+    flags, size = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, (IMAGE_PX, IMAGE_PX)
     return cv2.warpAffine(rgb, to_native, size, flags=flags, borderMode=cv2.BORDER_REFLECT)

@@ -1,8 +1,7 @@
 """Simulated volunteers: votes for galaxies whose class is known, in Galaxy Zoo 2's form.
 
-They walk the decision tree (Willett et al. 2013, Fig. 1): the first question is put to all, and
-each later one to those who gave the answer that leads to it. How often each class is called what
-(`PERCENT`) and how much galaxies of one class differ (`AGREEMENT`) are assumptions. Distance does
+They walk the decision tree (Willett et al. 2013, Fig. 1): each question after the first goes to
+those who gave the answer that leads to it. `PERCENT` and `AGREEMENT` are assumptions; distance does
 not enter, so that the debiased fractions equal the raw ones.
 """
 
@@ -57,17 +56,17 @@ def simulate_votes(
     Counts are whole numbers; fractions, 0 to 1, are 0 where nobody was asked.
     """
     rng = np.random.default_rng(seed)
-    classes = np.asarray(class_index)
-    mean, scatter = VOLUNTEERS
-    volunteers = np.maximum(1, rng.normal(mean, scatter, len(classes)).round()).astype(np.int64)
+    volunteers = rng.normal(*VOLUNTEERS, len(class_index)).round()
+    volunteers = np.maximum(1, volunteers).astype(np.int64)
     columns = {"total_classifications": volunteers.astype(float)}
     counts: dict[str, np.ndarray] = {}
-    for place, (question, answers) in enumerate(QUESTIONS.items()):
+    for (question, answers), percent in zip(
+        QUESTIONS.items(), zip(*PERCENT, strict=True), strict=True
+    ):
         leading = LEADING.get(question)
-        asked = volunteers if leading is None else sum(counts[answer] for answer in leading)
-        percent = [percent[place] for percent in PERCENT]
+        asked = sum(counts[answer] for answer in leading) if leading else volunteers
         both = [one if isinstance(one, tuple) else (one, 100 - one) for one in percent]
-        gammas = rng.gamma(AGREEMENT * (np.array(both) / 100.0)[classes])
+        gammas = rng.gamma(AGREEMENT * (np.array(both) / 100.0)[np.asarray(class_index)])
         drawn = rng.multinomial(asked, gammas / gammas.sum(axis=1, keepdims=True))
         counts |= dict(zip(answers, drawn.T, strict=True))
         for answer, count in zip(answers, drawn.T, strict=True):

@@ -98,14 +98,28 @@ def measure_galaxies(paths: Sequence[Path | str]) -> pd.DataFrame:
 def measure_image(image: np.ndarray) -> dict[str, float]:
     """The `FEATURES` of an image, uint8 (H, W, 3).
 
-    Where no galaxy stands out within `FARTHEST_PX` of the middle, its features are NaN and those of
-    the sky remain.
+    Those of the galaxy are NaN where none stands out within `FARTHEST_PX` of the middle, those of
+    the sky where objects cover all of the image.
     """
     parts = find_outline(image)
-    found = dict.fromkeys(FEATURES, np.nan) | _sky_features(image, parts)
-    found["neighbours"] = float(parts.others)
+    grey = parts.light.mean(axis=2)
+    found = dict.fromkeys(FEATURES, np.nan) | {"neighbours": float(parts.others)}
+    if parts.sky.any():
+        noise = float(grey[parts.sky].std())
+        rows, columns = (side // BLOCK_PX * BLOCK_PX for side in grey.shape)
+        blocks = (rows // BLOCK_PX, BLOCK_PX, columns // BLOCK_PX, BLOCK_PX)
+        means = grey[:rows, :columns].reshape(blocks).mean(axis=(1, 3))
+        whole = parts.sky[:rows, :columns].reshape(blocks).all(axis=(1, 3))
+        # 1 for noise that is independent from pixel to pixel, BLOCK_PX where blocks have one level.
+        grain = BLOCK_PX * means[whole].std() / noise if whole.any() and noise > 0 else np.nan
+        found |= {
+            "sky_level": float(image[parts.sky].mean()),
+            "sky_noise": noise,
+            "sky_colour_noise": float((parts.light[..., 0] - parts.light[..., 2])[parts.sky].std()),
+            "sky_grain": float(grain),
+        }
     if parts.galaxy.any():
-        found |= _shape_features(parts) | _colour_features(parts)
+        found |= _galaxy_features(parts, grey)
         found["saturated_percent"] = 100.0 * float((image[parts.galaxy] >= SATURATED).any(1).mean())
     return found
 
@@ -153,11 +167,10 @@ def _clipped(values: np.ndarray) -> tuple[float, float]:
     return float(kept.mean()), spread
 
 
-def _shape_features(parts: Outline) -> dict[str, float]:
-    """Size, shape and distribution of the light."""
-    grey = parts.light.mean(axis=2)
-    found = SourceCatalog(grey, SegmentationImage(parts.galaxy.astype(np.int32)))
-    x, y = float(found.x_centroid[0]), float(found.y_centroid[0])
+def _galaxy_features(parts: Outline, grey: np.ndarray) -> dict[str, float]:
+    """Size, shape, distribution and colours of the galaxy's light; `grey`: its mean colour."""
+    shape = SourceCatalog(grey, SegmentationImage(parts.galaxy.astype(np.int32)))
+    x, y = float(shape.x_centroid[0]), float(shape.y_centroid[0])
     ys, xs = np.nonzero(parts.galaxy)
     light, radius = grey[ys, xs], np.hypot(ys - y, xs - x)
     # The radii of 20 and 80 % of the light, half a pixel at least.
@@ -170,60 +183,33 @@ def _shape_features(parts: Outline) -> dict[str, float]:
     other_y, other_x = round(2 * y) - ys, round(2 * x) - xs
     inside = (other_y >= 0) & (other_y < grey.shape[0])
     inside &= (other_x >= 0) & (other_x < grey.shape[1])
-    turned = light[inside], grey[other_y[inside], other_x[inside]]
+    own, turned = light[inside], grey[other_y[inside], other_x[inside]]
     # Two normal numbers of standard deviation s differ by 2 s / sqrt(pi) on average.
     noise = float(mad_std(grey[parts.sky])) if parts.sky.any() else 0.0
-    difference = np.abs(turned[0] - turned[1]).sum() - 2 / np.sqrt(np.pi) * noise * inside.sum()
-    return {
-        "concentration": 5 * float(np.log10(outer / inner)),
-        "asymmetry": float(difference / np.abs(turned[0]).sum()),
-        "clumpiness": float(np.maximum(light - smooth, 0).sum() / np.abs(light).sum()),
-        "gini": float(found.gini[0]),
-        "axis_ratio": float(found.semiminor_axis[0].value / found.semimajor_axis[0].value),
-        "radius_px": float(np.sqrt(len(ys) / np.pi)),
-    }
-
-
-def _colour_features(parts: Outline) -> dict[str, float]:
-    """Level and colours of the galaxy; a channel has one grey level at least."""
+    difference = np.abs(own - turned).sum() - 2 / np.sqrt(np.pi) * noise * inside.sum()
 
     def redness(pixels: np.ndarray) -> float:
-        """2.5 log10 of red over blue light of pixels (N, 3); redder is larger, as g - i is."""
+        """2.5 log10 of red over blue light of pixels (N, 3), as g - i; at least one level each."""
         red, _, blue = np.maximum(pixels.mean(axis=0), 1.0) if len(pixels) else np.ones(3)
         return float(2.5 * np.log10(red / blue))
 
     pixels = parts.light[parts.galaxy]  # (N, 3); noise stays in it, so that it averages out
     # Chosen by their own noise, the fainter pixels would be too red or too blue.
-    grey = cv2.GaussianBlur(parts.light.mean(axis=2), (0, 0), SMOOTHING_PX)[parts.galaxy]
-    bright = grey >= np.median(grey)
+    blurred = cv2.GaussianBlur(grey, (0, 0), SMOOTHING_PX)[parts.galaxy]
+    bright = blurred >= np.median(blurred)
     high, low = pixels.max(axis=1), np.maximum(pixels.min(axis=1), 0)
     return {
+        "concentration": 5 * float(np.log10(outer / inner)),
+        "asymmetry": float(difference / np.abs(own).sum()),
+        "clumpiness": float(np.maximum(light - smooth, 0).sum() / np.abs(light).sum()),
+        "gini": float(shape.gini[0]),
+        "axis_ratio": float(shape.semiminor_axis[0].value / shape.semimajor_axis[0].value),
+        "radius_px": float(np.sqrt(len(ys) / np.pi)),
         "redness": redness(pixels),
         "colour_gradient": redness(pixels[bright]) - redness(pixels[~bright]),
         # Of the light, not the mean of the pixels: where these are faint, noise is a colour, too.
         "colour_saturation": float((high - low).sum() / max(high.sum(), 1)),
         "brightness": float(pixels.mean()),
-    }
-
-
-def _sky_features(image: np.ndarray, parts: Outline) -> dict[str, float]:
-    """Level, noise and grain of the sky; nothing where objects cover all of the image."""
-    if not parts.sky.any():
-        return {}
-    grey = parts.light.mean(axis=2)
-    colour = parts.light[..., 0] - parts.light[..., 2]
-    noise = float(grey[parts.sky].std())
-    rows, columns = (side // BLOCK_PX * BLOCK_PX for side in grey.shape)
-    blocks = (rows // BLOCK_PX, BLOCK_PX, columns // BLOCK_PX, BLOCK_PX)
-    means = grey[:rows, :columns].reshape(blocks).mean(axis=(1, 3))
-    whole = parts.sky[:rows, :columns].reshape(blocks).all(axis=(1, 3))
-    # 1 for noise that is independent from pixel to pixel, BLOCK_PX where blocks have one level.
-    grain = BLOCK_PX * means[whole].std() / noise if whole.any() and noise > 0 else np.nan
-    return {
-        "sky_level": float(image[parts.sky].mean()),
-        "sky_noise": noise,
-        "sky_colour_noise": float(colour[parts.sky].std()),
-        "sky_grain": float(grain),
     }
 
 
@@ -237,20 +223,18 @@ THUMBNAIL_PX = 32
 def find_sides(
     results_dir: Path | str, galaxies: int, seed: int, processes: int | None = None
 ) -> dict[str, pd.DataFrame]:
-    """The galaxies of both sides, {REAL: table, SIMULATED: table}.
+    """Galaxies of both sides, {REAL: table, SIMULATED: table} of galaxy_id, class_index, path.
 
-    Columns `galaxy_id`, `class_index`, `path`. The real ones are the run's, of SPLITS; `galaxies`
-    simulated ones are made with `seed` in `realism/simulated/` of the results folder. A run on
-    simulated galaxies has those alone, and an empty table of real ones. Raises `Gz2vitError` as
-    `read_selection`, `gz2sim.SimulationError` as `simulate`.
+    The real ones are the run's, of SPLITS; `galaxies` simulated ones are made with `seed` in
+    `realism/simulated/` of the results folder. A run on simulated galaxies has those alone. Raises
+    `Gz2vitError` as `read_selection`, `gz2sim.SimulationError` as `simulate`.
     """
 
     def listed(folder) -> pd.DataFrame:
         table = pd.concat([folder.tables[split] for split in SPLITS], ignore_index=True)
-        paths = [str(folder.image_path(galaxy_id)) for galaxy_id in table.galaxyID]
-        return pd.DataFrame(
-            {"galaxy_id": table.galaxyID, "class_index": table.label1, "path": paths}
-        )
+        table = table.rename(columns={"galaxyID": "galaxy_id", "label1": "class_index"})
+        table["path"] = [str(folder.image_path(name)) for name in table.galaxy_id]
+        return table[["galaxy_id", "class_index", "path"]]
 
     selection = read_selection(results_dir)
     own = listed(selection)
@@ -264,8 +248,8 @@ def find_sides(
 def match_classes(sides: Mapping[str, pd.DataFrame], per_class: int, seed: int = 0) -> pd.DataFrame:
     """As many galaxies of each class on both sides, `per_class` at most, drawn with `seed`.
 
-    One table with a column `origin` (REAL or SIMULATED). A class that only one side has is taken
-    from that side, so that it is seen; where both have it, their numbers are the same.
+    One table with a column `origin` (REAL or SIMULATED). Of a class that only one side has, that
+    side's are taken.
     """
     chosen = []
     for index in range(CLASS_COUNT):
@@ -319,26 +303,27 @@ def feature_distances(measured: pd.DataFrame, resamples: int = 300, seed: int = 
     for index, name in enumerate((ALL, *CLASS_NAMES), start=-1):
         own = measured if name == ALL else measured[measured.class_index == index]
         for feature in FEATURES:
-            real, simulated = sides = [
+            sides = [
                 np.sort(own[feature][own.origin == side].dropna()) for side in (REAL, SIMULATED)
             ]
-            sizes = (len(real), len(simulated))
-            medians = [float(np.median(side)) if len(side) else np.nan for side in sides]
-            ks = low = high = alike = delta = np.nan
+            sizes = [len(side) for side in sides]
+            row = {"class_name": name, "feature": feature, "real": sizes[0], "simulated": sizes[1]}
+            row["real_median"], row["simulated_median"] = (
+                float(np.median(side)) if len(side) else np.nan for side in sides
+            )
+            row |= dict.fromkeys(("ks", "low", "high", "alike", "cliffs_delta"), np.nan)
             if min(sizes):
-                ks = kolmogorov_distance(real, simulated)
-                alike = min(1.0, KOLMOGOROV_95 * float(np.sqrt(sum(sizes) / np.prod(sizes))))
-                delta = cliffs_delta(simulated, real)
+                row["ks"] = kolmogorov_distance(*sides)
+                row["alike"] = min(1.0, KOLMOGOROV_95 * float(np.sqrt(sum(sizes) / np.prod(sizes))))
+                row["cliffs_delta"] = cliffs_delta(*sides[::-1])
             if min(sizes) >= MIN_GROUP:
                 drawn = [
                     kolmogorov_distance(*(np.sort(rng.choice(side, len(side))) for side in sides))
                     for _ in range(resamples)
                 ]
-                low, high = map(float, percentile_bounds(np.array(drawn)))
-            rows.append((name, feature, *sizes, *medians, ks, low, high, alike, delta))
-    columns = ["class_name", "feature", "real", "simulated", "real_median", "simulated_median"]
-    columns += ["ks", "low", "high", "alike", "cliffs_delta"]
-    return pd.DataFrame(rows, columns=columns)
+                row["low"], row["high"] = map(float, percentile_bounds(np.array(drawn)))
+            rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def kolmogorov_distance(first: np.ndarray, second: np.ndarray) -> float:
@@ -354,8 +339,9 @@ def kolmogorov_distance(first: np.ndarray, second: np.ndarray) -> float:
 
 FOLDS = 5
 COMPONENTS = 40  # principal components of the thumbnails: no more than galaxies can support
-SCORE_COLUMNS = ("looks_at", "method", "galaxies", "accuracy", "low", "high", "auc")
-GIVE_AWAY_COLUMNS = ("feature", "accuracy_lost", "auc_alone")
+TREES = {"max_leaf_nodes": 8, "min_samples_leaf": 10}  # small: there are some hundred galaxies
+SCORE_COLUMNS = ["looks_at", "method", "galaxies", "accuracy", "low", "high", "auc"]
+GIVE_AWAY_COLUMNS = ["feature", "accuracy_lost", "auc_alone"]
 
 
 def discriminate(measured: pd.DataFrame, thumbs: np.ndarray, seed: int = 0) -> pd.DataFrame:
@@ -367,26 +353,30 @@ def discriminate(measured: pd.DataFrame, thumbs: np.ndarray, seed: int = 0) -> p
     than `FOLDS` galaxies in common classes.
     """
     kept, features, simulated = _both_sides(measured)
-    if not len(simulated):
-        return pd.DataFrame(columns=list(SCORE_COLUMNS))
-    pixels = thumbs[kept].reshape(len(simulated), -1)
-    components = min(COMPONENTS, len(simulated) * (FOLDS - 1) // FOLDS - 1, pixels.shape[1])
+    number = len(simulated)
+    if not number:
+        return pd.DataFrame(columns=SCORE_COLUMNS)
+    pixels = thumbs[kept].reshape(number, -1)
+    components = min(COMPONENTS, number * (FOLDS - 1) // FOLDS - 1, pixels.shape[1])
     small = PCA(components, random_state=seed).fit_transform(pixels)  # sees no labels
     line = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    trees = HistGradientBoostingClassifier(**TREES, random_state=seed)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
     rows = []
     for looks_at, method, classifier, values in (
-        ("measured features", "gradient boosting", _boosting(seed), features),
+        ("measured features", "gradient boosting", trees, features),
         ("thumbnails", "logistic regression", line, small),
-        ("both", "gradient boosting", _boosting(seed), np.hstack([features, small])),
+        ("both", "gradient boosting", trees, np.hstack([features, small])),
     ):
-        options = {"cv": _folds(seed), "method": "predict_proba"}
         with threadpool_limits(1):  # faster than several threads on so few galaxies
-            judged = cross_val_predict(classifier, values, simulated, **options)[:, 1]
-        number, right = len(simulated), int(((judged > 0.5) == simulated).sum())
+            judged = cross_val_predict(
+                classifier, values, simulated, cv=folds, method="predict_proba"
+            )[:, 1]
+        right = int(((judged > 0.5) == simulated).sum())
         low, high = map(float, wilson_interval(right, number))
         auc = roc_auc_score(simulated, judged)
         rows.append((looks_at, method, number, right / number, low, high, auc))
-    return pd.DataFrame(rows, columns=list(SCORE_COLUMNS))
+    return pd.DataFrame(rows, columns=SCORE_COLUMNS)
 
 
 def give_aways(measured: pd.DataFrame, seed: int = 0, repeats: int = 3) -> pd.DataFrame:
@@ -398,16 +388,16 @@ def give_aways(measured: pd.DataFrame, seed: int = 0, repeats: int = 3) -> pd.Da
     """
     _, values, simulated = _both_sides(measured)
     if not len(simulated):
-        return pd.DataFrame(columns=list(GIVE_AWAY_COLUMNS))
-    lost = []
+        return pd.DataFrame(columns=GIVE_AWAY_COLUMNS)
+    trees = HistGradientBoostingClassifier(**TREES, random_state=seed)
+    folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
+    options = {"n_repeats": repeats, "random_state": seed}
+    lost, alone = [], []
     with threadpool_limits(1):
-        for learnt, judged in _folds(seed).split(values, simulated):
-            fitted = _boosting(seed).fit(values[learnt], simulated[learnt])
-            found = permutation_importance(
-                fitted, values[judged], simulated[judged], n_repeats=repeats, random_state=seed
-            )
+        for learnt, judged in folds.split(values, simulated):
+            trees.fit(values[learnt], simulated[learnt])
+            found = permutation_importance(trees, values[judged], simulated[judged], **options)
             lost.append(found.importances_mean)
-    alone = []
     for column in values.T:
         known = ~np.isnan(column)
         both = len(np.unique(simulated[known])) == 2
@@ -423,23 +413,11 @@ def _both_sides(measured: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndar
 
     No rows where a side has fewer than `FOLDS` galaxies of such classes.
     """
-    both = measured.groupby("class_index").origin.transform("nunique") == 2
-    kept = np.flatnonzero(both)
+    kept = np.flatnonzero(measured.groupby("class_index").origin.transform("nunique") == 2)
     simulated = (measured.origin.iloc[kept] == SIMULATED).to_numpy()
     if min(simulated.sum(), (~simulated).sum()) < FOLDS:
         kept, simulated = kept[:0], simulated[:0]
     return kept, measured[list(FEATURES)].iloc[kept].to_numpy(float), simulated
-
-
-def _boosting(seed: int) -> HistGradientBoostingClassifier:
-    """Small trees, few of them: there are some hundred galaxies to learn from. NaN is a value."""
-    return HistGradientBoostingClassifier(
-        max_iter=100, learning_rate=0.1, max_leaf_nodes=8, min_samples_leaf=10, random_state=seed
-    )
-
-
-def _folds(seed: int) -> StratifiedKFold:
-    return StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
 
 
 # ---- From simulated to real galaxies: three trainings of one network ---------------------------
@@ -457,8 +435,7 @@ ARM_NAMES = {
 }
 # First arm less the second.
 DIFFERENCES = ((FINE_TUNED, REAL_ALONE), (SIMULATED_ALONE, REAL_ALONE))
-ACCURACY, RECALL_MACRO, RECALL = "accuracy", "recall_macro", "recall"
-QUANTITIES = ((ACCURACY, ""), (RECALL_MACRO, ""), *((RECALL, name) for name in CLASS_NAMES))
+QUANTITIES = (("accuracy", ""), ("recall_macro", ""), *(("recall", name) for name in CLASS_NAMES))
 TRANSFER_COLUMNS = (
     *("arm", "less", "quantity", "class_name", "value", "spread", "low", "high"),
     *("seeds", "galaxies"),
@@ -486,14 +463,15 @@ def make_simulated(
     home = Path(results_dir) / "transfer"
     simulate(home / "simulated", galaxies, seed, processes, replace=True)
     folder = read_data_folder(home / "simulated")
-    packed = []
-    for name, splits in (("train", ("train", "test")), ("valid", ("valid",))):
+
+    def packed(name: str, *splits: str) -> LabelledImages:
         table = pd.concat([folder.tables[split] for split in splits])
         ids = table.galaxyID.tolist()
         paths = [folder.image_path(galaxy_id) for galaxy_id in ids]
         images = pack_images(paths, ids, home / "store" / name, crop_px)
-        packed.append(LabelledImages(name, images, table.label1.to_numpy()))
-    return packed[0], packed[1]
+        return LabelledImages(name, images, table.label1.to_numpy())
+
+    return packed("train", "train", "test"), packed("valid", "valid")
 
 
 def train_arms(
@@ -529,24 +507,16 @@ def train_arms(
             start = seed if seed in simulated_seeds else simulated_seeds[0]
             weights = home / SIMULATED_ALONE / str(start) / CHECKPOINT
             settings = replace(settings, weights=str(weights))
-        print(f"{arm}, seed {seed}: {len(train.store):,} galaxies to learn from", flush=True)
+        galaxies = len(train.store)
+        print(f"{arm}, seed {seed}: {galaxies:,} galaxies to learn from", flush=True)
         network = build_network(settings)
         train_model(network, settings, train, valid, folder, acceleration=acceleration)
         finish_training(folder)
         history = pd.read_csv(folder / "history.csv")
         best = history.loc[history.valid_acc.idxmax()]
-        rows.append(
-            {
-                "arm": arm,
-                "seed": seed,
-                "galaxies": len(train.store),
-                "lr": settings.lr,
-                "epochs": len(history),
-                "best_epoch": int(best.epoch),
-                "valid_acc": float(best.valid_acc),
-                "folder": str(folder),
-            }
-        )
+        row = {"arm": arm, "seed": seed, "galaxies": galaxies, "lr": settings.lr}
+        row |= {"epochs": len(history), "best_epoch": int(best.epoch)}
+        rows.append(row | {"valid_acc": float(best.valid_acc), "folder": str(folder)})
     return pd.DataFrame(rows)
 
 
@@ -584,16 +554,27 @@ def transfer_table(
         if not table[["GalaxyID", "class"]].equals(tables[0][["GalaxyID", "class"]]):
             raise Gz2vitError("the networks were tested on different galaxies: test them again")
     true = tables[0]["class"].to_numpy()
-    counts = np.bincount(true, minlength=CLASS_COUNT)
+    member = np.eye(CLASS_COUNT)[true]  # (N, 8)
+    counts = member.sum(axis=0)
     hits = {LARGEST: (true == counts.argmax())[None].astype(float)}  # (networks, galaxies)
     for arm, tested in predictions.items():
         hits[arm] = np.array([table["pred"] == table["class"] for table in tested], float)
-    everyone, fair = np.ones((1, len(true))), np.full(len(true), 1 / len(true))
+    fair = np.full(len(true), 1 / len(true))
     drawn = np.random.default_rng(seed).multinomial(len(true), fair, size=resamples)
-    found = {arm: _quantities(right, true, everyone)[:, 0] for arm, right in hits.items()}
-    draws = {arm: _quantities(right.mean(0, keepdims=True), true, drawn)[0]
-             for arm, right in hits.items()}  # fmt: skip
+    drawn_counts = drawn @ member
 
+    def quantities(caught: np.ndarray, galaxies: np.ndarray) -> np.ndarray:
+        """QUANTITIES (..., 10) from galaxies of each class, and those classified right (..., 8)."""
+        with np.errstate(invalid="ignore"):
+            recall = caught / galaxies
+        accuracy = caught.sum(axis=-1) / galaxies.sum(axis=-1)
+        return np.column_stack([accuracy, np.nanmean(recall, axis=-1), recall])
+
+    found = {arm: quantities(right @ member, counts) for arm, right in hits.items()}
+    draws = {
+        arm: quantities(drawn @ (right.mean(axis=0)[:, None] * member), drawn_counts)
+        for arm, right in hits.items()
+    }
     compared = [(arm, "", found[arm], found[arm].mean(axis=0), draws[arm]) for arm in hits]
     for first, second in DIFFERENCES:
         if first in hits and second in hits:
@@ -601,30 +582,15 @@ def transfer_table(
             pairs = one - other if len(one) == len(other) else one[:1] - other
             gained = one.mean(axis=0) - other.mean(axis=0)
             compared.append((first, second, pairs, gained, draws[first] - draws[second]))
+    tested = [len(true), len(true), *counts.astype(int).tolist()]
     rows = []
     for arm, less, networks, values, redrawn in compared:
-        several = len(networks) > 1
-        spread = networks.std(axis=0, ddof=1) if several else np.full(len(values), np.nan)
+        # Of one network NaN, as pandas has it.
+        spread = pd.DataFrame(networks).std()
         numbers = np.column_stack([values, spread, *percentile_bounds(redrawn)]).tolist()
-        galaxies = [len(true), len(true), *counts.tolist()]
-        for names, four, tested in zip(QUANTITIES, numbers, galaxies, strict=True):
-            rows.append((arm, less, *names, *four, len(networks), tested))
+        for names, four, galaxies in zip(QUANTITIES, numbers, tested, strict=True):
+            rows.append((arm, less, *names, *four, len(networks), galaxies))
     return pd.DataFrame(rows, columns=list(TRANSFER_COLUMNS))
-
-
-def _quantities(hits: np.ndarray, true: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """QUANTITIES of networks whose `hits` are (S, N), float64 (S, R, 10).
-
-    `weights` (R, N): how much each galaxy counts. NaN for a class without galaxies.
-    """
-    member = np.eye(CLASS_COUNT)[true]  # (N, 8)
-    totals = weights @ member  # (R, 8)
-    caught = np.einsum("sn,rn,nc->src", hits, weights, member, optimize=True)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        recall = np.where(totals > 0, caught / totals, np.nan)
-    accuracy = caught.sum(axis=2) / totals.sum(axis=1)
-    macro = np.nansum(recall, axis=2) / (totals > 0).sum(axis=1)
-    return np.concatenate([accuracy[..., None], macro[..., None], recall], axis=2)
 
 
 def write_transfer(
@@ -634,20 +600,20 @@ def write_transfer(
 
     `trained`: as `train_arms` returns it; `data`: the record of the selection.
     """
-    lines = []
+    parts: dict[bool, list[dict[str, str]]] = {False: [], True: []}  # arms, differences
     for (arm, less), rows in table.groupby(["arm", "less"], sort=False):
         name = ARM_NAMES[arm] + (f", less {ARM_NAMES[less]}" if less else "")
         networks = "" if arm == LARGEST else str(rows.seeds.iloc[0])
         line = {"learnt from": name, "networks": networks}
-        for column, quantity in {"accuracy": ACCURACY, "macro recall": RECALL_MACRO}.items():
+        for column, quantity in {"accuracy": "accuracy", "macro recall": "recall_macro"}.items():
             row, sign = rows.set_index("quantity").loc[quantity], "+" if less else ""
             spread = "" if np.isnan(row.spread) else f" ± {100 * row.spread:.1f}"
             ends = f"[{100 * row.low:{sign}.1f}, {100 * row.high:{sign}.1f}]"
             line[column] = f"{100 * row.value:{sign}.1f}{spread} {ends}"
-        lines.append((less, line))
+        parts[bool(less)].append(line)
     arms, differences = (
-        pd.DataFrame([line for less, line in lines if bool(less) == wanted])
-        for wanted in (False, True)
+        pd.DataFrame(lines).to_markdown(index=False, disable_numparse=True)
+        for lines in parts.values()
     )
     text = f"""# From simulated to real galaxies
 
@@ -655,13 +621,13 @@ Tested on {table.galaxies.iloc[0]:,} of {data["name"]}, profile {data["profile"]
 mean over the networks of an arm, after ± the sample standard deviation over them, in brackets the \
 95 % bootstrap interval over test galaxies.
 
-{arms.to_markdown(index=False, disable_numparse=True)}
+{arms}
 
 ## Differences
 
 In points, on the same test galaxies.
 
-{differences.to_markdown(index=False, disable_numparse=True)}
+{differences}
 
 ## The trainings
 
