@@ -296,7 +296,8 @@ class Pipeline:
     def _layers(self) -> list[tuple[str, str, Any, str]]:
         """What the profile and --set say: (step, "" for every one; name; value; source)."""
         shared = [(row, self.profile.get("backbone", {})) for row in self.backbones]
-        own = [(k, v) for k, v in self.profile.items() if k not in ("backbone", "backbones")]
+        other = ("backbone", "backbones", *(() if self.simulated else ("simulate",)))
+        own = [(k, v) for k, v in self.profile.items() if k not in other]
         given = [
             (step, name, value, f"profiles/{self.config['profile']}.yaml: {step}.{name}")
             for step, section in [*shared, *own]
@@ -778,6 +779,8 @@ def _fetch(config: dict[str, Any], lock: int) -> str:
 
     # An unknown step or parameter is reported before 3.4 GB are fetched.
     _snakemake(config | {"check": True, "data": None}, lock, ["--list-rules"])
+    if config["check"] and not (GALAXY_ZOO_DIR / "gz2_train.csv").exists():
+        raise Gz2vitError(f"--plan needs the galaxies: run `gz2vit download` into {GALAXY_ZOO_DIR}")
     tables = set(config["only"]) and set(config["only"]) <= set(VOTES_STEPS)
     named = {(step, name) for step, name, _ in map(parse_set, config["overrides"])}
     own = all({("", "VOTES"), (step, "VOTES")} & named for step in config["only"])

@@ -60,7 +60,9 @@ class Project:
         for module in ("training", "plots"):
             (home / "gz2vit" / f"{module}.py").write_text("LEVEL = 1\n")
         (home / "profiles").mkdir()
-        (home / "profiles" / "small.yaml").write_text("linformer: {MAX_EPOCH: 12}\n")
+        (home / "profiles" / "small.yaml").write_text(
+            "linformer: {MAX_EPOCH: 12}\nsimulate: {GALAXIES: 24}\n"  # not with data of one's own
+        )
 
     def pipeline(self, *overrides: str, only=(), retrain=None) -> Pipeline:
         """The pipeline after its plan was made."""
