@@ -8,10 +8,8 @@ and so on, plain NumPy files of uint8 (n, H, W, 3), and `store/<split>.json`, wh
 galaxies, the crop and the pixels' digest. A shard gets its name when it is whole, so that packing
 resumes with the shards that are missing.
 
-Files that are missing, no images, of another size, cut short, or whose stream the JPEG decoder
-gives up are found. Bytes changed inside the compressed data are not: libjpeg fills the hole with
-grey and Pillow does not pass its warning on (of 300 images with a hole of 512 zeros none was
-found). Only checksums made before the damage could show it, and the archives have none.
+Bytes changed inside a JPEG's compressed data are not found: libjpeg fills the hole with grey and
+Pillow does not pass its warning on. Only checksums made before the damage could show it.
 """
 
 import errno
@@ -25,7 +23,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from multiprocessing import get_context, parent_process
 from pathlib import Path
@@ -46,6 +44,7 @@ from gz2vit.catalog import (
     pixels_digest,
     read_data_folder,
     read_selection,
+    split_digests,
 )
 from gz2vit.io import Gz2vitError, atomic_path, command_for, read_json, require, write_json
 from gz2vit.paper import CLASS_COUNT, IMAGE_PX
@@ -59,6 +58,7 @@ FITS_ADVICE = (
     "SDSS does (for instance astropy.visualization.make_lupton_rgb) and save that as PNG or JPEG"
 )
 
+BROKEN_LIST = Path("logs", "broken_images.csv")  # in a results folder
 BROKEN_COLUMNS = ("galaxyID", "split", "path", "fault")
 FIX = "fix the data folder and run again"
 LEAVE_OUT = f"{FIX}, or leave such galaxies out with --set LEAVE_OUT_BROKEN=true"
@@ -81,9 +81,9 @@ def decode(
 ) -> Image.Image:
     """An image file as RGB as a viewer shows it, its central `crop_px` x `crop_px` if given.
 
-    EXIF turns are applied, transparent pixels show the black sky behind them, 16-bit values are
-    scaled to 8 bits. With `image_px` the file must be `image_px` x `image_px`. Raises `ImageFault`,
-    also for FITS files and floats, which do not determine what is black and what is white.
+    EXIF turns are applied, transparent pixels are black sky, 16-bit values are scaled to 8 bits.
+    With `image_px` the file must be `image_px` x `image_px`. Raises `ImageFault`, also for FITS
+    files and floats, which do not determine what is black and what is white.
     """
     with _open_image(path, image_px) as image:
         if "exif" in image.info or image.format != "JPEG":
@@ -142,31 +142,26 @@ def _open_image(path: Path | str, image_px: int | None) -> Iterator[Image.Image]
             sixteen_bits = image.mode.startswith("I;16") or image.format in ("PPM", "PNG")
             if image.mode == "F" or (image.mode.startswith("I") and not sixteen_bits):
                 kind = "floats" if image.mode == "F" else "32-bit integers"
-                raise ImageFault(
-                    f"image {path} holds {kind}, which do not tell black from white; convert it to "
-                    "8 bits per channel"
-                )
-            wide, high = image.size
-            if image_px is not None and (wide, high) != (image_px, image_px):
-                raise ImageFault(
-                    f"image {path} is {wide} x {high} px instead of {image_px} x {image_px}"
-                )
+                raise ImageFault(f"image {path} holds {kind}; convert it to 8 bits per channel")
+            if image_px is not None and image.size != (image_px, image_px):
+                size = f"{image.width} x {image.height} px instead of {image_px} x {image_px}"
+                raise ImageFault(f"image {path} is {size}")
             yield image
-    except (ImageFault, MemoryError):
-        raise
-    except UnidentifiedImageError as error:
-        fits = {".fits", ".fit", ".fts"} & {suffix.lower() for suffix in Path(path).suffixes}
-        text = FITS_ADVICE if fits else "is not an image that can be read"
-        raise ImageFault(f"image {path} {text}") from error
     except Exception as error:  # Pillow's readers raise whatever they stumble over
-        if getattr(error, "errno", None) in MACHINE_ERRORS:
+        own = isinstance(error, (ImageFault, MemoryError))
+        if own or getattr(error, "errno", None) in MACHINE_ERRORS:
             raise
-        if isinstance(error, FileNotFoundError):
-            raise ImageFault(f"image {path} is missing") from error
-        if getattr(error, "strerror", None):
-            raise ImageFault(f"image {path} cannot be read ({error.strerror})") from error
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise ImageFault(f"image {path} is broken or truncated ({reason})") from error
+        if isinstance(error, UnidentifiedImageError):
+            fits = {".fits", ".fit", ".fts"} & {suffix.lower() for suffix in Path(path).suffixes}
+            reason = FITS_ADVICE if fits else "is not an image that can be read"
+        elif isinstance(error, FileNotFoundError):
+            reason = "is missing"
+        elif getattr(error, "strerror", None):
+            reason = f"cannot be read ({error.strerror})"
+        else:
+            words = " ".join(str(error).split()) or type(error).__name__
+            reason = f"is broken or truncated ({words})"
+        raise ImageFault(f"image {path} {reason}") from error
 
 
 # ---- The broken images of a data folder
@@ -177,24 +172,20 @@ def check_folder(
 ) -> None:
     """Check all images of a data folder; raises `Gz2vitError` unless broken ones are left out.
 
-    `logs/checked.json` in the results folder remembers for which pixels this was done, and
+    `logs/checked.json` in the results folder records for which pixels this was done, and
     `logs/broken_images.csv` lists the broken images, those that packing found among them; only
     these are read again.
     """
-    known, state = None, {}
+    known = None
     if results_dir is not None:
-        known, state = read_broken(results_dir), _broken_state(results_dir, folder)
+        listed, state = read_broken(results_dir), _folder_state(results_dir, folder)
         checked = Path(results_dir) / "logs" / "checked.json"
-        if not checked.exists() or read_json(checked) != state | {"broken": len(known)}:
-            known = None
+        if checked.exists() and read_json(checked) == state | {"broken": len(listed)}:
+            known = listed
     whole = known is not None  # a permission or a disk may have been fixed meanwhile
     if known is None:
-        rows = [
-            (galaxy_id, split, folder.image_path(galaxy_id))
-            for split, table in folder.tables.items()
-            for galaxy_id in table.galaxyID
-        ]
-        known = pd.DataFrame(rows, columns=list(BROKEN_COLUMNS[:3]))
+        splits = [table[["galaxyID"]].assign(split=name) for name, table in folder.tables.items()]
+        known = pd.concat(splits).assign(path=lambda all: all.galaxyID.map(folder.image_path))
     # Threads: they wait for the disk, and Pillow releases the interpreter's lock.
     with ThreadPoolExecutor() as pool:
         faults = list(pool.map(lambda path: find_fault(Path(path), whole=whole), known.path))
@@ -205,31 +196,26 @@ def check_folder(
         _refuse(broken, results_dir, FIX if results_dir is None else LEAVE_OUT)
 
 
-def broken_list(results_dir: Path | str) -> Path:
-    """The list of a data folder's broken images."""
-    return Path(results_dir) / "logs" / "broken_images.csv"
-
-
 def read_broken(results_dir: Path | str) -> pd.DataFrame:
     """The broken images that are known, as text: galaxyID, split, path, fault (a sentence)."""
-    path = broken_list(results_dir)
+    path = Path(results_dir) / BROKEN_LIST
     if not path.exists():
         return pd.DataFrame(columns=list(BROKEN_COLUMNS), dtype=str)
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
-def _broken_state(results_dir: Path | str, folder: DataFolder) -> dict[str, str]:
-    """What a list of broken images is about."""
+def _folder_state(results_dir: Path | str, folder: DataFolder) -> dict[str, str]:
+    """The folder and the pixels that a list of broken images is about."""
     pixels = data_signature(folder, Path(results_dir) / IMAGE_DIGESTS)["pixels"]
     return {"folder": str(folder.path), "pixels": pixels}
 
 
 def _write_broken(results_dir: Path | str, state: dict[str, str], broken: pd.DataFrame) -> None:
     """List `broken` as all that is broken in this state of the folder; no list for nothing."""
-    if broken.empty:
-        broken_list(results_dir).unlink(missing_ok=True)
-    else:
-        with atomic_path(broken_list(results_dir)) as temporary:
+    path = Path(results_dir) / BROKEN_LIST
+    path.unlink(missing_ok=True)
+    if len(broken):
+        with atomic_path(path) as temporary:
             broken.to_csv(temporary, index=False)
     write_json(Path(results_dir) / "logs" / "checked.json", state | {"broken": len(broken)})
 
@@ -241,7 +227,7 @@ def _refuse(broken: pd.DataFrame, results_dir: Path | str | None, advice: str) -
     text, others = broken.fault.iloc[0], [Path(path).name for path in broken.path[1:]]
     if others:
         text += f" (and {len(others)} more: {', '.join(others[:2])}{', ...' * (len(others) > 2)})"
-    where = f"; {broken_list(results_dir)} lists all" if results_dir is not None else ""
+    where = f"; {Path(results_dir) / BROKEN_LIST} lists all" if results_dir is not None else ""
     raise Gz2vitError(f"{text}{where}; {advice}")
 
 
@@ -269,15 +255,10 @@ class ImageCache:
         """Side of the images [px]."""
         return self.shards[0].shape[1]
 
-    def __getitem__(self, rows: int | slice | Sequence[int]) -> np.ndarray:
-        """One image (H, W, 3), or those of a slice or a list of rows, (B, H, W, 3)."""
-        chosen = np.arange(len(self))[rows]
-        return self.read(np.atleast_1d(chosen))[0 if chosen.ndim == 0 else slice(None)]
-
     @property
     def images(self) -> np.ndarray:
         """All images in one array (N, H, W, 3): a copy in memory, for small sets."""
-        return self[:]
+        return self.read(np.arange(len(self)))
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Images of `rows` (B,), uint8 (B, H, W, 3), read past the memory maps.
@@ -303,11 +284,7 @@ class ImageCache:
 
 
 def pack_images(
-    paths: Sequence[Path],
-    galaxy_ids: Sequence[str],
-    target: Path,
-    crop_px: int,
-    image_px: int = IMAGE_PX,
+    paths: Sequence[Path], galaxy_ids: Sequence[str], target: Path, crop_px: int
 ) -> ImageCache:
     """Decode and crop images into a cache, the folder `target`, and return it.
 
@@ -315,7 +292,7 @@ def pack_images(
     `fill_cache`, and for images that cannot be decoded.
     """
     source = pixels_digest(galaxy_ids, paths)
-    faults = fill_cache(paths, galaxy_ids, target, crop_px, source, image_px)
+    faults = fill_cache(paths, galaxy_ids, target, crop_px, source)
     rows = [(galaxy_ids[row], "", paths[row], fault) for row, fault in faults]
     _refuse(pd.DataFrame(rows, columns=list(BROKEN_COLUMNS)), None, FIX)
     return open_cache(target, galaxy_ids, crop_px=crop_px, source=source)
@@ -327,7 +304,6 @@ def fill_cache(
     target: Path,
     crop_px: int,
     source: str,
-    image_px: int = IMAGE_PX,
     workers: int | None = None,
 ) -> list[tuple[int, str]]:
     """Make the shards of `pack_images` that are missing; returns (row, fault) of broken images.
@@ -336,36 +312,35 @@ def fill_cache(
     by default one per core. Raises `Gz2vitError` for a full disk, a crop larger than the images
     and a worker that is killed.
     """
-    if crop_px > image_px:
-        raise Gz2vitError(f"CROP_PX {crop_px} is larger than the images of {image_px} px")
+    if crop_px > IMAGE_PX:
+        raise Gz2vitError(f"CROP_PX {crop_px} is larger than the images of {IMAGE_PX} px")
     record = {
-        "format": FORMAT,
-        "galaxies": len(galaxy_ids),
-        "galaxy_ids_sha256": hashlib.sha256("\n".join(galaxy_ids).encode()).hexdigest(),
-        "image_px": image_px,
-        "crop_px": crop_px,
-        "source": source,
+        **_identity(galaxy_ids),
+        **{"galaxies": len(galaxy_ids), "image_px": IMAGE_PX, "crop_px": crop_px, "source": source},
     }
-    try:
+    with suppress(Gz2vitError):
         open_cache(target, galaxy_ids, **record)
         return []
-    except Gz2vitError:
-        record |= decoder_versions()  # no cache begins with one version and ends with another
+    record |= decoder_versions()  # no cache begins with one version and ends with another
     start, faults, workers = time.perf_counter(), [], workers or available_workers()
     try:
         target.mkdir(parents=True, exist_ok=True)
-        if _read_record(target) != record:
-            for old in [*target.glob("shard_*.npy"), *target.glob(".shard_*.npy")]:
-                old.unlink()
-            target.with_suffix(".npy").unlink(missing_ok=True)  # as an older version named it
-            write_json(target.with_suffix(".json"), record)
+        for unfinished in target.glob(".shard_*.npy"):
+            unfinished.unlink()
+        record_path, previous = target.with_suffix(".json"), None
+        with suppress(Gz2vitError):
+            previous = read_json(record_path)
+        if previous != record:
+            for stale in target.glob("shard_*.npy"):
+                stale.unlink()
+            write_json(record_path, record)
         shards = _open_shards(target, len(paths), crop_px)
-        work = {
-            path: paths[number * SHARD_IMAGES :][:SHARD_IMAGES]
-            for number, (path, shard) in enumerate(shards.items())
-            if shard is None
+        missing = {
+            path: range(first, min(first + SHARD_IMAGES, len(paths)))
+            for path, first in zip(shards, range(0, len(paths), SHARD_IMAGES), strict=True)
+            if shards[path] is None
         }
-        images = sum(map(len, work.values()))
+        images = sum(map(len, missing.values()))
         size_bytes, free_bytes = images * 3 * crop_px**2, shutil.disk_usage(target).free
         if free_bytes < size_bytes:
             raise Gz2vitError(
@@ -379,43 +354,37 @@ def fill_cache(
         else:
             # spawn: a fork of a process that runs threads (PyTorch, OpenCV, Jupyter) may hang.
             pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start_worker)
-
-        def make_shard(path: Path) -> None:
-            temporary, own = path.with_name(f".{path.name}"), work[path]
-            shape = (len(own), crop_px, crop_px, 3)
-            np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-            with temporary.open("r+b") as stream:
+        # The bar is drawn once a second, for an executed notebook keeps each drawing.
+        words = {"desc": f"pack {target.name}", "unit": " images", "mininterval": 1.0}
+        try:
+            tasks = {path: [] for path in missing}
+            for path, rows in missing.items():
+                temporary, shape = path.with_name(f".{path.name}"), (len(rows), crop_px, crop_px, 3)
+                np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
                 if hasattr(os, "posix_fallocate"):
                     # Take the blocks now: through a memory map a full disk would be a SIGBUS.
-                    os.posix_fallocate(stream.fileno(), 0, temporary.stat().st_size)
-                tasks = []
-                for first in range(0, len(own), CHUNK_IMAGES):
-                    chunk = own[first : first + CHUNK_IMAGES]
-                    tasks.append(pool.submit(fill_rows, temporary, first, chunk, crop_px, image_px))
-                found = []
-                for task in tasks:
-                    done, wrong = task.result()
-                    found += wrong
-                    bar.update(done)
-                os.fsync(stream.fileno())
-            if found:
-                first = int(path.stem.removeprefix("shard_")) * SHARD_IMAGES
-                faults.extend((first + row, fault) for row, fault in found)
-                temporary.unlink()
-            else:
-                os.replace(temporary, path)
-
-        # Two shards at a time, so that one is decoded while the other is written to the disk. The
-        # bar is drawn once a second, for an executed notebook keeps each drawing.
-        words = {"desc": f"pack {target.name}", "unit": " images", "mininterval": 1.0}
-        with (
-            ThreadPoolExecutor(2) as makers,
-            tqdm(total=len(paths), initial=len(paths) - images, **words) as bar,
-        ):
-            try:
-                list(makers.map(make_shard, work))
-            finally:
-                pool.shutdown(cancel_futures=True)  # on Ctrl-C what has not begun is dropped
+                    with temporary.open("r+b") as stream:
+                        os.posix_fallocate(stream.fileno(), 0, temporary.stat().st_size)
+                for first in rows[::CHUNK_IMAGES]:
+                    chunk = paths[first : min(first + CHUNK_IMAGES, rows.stop)]
+                    task = pool.submit(fill_rows, temporary, first - rows.start, chunk, crop_px)
+                    tasks[path].append(task)
+            with tqdm(total=len(paths), initial=len(paths) - images, **words) as bar:
+                for path, rows in missing.items():  # the next ones are decoded meanwhile
+                    temporary, found = path.with_name(f".{path.name}"), []
+                    for task in tasks[path]:
+                        done, wrong = task.result()
+                        found += [(rows[row], fault) for row, fault in wrong]
+                        bar.update(done)
+                    with temporary.open("r+b") as stream:
+                        os.fsync(stream.fileno())
+                    if found:
+                        faults += found
+                        temporary.unlink()
+                    else:
+                        os.replace(temporary, path)
+        finally:
+            pool.shutdown(cancel_futures=True)  # on Ctrl-C what has not begun is dropped
     except OSError as error:
         raise Gz2vitError(f"cannot write {target}: {error.strerror or error}") from error
     except BrokenProcessPool as error:
@@ -426,17 +395,17 @@ def fill_cache(
     seconds = time.perf_counter() - start
     rate = f"{images / seconds:,.0f} a second by {workers} workers"
     print(f"packed {images:,} images in {seconds:.1f} s: {rate}", flush=True)
-    return sorted(faults)
+    return faults
 
 
 def fill_rows(
-    shard: Path, first: int, paths: Sequence[Path], crop_px: int, image_px: int
+    shard: Path, first: int, paths: Sequence[Path], crop_px: int
 ) -> tuple[int, list[tuple[int, str]]]:
     """Decode images into a shard from row `first`; their number and the faults, by row."""
     images, faults = np.load(shard, mmap_mode="r+"), []
     for row, path in enumerate(paths, start=first):
         try:
-            images[row] = decode(path, crop_px, image_px)
+            images[row] = decode(path, crop_px, IMAGE_PX)
         except ImageFault as fault:
             faults.append((row, str(fault)))
     return len(paths), faults
@@ -466,10 +435,8 @@ def open_cache(target: Path, galaxy_ids: Sequence[str], **expected: Any) -> Imag
     `expected`: further entries of its record, `crop_px`, `source` or `image_px`. Raises
     `Gz2vitError` where they differ or a shard is missing.
     """
-    require(target.with_suffix(".json"), "pack")
-    digest = hashlib.sha256("\n".join(galaxy_ids).encode()).hexdigest()
-    expected = {"format": FORMAT, "galaxy_ids_sha256": digest, **expected}
-    record, shards = _read_record(target), {}
+    record, shards = read_json(require(target.with_suffix(".json"), "pack")), {}
+    expected |= _identity(galaxy_ids)
     wrong = [key for key, value in expected.items() if record.get(key) != value]
     if not wrong:
         shards = _open_shards(target, len(galaxy_ids), record["crop_px"])
@@ -482,25 +449,21 @@ def open_cache(target: Path, galaxy_ids: Sequence[str], **expected: Any) -> Imag
     return ImageCache(target, tuple(shards.values()), tuple(galaxy_ids), record)
 
 
-def _read_record(target: Path) -> dict[str, Any]:
-    """A cache's record; empty where there is none."""
-    try:
-        return read_json(target.with_suffix(".json"))
-    except Gz2vitError:
-        return {}
+def _identity(galaxy_ids: Sequence[str]) -> dict[str, Any]:
+    """What the record of any cache of these galaxies holds."""
+    digest = hashlib.sha256("\n".join(galaxy_ids).encode()).hexdigest()
+    return {"format": FORMAT, "galaxy_ids_sha256": digest}
 
 
 def _open_shards(target: Path, galaxies: int, crop_px: int) -> dict[Path, np.ndarray | None]:
     """The shards of a cache of so many galaxies, by path; None for one that is not whole."""
     shards = {}
     for number, first in enumerate(range(0, galaxies, SHARD_IMAGES)):
-        path = target / f"shard_{number:05d}.npy"
-        shape = (min(SHARD_IMAGES, galaxies - first), crop_px, crop_px, 3)
-        try:
+        path, shard = target / f"shard_{number:05d}.npy", None
+        with suppress(OSError, ValueError, EOFError):
             shard = np.load(path, mmap_mode="r")
-            shards[path] = shard if shard.shape == shape else None
-        except (OSError, ValueError, EOFError):
-            shards[path] = None
+        shape = (min(SHARD_IMAGES, galaxies - first), crop_px, crop_px, 3)
+        shards[path] = shard if shard is not None and shard.shape == shape else None
     return shards
 
 
@@ -539,35 +502,29 @@ def open_split(results_dir: Path | str, split: str) -> LabelledImages:
     return LabelledImages(split, open_cache(target, ids, source=source), table.label1.to_numpy())
 
 
-def pack_selection(results_dir: Path | str, crop_px: int, workers: int | None = None) -> None:
+def pack_selection(results_dir: Path | str, crop_px: int) -> None:
     """Pack the images of a results folder's selection into `store/<split>`.
 
     After an interruption it continues. Raises `Gz2vitError` as `fill_cache`, for images that have
     changed since the selection, and, at the end, for images that cannot be decoded: all of them
     are then listed in `logs/broken_images.csv`.
     """
-    results, selection = Path(results_dir), read_selection(results_dir)
-    rows = []
-    for split, table in selection.tables.items():
-        ids, paths = (
-            table.galaxyID.tolist(),
-            [selection.image_path(name) for name in table.galaxyID],
+    results, selection, rows = Path(results_dir), read_selection(results_dir), []
+    digests = split_digests(results, selection, selection.tables)
+    if digests != selection.data["pixels"]:
+        raise Gz2vitError(
+            f"images of {selection.path} have changed since galaxies were selected; run "
+            f"{command_for(results.resolve() / 'selection', 'select')}"
         )
-        source = pixels_digest(ids, paths, results / IMAGE_DIGESTS)
-        if source != selection.data["pixels"][split]:
-            command = command_for(results.resolve() / "selection", "select")
-            raise Gz2vitError(
-                f"images of {selection.path} have changed since galaxies were selected; "
-                f"run {command}"
-            )
+    for split, table in selection.tables.items():
+        ids, paths = table.galaxyID.tolist(), table.galaxyID.map(selection.image_path).tolist()
         target = results / "store" / split
-        faults = fill_cache(paths, ids, target, crop_px, source, workers=workers)
+        faults = fill_cache(paths, ids, target, crop_px, digests[split])
         rows += [(ids[row], split, str(paths[row]), fault) for row, fault in faults]
     if rows:
         broken = pd.DataFrame(rows, columns=list(BROKEN_COLUMNS))
         known = pd.concat([read_broken(results), broken]).drop_duplicates("galaxyID", keep="last")
-        state = _broken_state(results, read_data_folder(selection.path))
-        _write_broken(results, state, known)
+        _write_broken(results, _folder_state(results, read_data_folder(selection.path)), known)
         if selection.left_out is None:
             _refuse(broken, results, LEAVE_OUT)
         (results / "selection" / "data.json").unlink()  # so that galaxies are selected again
@@ -576,8 +533,8 @@ def pack_selection(results_dir: Path | str, crop_px: int, workers: int | None = 
 
 # ---- Which pixels of a galaxy's image are the galaxy: its own light decides.
 #
-# Galaxy Zoo 2's cutouts are scaled so that the galaxy's petroR90_r spans 50 of 424 px (Willett et
-# al. 2013): in the central 224 px the border is at some 2.2 R90, on the sky.
+# Galaxy Zoo 2's cutouts are scaled so that petroR90_r spans 50 of 424 px (Willett et al. 2013): the
+# border of the central 224 px is at some 2.2 R90, on the sky.
 
 THRESHOLD_SIGMA = 4.0  # of smoothed pixels above the sky: one of noise alone in 30,000
 SMOOTHING_SHARE = 1 / 224  # standard deviation, of the image's side: 1 px of the paper's crop
@@ -592,12 +549,22 @@ def segment_galaxy(light: np.ndarray) -> np.ndarray:
 
     Smoothed, more than `THRESHOLD_SIGMA` times the noise above the sky, and connected with the
     centre, or with the nearest such pixel within `CENTRE_SHARE` of the side; none if there is
-    none. Sky and noise are those of the frame. A neighbour whose light touches the galaxy's is
-    counted with it.
+    none. Sky and noise are the frame's, by clipped medians. A neighbour whose light touches the
+    galaxy's is counted with it.
     """
     side = min(light.shape)
     smooth = ndimage.gaussian_filter(light.astype(np.float64), SMOOTHING_SHARE * side)
-    sky, noise = measure_sky(smooth)
+    frame = np.ones(light.shape, dtype=bool)
+    width = max(1, round(BORDER_SHARE * side))
+    frame[width:-width, width:-width] = False
+    values = smooth[frame]
+    for _ in range(CLIP_ROUNDS):
+        sky = np.median(values)
+        noise = MAD_TO_SIGMA * np.median(np.abs(values - sky))
+        kept = values[np.abs(values - sky) <= CLIP_SIGMA * noise]
+        if len(kept) in (0, len(values)):
+            break
+        values = kept
     # strictly brighter: in a plane without noise nothing is
     labels, _ = ndimage.label(smooth > sky + max(THRESHOLD_SIGMA * noise, 1e-9))
     y, x = np.indices(light.shape)
@@ -607,19 +574,3 @@ def segment_galaxy(light: np.ndarray) -> np.ndarray:
     if from_centre[nearest] > max(CENTRE_SHARE * side, 1.0):
         return np.zeros(light.shape, dtype=bool)
     return ndimage.binary_fill_holes(labels == labels[nearest])
-
-
-def measure_sky(light: np.ndarray) -> tuple[float, float]:
-    """Level and noise (standard deviation) of the frame of an image (H, W), by clipped medians."""
-    width = max(1, round(BORDER_SHARE * min(light.shape)))
-    inner = np.zeros(light.shape, dtype=bool)
-    inner[width:-width, width:-width] = True
-    values = light[~inner]
-    for _ in range(CLIP_ROUNDS):
-        level = np.median(values)
-        noise = MAD_TO_SIGMA * np.median(np.abs(values - level))
-        kept = values[np.abs(values - level) <= CLIP_SIGMA * noise]
-        if len(kept) == len(values) or len(kept) == 0:
-            break
-        values = kept
-    return float(level), float(noise)
