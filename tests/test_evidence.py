@@ -160,6 +160,7 @@ def test_losing_less_on_small_galaxies_is_not_being_better_on_them():
     words = verdict_paragraph(verdicts, "the ViT", "the CNN", joined)
     assert "contradicted for the smallest galaxies" in words
     assert "a lag that shrinks, not a lead" in words
+    assert "In 0 of 10 bins of size it is ahead, in 10 behind" in words
     right = 100 * joined.first_right.mean()
     assert f"the ViT classifies {right:.2f} % correctly" in words
 
