@@ -2,13 +2,9 @@
 
 Training images pass, after the centre crop, RandomRotation(90), both flips with probability 1/2,
 and RandomResizedCrop(scale=(0.8, 1), ratio=(0.99, 1.01)) (the authors' notebooks). All four are
-affine maps of the plane, so their product is one 2 x 3 matrix per image and one bilinear
-interpolation, where torchvision resamples twice (the first time by nearest neighbour). OpenCV
-applies it on the CPU, torch on a GPU.
-
-Order and augmentation of epoch e come from a generator seeded with (seed, e) alone, so that any
-epoch can be drawn again without its past, and by several devices, each of which takes its share of
-every batch.
+affine maps, so their product is one 2 x 3 matrix per image, which OpenCV applies on the CPU and
+torch on a GPU. Order and augmentation of an epoch come from a generator seeded with (seed, epoch)
+alone, so that any epoch can be drawn again without its past, and by each of several devices.
 
 DEVIATION: one bilinear interpolation instead of nearest-neighbour rotation and bilinear resizing;
 the drawn geometry has the same distribution (tests compare with torchvision on the same draws).
@@ -88,22 +84,19 @@ def affine_matrices(draws: Draws) -> np.ndarray:
     scale_x, scale_y = width / size, height / size
     shift_x = left + scale_x / 2 - 0.5 - centre
     shift_y = top + scale_y / 2 - 0.5 - centre
+    # Rotation counter-clockwise as seen, with y down: x_in = x cos - y sin, y_in = x sin + y cos;
+    # a flip changes the sign of x or y before.
+    angle = np.deg2rad(draws.angle_deg)
     sign_x = np.where(draws.flip_horizontal, -1.0, 1.0)
     sign_y = np.where(draws.flip_vertical, -1.0, 1.0)
-    angle = np.deg2rad(draws.angle_deg)
-    cosine, sine = np.cos(angle), np.sin(angle)
-    # Rotation counter-clockwise as seen, with y down: x_in = x cos - y sin, y_in = x sin + y cos.
-    row_x = [
-        cosine * sign_x * scale_x,
-        -sine * sign_y * scale_y,
-        cosine * sign_x * shift_x - sine * sign_y * shift_y + centre,
-    ]
-    row_y = [
-        sine * sign_x * scale_x,
-        cosine * sign_y * scale_y,
-        sine * sign_x * shift_x + cosine * sign_y * shift_y + centre,
-    ]
-    return np.stack([np.stack(row_x, axis=-1), np.stack(row_y, axis=-1)], axis=-2)
+    x_by_x, x_by_y = np.cos(angle) * sign_x, -np.sin(angle) * sign_y
+    y_by_x, y_by_y = np.sin(angle) * sign_x, np.cos(angle) * sign_y
+    matrices = np.empty((len(angle), 2, 3))
+    matrices[:, 0, 0], matrices[:, 0, 1] = x_by_x * scale_x, x_by_y * scale_y
+    matrices[:, 1, 0], matrices[:, 1, 1] = y_by_x * scale_x, y_by_y * scale_y
+    matrices[:, 0, 2] = x_by_x * shift_x + x_by_y * shift_y + centre
+    matrices[:, 1, 2] = y_by_x * shift_x + y_by_y * shift_y + centre
+    return matrices
 
 
 def warp(images: np.ndarray, matrices: np.ndarray, warped: np.ndarray | None = None) -> np.ndarray:
@@ -124,11 +117,7 @@ def warp(images: np.ndarray, matrices: np.ndarray, warped: np.ndarray | None = N
 
 
 def shrink(images: np.ndarray, image_size: int) -> np.ndarray:
-    """Average uint8 images (B, H, W, 3) over areas to `image_size` x `image_size` pixels.
-
-    The field of view stays; only the sampling gets coarser. Returns the images themselves where
-    they already have that size.
-    """
+    """Average uint8 images (B, H, W, 3) over areas to `image_size` px; the field of view stays."""
     if images.shape[1:3] == (image_size, image_size):
         return images
     size = (image_size, image_size)
@@ -152,11 +141,7 @@ class Batch(NamedTuple):
 
 
 class Order(NamedTuple):
-    """What a batch is to be made of.
-
-    `rows`, `class_index`: int64 (B,); `whole`: int64 (A,); `matrices`: float64 (B, 2, 3) as
-    `affine_matrices` makes them, or None.
-    """
+    """What a batch is made of: `rows`, int64 (B,), `matrices` (B, 2, 3); the rest as in `Batch`."""
 
     rows: np.ndarray
     class_index: np.ndarray
@@ -190,8 +175,7 @@ class Batches:
         count = len(self.store)
         starts = list(range(0, count, self.batch_size))
         if self.augment and 1 < self.batch_size < count and count - starts[-1] == 1:
-            # Batch normalisation cannot learn from one image: it joins the batch before.
-            starts.pop()
+            starts.pop()  # batch normalisation cannot learn from one image: it joins the others
         return starts
 
     def plan(self) -> Iterator[Order]:
@@ -200,48 +184,43 @@ class Batches:
         count, (rank, devices) = len(self.store), self.share
         order = rng.permutation(count) if self.augment else np.arange(count)
         for rows in np.split(order, self._starts()[1:]):
-            whole, matrices = self.class_index[rows], None
-            if self.augment:
-                matrices = affine_matrices(draw(rng, len(rows), self.image_size))
-            if rank < len(rows):
-                own = slice(rank, None, devices)
-                classes = whole[own]
-            else:  # nothing left for this device: one image that does not count
+            whole, own, matrices = self.class_index[rows], slice(rank, None, devices), None
+            classes = whole[own]
+            if not len(classes):  # nothing left for this device: one image that does not count
                 own, classes = slice(0, 1), np.full(1, NO_CLASS)
-            yield Order(rows[own], classes, whole, None if matrices is None else matrices[own])
+            if self.augment:
+                matrices = affine_matrices(draw(rng, len(rows), self.image_size))[own]
+            yield Order(rows[own], classes, whole, matrices)
 
     def __iter__(self) -> Iterator[Batch]:
+        def fill(share: slice) -> None:
+            found = shrink(self.store.read(order.rows[share]), self.image_size)
+            if order.matrices is None:
+                images[share] = found
+            else:
+                warp(found, order.matrices[share], images[share])
+
         # Between the steps, by all threads, rather than by one that works ahead beside them: where
         # all cores compute, it would hold up one, for which the others wait (3 % slower on two).
         cv2.setNumThreads(1)  # an image is too small a piece of work for several
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+        threads = torch.get_num_threads()
+        with ThreadPoolExecutor(threads) as pool:
             for order in self.plan():
-                yield self._make(order, pool)
-
-    def _make(self, order: Order, pool: ThreadPoolExecutor) -> Batch:
-        """One batch: read from the cache, shrunk, augmented, turned into tensors."""
-        count = len(order.rows)
-        images = np.empty((count, self.image_size, self.image_size, 3), dtype=np.uint8)
-        size = -(-count // torch.get_num_threads())
-        shares = [slice(start, start + size) for start in range(0, count, size)]
-        list(pool.map(lambda share: self._fill(images[share], order, share), shares))
-        pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
-        return Batch(pixels, torch.from_numpy(order.class_index), torch.from_numpy(order.whole))
-
-    def _fill(self, images: np.ndarray, order: Order, share: slice) -> None:
-        """Put a batch's images of `share`, as the network gets them, into `images`."""
-        found = shrink(self.store.read(order.rows[share]), self.image_size)
-        if order.matrices is None:
-            images[:] = found
-        else:
-            warp(found, order.matrices[share], images)
+                count = len(order.rows)
+                images = np.empty((count, self.image_size, self.image_size, 3), dtype=np.uint8)
+                size = -(-count // threads)
+                list(pool.map(fill, [slice(at, at + size) for at in range(0, count, size)]))
+                yield Batch(
+                    torch.from_numpy(images).permute(0, 3, 1, 2),
+                    torch.from_numpy(order.class_index),
+                    torch.from_numpy(order.whole),
+                )
 
 
 # ---- Batches made on a GPU
 #
 # A GPU whose memory holds a split keeps it as uint8, and each batch is a selection of its rows;
-# otherwise threads read batches ahead into pinned memory, from which they are copied while the GPU
-# computes. The drawn geometry is the CPU's; one bilinear interpolation applies it.
+# otherwise threads read batches ahead into pinned memory.
 
 
 @dataclass(frozen=True)
@@ -260,39 +239,35 @@ class DeviceBatches:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
+        def fetch(order: Order) -> tuple[Order, torch.Tensor]:
+            if self.images is not None:
+                return order, torch.from_numpy(order.rows)
+            pixels = shrink(self.batches.store.read(order.rows), self.batches.image_size)
+            return order, torch.from_numpy(pixels)
+
         with ThreadPoolExecutor(1 if self.images is not None else READERS) as pool:
             waiting: deque[Future] = deque()
             for order in self.batches.plan():
-                waiting.append(pool.submit(self._fetch, order))
+                waiting.append(pool.submit(fetch, order))
                 if len(waiting) > AHEAD:
                     yield self._make(*waiting.popleft().result())
             while waiting:
                 yield self._make(*waiting.popleft().result())
 
-    def _fetch(self, order: Order) -> tuple[Order, torch.Tensor]:
-        """The rows' numbers where the images are on the device already, otherwise their pixels."""
-        if self.images is not None:
-            return order, torch.from_numpy(order.rows)
-        pixels = shrink(self.batches.store.read(order.rows), self.batches.image_size)
-        return order, torch.from_numpy(np.ascontiguousarray(pixels))
-
     def _make(self, order: Order, fetched: torch.Tensor) -> Batch:
-        """One batch on the device."""
-        images = self._send(fetched)
-        if self.images is not None:
-            images = self.images[images]
+        """One batch on the device, of its pixels or of their rows in `images`."""
+
+        def send(tensor: torch.Tensor) -> torch.Tensor:  # copied while the GPU computes
+            tensor = tensor.pin_memory() if self.device.type == "cuda" else tensor
+            return tensor.to(self.device, non_blocking=True)
+
+        images = send(fetched) if self.images is None else self.images[send(fetched)]
         images = images.permute(0, 3, 1, 2)  # (B, H, W, 3) -> (B, 3, H, W)
         if order.matrices is not None:
-            matrices = self._send(torch.from_numpy(order.matrices.astype(np.float32)))
+            matrices = send(torch.from_numpy(order.matrices.astype(np.float32)))
             images = warp_on_device(images, matrices)
-        classes = (self._send(torch.from_numpy(part)) for part in (order.class_index, order.whole))
+        classes = (send(torch.from_numpy(part)) for part in (order.class_index, order.whole))
         return Batch(images, *classes)
-
-    def _send(self, tensor: torch.Tensor) -> torch.Tensor:
-        """`tensor` on the device, copied while the GPU goes on with what it has."""
-        if self.device.type == "cuda":
-            tensor = tensor.pin_memory()
-        return tensor.to(self.device, non_blocking=True)
 
 
 def warp_on_device(images: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
