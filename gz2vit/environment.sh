@@ -2,9 +2,8 @@
 # 3.11 or newer, `use_environment` sets `python` to the one that has all packages.
 #
 # An active conda environment made from environment.yml is used as it is, and so is a .venv that is
-# a link. Otherwise .venv is made with uv from requirements.txt, and synced again whenever that file,
-# pyproject.toml or the place of this folder has changed, or the last sync was interrupted.
-# GZ2VIT_PYTHON names the Python to make .venv with, instead of the first one found.
+# a link. Otherwise .venv is made with uv from requirements.txt (by GZ2VIT_PYTHON, if set), and synced
+# again when that file, pyproject.toml or the folder's place has changed or a sync was interrupted.
 
 # Nothing that the user has set for other Python projects takes part.
 unset CDPATH PYTEST_ADDOPTS "${!PYTHON@}"
@@ -28,9 +27,8 @@ find_python() {
         "$candidate" -I -S -c "import sys, $1; assert sys.version_info >= (3, 11)
 print(getattr(sys, '_base_executable', sys.executable))" </dev/null 2>/dev/null && return
     done
-    [ -z "${GZ2VIT_PYTHON:-}" ] || fail "GZ2VIT_PYTHON=$GZ2VIT_PYTHON is not Python 3.11 or newer with $1"
-    fail "no Python 3.11 or newer with $1 was found: install one (Debian, Ubuntu: apt install" \
-        "python3-venv) or name it in GZ2VIT_PYTHON"
+    fail "no Python 3.11 or newer with $1 in ${candidates[*]}: install one (Debian, Ubuntu: apt" \
+        "install python3-venv) or name it in GZ2VIT_PYTHON"
 }
 
 # From the user's pip settings keep how to reach the registry, for pip and for uv; nothing else.
@@ -49,14 +47,12 @@ keep_registry_settings() {
     done
 }
 
-is_ready() {
-    [ "$(cat -- "$venv/gz2vit-stamp" 2>/dev/null)" = "$stamp" ] && runs_wanted_python
-}
-
 runs_wanted_python() {
     local minor
     minor="$(version "$venv/bin/python")" && [ "$minor" = "$(version "${GZ2VIT_PYTHON:-$venv/bin/python}")" ]
 }
+
+is_ready() { [ "$(cat -- "$venv/gz2vit-stamp" 2>/dev/null)" = "$stamp" ] && runs_wanted_python; }
 
 sync_environment() {
     local base cache sync=packages again="run the same command again (finished downloads are kept)"

@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import cv2
 import numpy as np
@@ -80,15 +80,6 @@ SPARSE = 7  # every so many sky pixels give its level: some 20,000 of them, to 0
 BLOCK_PX = 4  # side of the blocks of the grain
 
 
-class Outline(NamedTuple):
-    """An image taken apart into the galaxy in the middle, other objects, and sky."""
-
-    light: np.ndarray  # float32 (H, W, 3), above the sky
-    galaxy: np.ndarray  # bool (H, W)
-    sky: np.ndarray  # bool (H, W): no object, nor its outskirts
-    others: int  # other objects
-
-
 def measure_galaxies(paths: Sequence[Path | str]) -> pd.DataFrame:
     """The `FEATURES` of each image, one row per path; NaN without a galaxy."""
     bar = tqdm(paths, desc="measuring galaxies", unit="galaxy")
@@ -101,31 +92,35 @@ def measure_image(image: np.ndarray) -> dict[str, float]:
     Those of the galaxy are NaN where none stands out within `FARTHEST_PX` of the middle, those of
     the sky where objects cover all of the image.
     """
-    parts = find_outline(image)
-    grey = parts.light.mean(axis=2)
-    found = dict.fromkeys(FEATURES, np.nan) | {"neighbours": float(parts.others)}
-    if parts.sky.any():
-        noise = float(grey[parts.sky].std())
+    light, galaxy, sky, others = find_outline(image)
+    grey = light.mean(axis=2)
+    found = dict.fromkeys(FEATURES, np.nan) | {"neighbours": float(others)}
+    if sky.any():
+        noise = float(grey[sky].std())
         rows, columns = (side // BLOCK_PX * BLOCK_PX for side in grey.shape)
         blocks = (rows // BLOCK_PX, BLOCK_PX, columns // BLOCK_PX, BLOCK_PX)
         means = grey[:rows, :columns].reshape(blocks).mean(axis=(1, 3))
-        whole = parts.sky[:rows, :columns].reshape(blocks).all(axis=(1, 3))
+        whole = sky[:rows, :columns].reshape(blocks).all(axis=(1, 3))
         # 1 for noise that is independent from pixel to pixel, BLOCK_PX where blocks have one level.
         grain = BLOCK_PX * means[whole].std() / noise if whole.any() and noise > 0 else np.nan
         found |= {
-            "sky_level": float(image[parts.sky].mean()),
+            "sky_level": float(image[sky].mean()),
             "sky_noise": noise,
-            "sky_colour_noise": float((parts.light[..., 0] - parts.light[..., 2])[parts.sky].std()),
+            "sky_colour_noise": float((light[..., 0] - light[..., 2])[sky].std()),
             "sky_grain": float(grain),
         }
-    if parts.galaxy.any():
-        found |= _galaxy_features(parts, grey)
-        found["saturated_percent"] = 100.0 * float((image[parts.galaxy] >= SATURATED).any(1).mean())
+    if galaxy.any():
+        found |= _galaxy_features(light, galaxy, sky)
+        found["saturated_percent"] = 100.0 * float((image[galaxy] >= SATURATED).any(1).mean())
     return found
 
 
-def find_outline(image: np.ndarray) -> Outline:
-    """Find sky and objects of an image, uint8 (H, W, 3)."""
+def find_outline(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
+    """Take an image, uint8 (H, W, 3), apart into the galaxy in the middle, other objects, and sky.
+
+    Returns the light above the sky, float32 (H, W, 3); masks (H, W) of the galaxy, and of the sky
+    without the outskirts of objects; and the number of other objects.
+    """
     levels = image.astype(np.float32)
     smooth = cv2.GaussianBlur(levels.mean(axis=2), (0, 0), SMOOTHING_PX)
     sky, noise = _clipped(smooth[::BLOCK_PX, ::BLOCK_PX])
@@ -149,7 +144,7 @@ def find_outline(image: np.ndarray) -> Outline:
     # An island in an object's outskirts is hardly brighter than the threshold.
     peaks = ndimage.maximum(smooth - sky, labels, np.unique(labels[(labels > 0) & ~galaxy]))
     others = int((np.array(peaks) > 2 * threshold).sum())
-    return Outline(levels - np.float32(level), galaxy, empty, others)
+    return levels - np.float32(level), galaxy, empty, others
 
 
 def _clipped(values: np.ndarray) -> tuple[float, float]:
@@ -167,15 +162,16 @@ def _clipped(values: np.ndarray) -> tuple[float, float]:
     return float(kept.mean()), spread
 
 
-def _galaxy_features(parts: Outline, grey: np.ndarray) -> dict[str, float]:
-    """Size, shape, distribution and colours of the galaxy's light; `grey`: its mean colour."""
-    shape = SourceCatalog(grey, SegmentationImage(parts.galaxy.astype(np.int32)))
+def _galaxy_features(light: np.ndarray, galaxy: np.ndarray, sky: np.ndarray) -> dict[str, float]:
+    """Size, shape, distribution and colours of the galaxy's light, from `find_outline`'s parts."""
+    grey = light.mean(axis=2)
+    shape = SourceCatalog(grey, SegmentationImage(galaxy.astype(np.int32)))
     x, y = float(shape.x_centroid[0]), float(shape.y_centroid[0])
-    ys, xs = np.nonzero(parts.galaxy)
-    light, radius = grey[ys, xs], np.hypot(ys - y, xs - x)
+    ys, xs = np.nonzero(galaxy)
+    levels, radius = grey[ys, xs], np.hypot(ys - y, xs - x)
     # The radii of 20 and 80 % of the light, half a pixel at least.
     order = np.argsort(radius)
-    grown = np.maximum(light[order], 0).cumsum()
+    grown = np.maximum(levels[order], 0).cumsum()
     places = np.searchsorted(grown, np.multiply((0.2, 0.8), grown[-1]))
     inner, outer = np.maximum(radius[order[places]], 0.5)
     smooth = cv2.GaussianBlur(grey, (0, 0), max(SMOOTHING_PX, outer / 4))[ys, xs]
@@ -183,9 +179,9 @@ def _galaxy_features(parts: Outline, grey: np.ndarray) -> dict[str, float]:
     other_y, other_x = round(2 * y) - ys, round(2 * x) - xs
     inside = (other_y >= 0) & (other_y < grey.shape[0])
     inside &= (other_x >= 0) & (other_x < grey.shape[1])
-    own, turned = light[inside], grey[other_y[inside], other_x[inside]]
+    own, turned = levels[inside], grey[other_y[inside], other_x[inside]]
     # Two normal numbers of standard deviation s differ by 2 s / sqrt(pi) on average.
-    noise = float(mad_std(grey[parts.sky])) if parts.sky.any() else 0.0
+    noise = float(mad_std(grey[sky])) if sky.any() else 0.0
     difference = np.abs(own - turned).sum() - 2 / np.sqrt(np.pi) * noise * inside.sum()
 
     def redness(pixels: np.ndarray) -> float:
@@ -193,15 +189,15 @@ def _galaxy_features(parts: Outline, grey: np.ndarray) -> dict[str, float]:
         red, _, blue = np.maximum(pixels.mean(axis=0), 1.0) if len(pixels) else np.ones(3)
         return float(2.5 * np.log10(red / blue))
 
-    pixels = parts.light[parts.galaxy]  # (N, 3); noise stays in it, so that it averages out
+    pixels = light[galaxy]  # (N, 3); noise stays in it, so that it averages out
     # Chosen by their own noise, the fainter pixels would be too red or too blue.
-    blurred = cv2.GaussianBlur(grey, (0, 0), SMOOTHING_PX)[parts.galaxy]
+    blurred = cv2.GaussianBlur(grey, (0, 0), SMOOTHING_PX)[galaxy]
     bright = blurred >= np.median(blurred)
     high, low = pixels.max(axis=1), np.maximum(pixels.min(axis=1), 0)
     return {
         "concentration": 5 * float(np.log10(outer / inner)),
         "asymmetry": float(difference / np.abs(own).sum()),
-        "clumpiness": float(np.maximum(light - smooth, 0).sum() / np.abs(light).sum()),
+        "clumpiness": float(np.maximum(levels - smooth, 0).sum() / np.abs(levels).sum()),
         "gini": float(shape.gini[0]),
         "axis_ratio": float(shape.semiminor_axis[0].value / shape.semimajor_axis[0].value),
         "radius_px": float(np.sqrt(len(ys) / np.pi)),
