@@ -79,11 +79,9 @@ def test_draws_have_torchvisions_distributions():
     draws = draw(np.random.default_rng(3), count, SIZE_PX)
     torch.manual_seed(4)
     image = torch.zeros(3, SIZE_PX, SIZE_PX)
-    theirs = np.array(
-        [RandomResizedCrop.get_params(image, CROP_SCALE, CROP_RATIO) for _ in range(count)]
-    )
+    crops = [RandomResizedCrop.get_params(image, CROP_SCALE, CROP_RATIO) for _ in range(count)]
     for column in range(4):
-        assert stats.ks_2samp(draws.crop_px[:, column], theirs[:, column]).pvalue > 1e-3
+        assert stats.ks_2samp(draws.crop_px[:, column], np.array(crops)[:, column]).pvalue > 1e-3
     angles = [RandomRotation.get_params([-ROTATION_DEG, ROTATION_DEG]) for _ in range(count)]
     assert stats.ks_2samp(draws.angle_deg, angles).pvalue > 1e-3
     for flips in (draws.flip_horizontal, draws.flip_vertical):

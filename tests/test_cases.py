@@ -4,6 +4,7 @@ What needs a whole run (stray file, forgotten option, failing successor, late ki
 terminal, Snakemake profile) is in test_run_all.py, the shell's part in test_environment.py.
 """
 
+import os
 import shutil
 import subprocess
 import sys
@@ -12,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from gz2sim.folder import simulate
+from gz2vit.catalog import read_data_folder, read_properties
 from gz2vit.cli import main
 from tests.folders import needs_shared
 from tests.run_all import ROOT, error_line, run_all
@@ -36,6 +39,12 @@ def model(data: Path) -> Path:
     outcome = run_all(*words)
     assert outcome.returncode == 0, outcome.stderr
     return results / "models" / "linformer"
+
+
+@pytest.fixture
+def own(data: Path, tmp_path: Path) -> Path:
+    """A copy of `data` to be changed."""
+    return shutil.copytree(data, tmp_path / "D")
 
 
 def predicted(model: Path, *images: Path, out: Path) -> pd.DataFrame:
@@ -83,52 +92,40 @@ def test_a_copied_model_keeps_its_crop(model: Path, data: Path, tmp_path: Path):
     assert before[PROBABILITIES].equals(after[PROBABILITIES])
 
 
-def test_upper_case_and_other_endings_are_read(data: Path, tmp_path: Path):
-    from PIL import Image
-
-    folder = tmp_path / "D"
-    shutil.copytree(data, folder)
-    images = sorted((folder / "images").glob("*.jpg"))
+def test_upper_case_and_other_endings_are_read(own: Path):
+    images = sorted((own / "images").glob("*.jpg"))
     images[0].rename(images[0].with_suffix(".JPG"))
     images[1].rename(images[1].with_suffix(".jpeg"))
     Image.open(images[2]).save(images[2].with_suffix(".png"))
     images[2].unlink()
-    (folder / "images" / ".DS_Store").write_text("x")
-    with open(bytes(folder / "images") + b"/caf\xe9.txt", "w"):  # a name that is not UTF-8
-        pass
-    (folder / "images" / "loop").symlink_to(folder / "images")
-    assert main(["check", str(folder)]) == 0
+    (own / "images" / ".DS_Store").write_text("x")
+    Path(os.fsdecode(bytes(own / "images") + b"/caf\xe9.txt")).touch()  # a name not in UTF-8
+    (own / "images" / "loop").symlink_to(own / "images")
+    assert main(["check", str(own)]) == 0
 
 
-@pytest.mark.parametrize(
-    ("case", "name"),
-    [("trailing_comma", "gz2_train.csv"), ("trailing_comma", "galaxy_properties.csv")]
-    + [("other_writers", f"{letter}.csv") for letter in "abc"],
-)
-def test_tables_of_other_writers_are_read_right(data: Path, tmp_path: Path, case: str, name: str):
-    from gz2vit.catalog import read_data_folder, read_properties
+OTHERS = ["trailing_comma/gz2_train", *(f"other_writers/{letter}" for letter in "abc")]
 
-    folder = tmp_path / "D"
-    shutil.copytree(data, folder)
-    target = name if name.startswith("g") else "gz2_train.csv"
-    shutil.copy(needs_shared(f"cases/{case}/{name}"), folder / target)
-    if target == "galaxy_properties.csv":
-        table = read_properties(folder / name)
-        assert table.petroR90_r.iloc[0] == pytest.approx(7.4122)
-        return
-    table = read_data_folder(folder).tables["train"]
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_tables_of_other_writers_are_read_right(own: Path, name: str):
+    shutil.copy(needs_shared(f"cases/{name}.csv"), own / "gz2_train.csv")
+    table = read_data_folder(own).tables["train"]
     assert (table.galaxyID.iloc[0], int(table.label1.iloc[0])) == ("1", 5)
 
 
-def test_galaxies_called_na_and_null(data: Path, tmp_path: Path):
-    folder = tmp_path / "D"
-    shutil.copytree(data, folder)
+def test_properties_with_a_trailing_comma_are_read_right():
+    table = read_properties(needs_shared("cases/trailing_comma/galaxy_properties.csv"))
+    assert table.petroR90_r.iloc[0] == pytest.approx(7.4122)
+
+
+def test_galaxies_called_na_and_null(own: Path, tmp_path: Path):
     for split in ("train", "valid", "test"):
-        shutil.copy(needs_shared(f"cases/ids_na/gz2_{split}.csv"), folder / f"gz2_{split}.csv")
-    images = sorted((folder / "images").glob("*.jpg"))
+        shutil.copy(needs_shared(f"cases/ids_na/gz2_{split}.csv"), own / f"gz2_{split}.csv")
+    images = sorted((own / "images").glob("*.jpg"))
     for image, name in zip(images, ("NA", "null"), strict=False):
-        shutil.copy(image, folder / "images" / f"{name}.jpg")
-    words = ("smoke", "--data", folder, "--results", tmp_path / "out", "--only", "linformer")
+        shutil.copy(image, own / "images" / f"{name}.jpg")
+    words = ("smoke", "--data", own, "--results", tmp_path / "out", "--only", "linformer")
     outcome = run_all(*words)
     assert outcome.returncode == 0, outcome.stderr
     table = pd.read_csv(
@@ -156,13 +153,11 @@ def test_spoiled_ids(tmp_path: Path, capsys):
     assert "5.87720E+17" in line
 
 
-def test_the_last_batch_may_be_one_galaxy(data: Path, tmp_path: Path):
+def test_the_last_batch_may_be_one_galaxy(own: Path, tmp_path: Path):
     """58 galaxies in batches of 19: batch normalisation cannot do with one."""
-    folder = tmp_path / "D"
-    shutil.copytree(data, folder)
-    lines = (folder / "gz2_train.csv").read_text().splitlines()
-    (folder / "gz2_train.csv").write_text("\n".join(lines[:59]) + "\n")
-    words = ("smoke", "--data", folder, "--results", tmp_path / "out", "--only", "resnet50")
+    lines = (own / "gz2_train.csv").read_text().splitlines()
+    (own / "gz2_train.csv").write_text("\n".join(lines[:59]) + "\n")
+    words = ("smoke", "--data", own, "--results", tmp_path / "out", "--only", "resnet50")
     outcome = run_all(*words, "--set", "resnet50.BATCH_SIZE=19")
     assert outcome.returncode == 0, outcome.stderr
 

@@ -71,16 +71,20 @@ def test_tables_of_many_writers_are_read_alike(tmp_path: Path, content: str):
     pd.testing.assert_frame_equal(read_table(path, ["label1"], optional=["label2"]), table)
 
 
-def test_columns_between_spaces_and_decimal_commas(tmp_path: Path):
+@pytest.mark.parametrize(
+    ("content", "rows"),
+    [
+        ("# objid  petroR90_r\n  007   5.25\n1.000e+00 6\n", [["007", "5.25"], ["1", "6"]]),
+        ("objid petroR90_r\n2e12 5\n", [["2e12", "5"]]),  # a name, as nothing writes a number
+        ("objid;petroR90_r\nnull;5,25\n", [["null", "5.25"]]),
+        ('objid name petroR90_r\n1 "a b"\t5\n 2 c  6 \n', [["1", "5"], ["2", "6"]]),
+        ('objid,name,petroR90_r\n1,"a, ""b""\nc",5\n', [["1", "5"]]),
+    ],
+)
+def test_columns_between_spaces_quotes_and_decimal_commas(tmp_path: Path, content: str, rows: list):
     path = tmp_path / "t.csv"
-    path.write_text("# objid  petroR90_r\n  007   5.25\n1.000e+00 6\n")
-    found = read_table(path, ["petroR90_r"], id_column="objid").to_numpy().tolist()
-    assert found == [["007", "5.25"], ["1", "6"]]
-    path.write_text("objid petroR90_r\n2e12 5\n")  # a name, as nothing writes a number
-    assert read_table(path, ["petroR90_r"], id_column="objid").objid.tolist() == ["2e12"]
-    path.write_text("objid;petroR90_r\nnull;5,25\n")
-    found = read_table(path, ["petroR90_r"], id_column="objid").to_numpy().tolist()
-    assert found == [["null", "5.25"]]
+    path.write_text(content)
+    assert read_table(path, ["petroR90_r"], id_column="objid").to_numpy().tolist() == rows
 
 
 @pytest.mark.parametrize(
@@ -94,6 +98,7 @@ def test_columns_between_spaces_and_decimal_commas(tmp_path: Path):
         ("galaxyID,label1\nx,1\nx,1,2\n", "line 3"),
         ("#\ngalaxyID,label1\nx,1\ny\n", "line 4"),
         ("galaxyID,label1\n,1\n", "line 2"),
+        ('galaxyID,label1\nx,"1\ny,1\n', "unexpected end"),
         ("galaxyID,label1\n5.87720E+17,1\n", "5.87720E.17"),
         ("galaxyID,label1\n1,1\n1.23457E+11,1\n", "1.23457E.11"),
         ("galaxyID,label1\n" + "".join(f"58772298{n}41363000,1\n" for n in range(3)), "413630"),
@@ -116,11 +121,7 @@ def test_tables_that_cannot_be_read_are_refused(tmp_path: Path, content: str, cu
 
 
 def test_tables_are_read_as_they_are(folder: DataFolder):
-    assert {split: len(table) for split, table in folder.tables.items()} == {
-        "train": 16,
-        "valid": 8,
-        "test": 8,
-    }
+    assert [len(table) for table in folder.tables.values()] == [16, 8, 8]
     assert folder.tables["train"].galaxyID.iloc[0] == "train-000"
     assert folder.tables["train"].label1.tolist() == [*range(8)] * 2
     assert folder.properties is None
@@ -292,16 +293,12 @@ def test_selections_that_cannot_be_made_are_refused(folder: DataFolder, tmp_path
 
 def papers_tables(wrong: str = "") -> dict[str, pd.DataFrame]:
     """Tables with the paper's sixteen galaxies, and a few more in the test split."""
-    rows = [
-        (str(name), index if str(name) != wrong else 0)
-        for index, ids in enumerate(FIG2_GALAXY_IDS)
-        for name in ids
-    ]
-    others = [(f"other-{row}", row % 8) for row in range(40)]
-    columns = ["galaxyID", "label1"]
+    rows = {str(name): index for index, ids in enumerate(FIG2_GALAXY_IDS) for name in ids}
+    rows |= {wrong: 0} if wrong else {}
+    others = {f"other-{row}": row % 8 for row in range(40)}
     return {
-        "train": pd.DataFrame(rows, columns=columns),
-        "test": pd.DataFrame(others, columns=columns),
+        split: pd.DataFrame(found.items(), columns=["galaxyID", "label1"])
+        for split, found in (("train", rows), ("test", others))
     }
 
 

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -36,7 +37,7 @@ from gz2vit.images import (
     read_image,
 )
 from gz2vit.io import Gz2vitError
-from tests.folders import make_folder, training_images
+from tests.folders import make_folder, needs_shared, training_images
 
 ROOT = Path(__file__).resolve().parents[1]
 CROP_PX = 64
@@ -45,6 +46,14 @@ CROP_PX = 64
 @pytest.fixture
 def folder(tmp_path: Path) -> DataFolder:
     return read_data_folder(make_folder(tmp_path / "mine"))
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The images that are decoded from now on."""
+    paths, original = [], module.decode
+    monkeypatch.setattr(module, "decode", lambda path, *a: paths.append(path) or original(path, *a))
+    return paths
 
 
 @pytest.fixture
@@ -63,48 +72,32 @@ def spoil(path: Path) -> None:
 # ---- One image
 
 
-def picture() -> np.ndarray:
-    """A grey picture (48, 64) in which every side and every level differs."""
-    rows, columns = np.mgrid[:48, :64]
-    return (4 * rows + columns).astype(np.uint8)
+# A picture in which every side and every level differs, in the ways in which people save it.
+GREY = (4 * np.arange(48)[:, None] + np.arange(64)).astype(np.uint8)
+COLOUR = np.stack([GREY] * 3, axis=-1)
+WIDE = GREY.astype(np.uint16)
+SAVED = {
+    **dict.fromkeys(["8.png", "8.bmp", "8.webp"], Image.fromarray(COLOUR)),
+    "palette.png": Image.fromarray(GREY).convert("P"),
+    "palette.gif": Image.fromarray(GREY),
+    **dict.fromkeys(["16.png", "16.pgm"], Image.fromarray(WIDE * 257)),
+    "shifted.tif": Image.fromarray(WIDE * 256),
+    "alpha.png": Image.fromarray(np.dstack([COLOUR, np.full_like(GREY, 255)])),
+    "cmyk.tif": Image.fromarray(COLOUR).convert("CMYK"),
+    "colour16.png": np.stack([WIDE * 257] * 3, axis=-1),  # which Pillow does not write
+}
 
 
-def written(tmp_path: Path, name: str, **options: object) -> Path:
-    """`picture` in one of the ways in which people save it."""
-    grey, path = picture(), tmp_path / name
-    colour = Image.fromarray(np.stack([grey] * 3, axis=-1))
-    if name == "palette.png":
-        Image.fromarray(grey).convert("P").save(path)
-    elif name == "palette.gif":
-        Image.fromarray(grey).save(path)
-    elif name == "16.png":
-        Image.fromarray(grey.astype(np.uint16) * 257).save(path)
-    elif name == "shifted.tif":
-        Image.fromarray(grey.astype(np.uint16) * 256).save(path)
-    elif name == "16.pgm":
-        Image.fromarray(grey.astype(np.uint16) * 257).save(path)
-    elif name == "colour16.png":
-        cv2.imwrite(str(path), np.asarray(colour).astype(np.uint16) * 257)
-    elif name == "alpha.png":
-        colour.putalpha(255)
-        colour.save(path)
-    elif name == "cmyk.tif":
-        colour.convert("CMYK").save(path)
-    else:
-        colour.save(path, **options)
-    return path
-
-
-NAMES = "8.png 8.bmp palette.png palette.gif 16.png shifted.tif 16.pgm colour16.png alpha.png"
-
-
-@pytest.mark.parametrize("name", [*NAMES.split(), "cmyk.tif", "8.webp"])
+@pytest.mark.parametrize("name", SAVED)
 def test_the_same_picture_gives_the_same_pixels(tmp_path: Path, name: str):
-    path = written(tmp_path, name, lossless=True)
-    assert find_fault(path, 64) == f"image {path} is 64 x 48 px instead of 64 x 64"
-    pixels = read_image(path)
-    assert np.array_equal(pixels, np.stack([picture()] * 3, axis=-1))
-    assert np.array_equal(read_image(path, 32), pixels[8:40, 16:48])
+    path, image = tmp_path / name, SAVED[name]
+    if isinstance(image, np.ndarray):
+        cv2.imwrite(str(path), image)
+    else:
+        image.save(path, lossless=True)
+    assert "64 x 48 px instead of 64 x 64" in find_fault(path, 64)
+    assert np.array_equal(read_image(path), COLOUR)
+    assert np.array_equal(read_image(path, 32), COLOUR[8:40, 16:48])
 
 
 def test_colours_survive_cmyk(tmp_path: Path):
@@ -124,7 +117,7 @@ def test_transparent_pixels_are_black_sky(tmp_path: Path, mode: str):
 @pytest.mark.parametrize("turn", range(1, 9))
 @pytest.mark.parametrize("suffix", ["jpg", "png"])
 def test_exif_turns_are_applied(tmp_path: Path, turn: int, suffix: str):
-    upright = Image.fromarray(np.stack([picture()] * 3, axis=-1))
+    upright = Image.fromarray(COLOUR)
     undo = [None, Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180,
             Image.Transpose.FLIP_TOP_BOTTOM, Image.Transpose.TRANSPOSE, Image.Transpose.ROTATE_90,
             Image.Transpose.TRANSVERSE, Image.Transpose.ROTATE_270][turn - 1]  # fmt: skip
@@ -137,12 +130,9 @@ def test_exif_turns_are_applied(tmp_path: Path, turn: int, suffix: str):
 
 
 def test_the_shared_cases_look_alike():
-    cases = ROOT.parent / "shared" / "cases"
-    if not cases.exists():
-        pytest.skip("needs ../shared/cases, which is not part of the project")
-    wide, narrow = (read_image(cases / "images_16_bit" / f"g{bits}.png") for bits in (16, 8))
+    names = ("images_16_bit/g16.png", "images_16_bit/g8.png", "exif/plain.jpg", "exif/exif6.jpg")
+    wide, narrow, plain, turned = (read_image(needs_shared(f"cases/{name}")) for name in names)
     assert np.array_equal(wide, narrow)
-    plain, turned = (read_image(cases / "exif" / f"{name}.jpg") for name in ("plain", "exif6"))
     assert np.abs(plain.astype(float) - turned).mean() < 2
 
 
@@ -183,19 +173,16 @@ def test_damage_is_found(galaxies: tuple):
     spoil(bad)
     padded.write_bytes(padded.read_bytes() + b"\0" * 200)
     assert [find_fault(path) for path in (whole, bad, padded)] == [None] * 3
+    assert cut.name in find_fault(cut)
     for path in (cut, bad):
         assert path.name in find_fault(path, whole=True)
         with pytest.raises(ImageFault, match=path.name):
             read_image(path)
-    assert cut.name in find_fault(cut)
 
 
 def test_the_machines_trouble_is_not_the_images(galaxies: tuple, monkeypatch: pytest.MonkeyPatch):
-    def refuse(path: Path) -> None:
-        raise OSError(errno.EMFILE, "Too many open files")
-
-    monkeypatch.setattr(module.Image, "open", refuse)
-    with pytest.raises(OSError, match="Too many open files"):
+    monkeypatch.setattr(module.Image, "open", Mock(side_effect=OSError(errno.EMFILE, "too many")))
+    with pytest.raises(OSError, match="too many"):
         find_fault(galaxies[0][0])
 
 
@@ -312,18 +299,15 @@ def test_a_cache_of_other_data_is_refused_and_made_again(tmp_path: Path, galaxie
 
 
 @pytest.mark.usefixtures("small_shards")
-def test_packing_goes_on_over_broken_images(
-    tmp_path: Path, galaxies: tuple, monkeypatch: pytest.MonkeyPatch
-):
+def test_packing_goes_on_over_broken_images(tmp_path: Path, galaxies: tuple, decoded: list[Path]):
     paths, ids = galaxies
     broken = [*paths[:7], tmp_path / "a.jpg", *paths[8:15], tmp_path / "b.jpg"]
     target = tmp_path / "t"
     assert [row for row, _ in fill_cache(broken, ids, target, CROP_PX, "s")] == [7, 15]
     assert sorted(path.name for path in target.iterdir()) == ["shard_00000.npy"]
-    read, original = [], module.decode
-    monkeypatch.setattr(module, "decode", lambda path, *a: read.append(path) or original(path, *a))
+    decoded.clear()
     assert fill_cache(paths, ids, target, CROP_PX, "s") == []
-    assert sorted(read) == paths[6:]
+    assert sorted(decoded) == paths[6:]
     with pytest.raises(Gz2vitError, match="none.jpg"):
         pack_images([tmp_path / "none.jpg"], ["x"], tmp_path / "x", CROP_PX)
 
@@ -398,7 +382,7 @@ def are_gone(pids: list[int]) -> bool:
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks at processes as Linux does")
 @pytest.mark.parametrize("how", ["all", "worker", "interrupt"])
 def test_interrupted_packing_resumes_and_leaves_no_workers(
-    tmp_path: Path, galaxies: tuple, how: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, galaxies: tuple, how: str, monkeypatch: pytest.MonkeyPatch, decoded: list[Path]
 ):
     process, workers = start_packing(tmp_path, galaxies)
     assert len(workers) == 2
@@ -414,12 +398,10 @@ def test_interrupted_packing_resumes_and_leaves_no_workers(
         assert {"worker": "killed", "interrupt": "KeyboardInterrupt"}[how] in last
     done = len(list((tmp_path / "train").glob("shard_*")))
     assert 2 <= done < 10
-    read, original = [], module.decode
-    monkeypatch.setattr(module, "decode", lambda path, *a: read.append(path) or original(path, *a))
     monkeypatch.setattr(module, "SHARD_IMAGES", 160)
     paths, ids = galaxies[0] * 100, [str(row) for row in range(1600)]
     assert fill_cache(paths, ids, tmp_path / "train", 224, "state") == []
-    assert len(read) == 1600 - 160 * done
+    assert len(decoded) == 1600 - 160 * done
     cache, rows = open_cache(tmp_path / "train", ids), [0, 159, 160, 320, 1599]
     wanted = np.stack([read_image(paths[row], 224) for row in rows])
     assert np.array_equal(cache.read(rows), wanted)
