@@ -486,6 +486,7 @@ def read_selection(results_dir: Path | str) -> Selection:
     """The selection of a results folder; `Gz2vitError` where the step has not run."""
     folder = Path(results_dir) / "selection"
     data = read_json(require(folder / "data.json", "select"))
+    data.setdefault("pixels", {})  # an earlier version's: of no images that are known
     tables = {
         split: read_label_table(require(folder / f"gz2_{split}.csv", "select")) for split in SPLITS
     }

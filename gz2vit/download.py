@@ -21,6 +21,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import pandas as pd
@@ -71,6 +72,10 @@ class RemoteFile:
         """The file's name."""
         return self.url.rsplit("/", 1)[-1]
 
+    def source(self, mirror: str | Path | None) -> str:
+        """Where the file is taken from."""
+        return f"{mirror}/{self.name}" if mirror else self.url
+
     def path(self, directory: Path) -> Path:
         """Where the file belongs in the data folder `directory`."""
         return directory / self.place / self.name
@@ -84,22 +89,21 @@ class RemoteFile:
         return directory / "downloads" / ".incoming" / self.name
 
 
-def _remote_file(kind: str, row: Mapping[str, Any]) -> RemoteFile:
-    checksums = [f"{name}:{row[name]}" for name in ("sha256", "md5") if name in row]
-    return RemoteFile(
-        url=row["url"],
-        entries=row["images"] if "images" in row else row["rows"],
-        room_bytes=row["bytes"] if "bytes" in row else ROOM_BYTES[kind],
-        columns=row.get("columns", ()),
-        checksum=checksums[0] if checksums else "",
-        place="" if kind == "labels" else "downloads",
-    )
-
-
 # In the order in which they are fetched: the smallest first, and the images last, so that the label
 # tables are there when images are checked against them.
 FILES: Mapping[str, tuple[RemoteFile, ...]] = {
-    kind: tuple(_remote_file(kind, row) for row in rows) for kind, rows in DATA_FILES.items()
+    kind: tuple(
+        RemoteFile(
+            row["url"],
+            row["images" if kind == "images" else "rows"],
+            row.get("bytes") or ROOM_BYTES[kind],
+            row.get("columns", ()),
+            next((f"{name}:{row[name]}" for name in ("sha256", "md5") if name in row), ""),
+            "" if kind == "labels" else "downloads",
+        )
+        for row in rows
+    )
+    for kind, rows in DATA_FILES.items()
 }
 
 
@@ -125,13 +129,21 @@ def fetch_galaxy_zoo(
     if images is not None:
         images = _find_images(images)
         wanted = [kind for kind in wanted if kind != "images"] + ["images"]
-    source = _choose_mirror(mirror)
+    source = mirror or os.environ.get(MIRROR_VARIABLE) or None
+    if source and not source.startswith(("http://", "https://")):
+        source = Path(source).expanduser().resolve()
+        if not source.is_dir():
+            raise Gz2vitError(
+                f"the mirror {source} is neither a folder nor an http(s) address; correct --mirror "
+                f"or {MIRROR_VARIABLE}"
+            )
     directory = Path(os.path.abspath(Path(directory).expanduser()))
+    incoming, lock = directory / "downloads" / ".incoming", directory / "downloads" / ".lock"
     with writing(directory / "downloads"):
-        (directory / "downloads" / ".incoming").mkdir(parents=True, exist_ok=True)
-        (directory / "downloads" / ".lock").touch()
+        incoming.mkdir(parents=True, exist_ok=True)
+        lock.touch()
     message = f"another download into {directory} is running; wait for it to end, or stop it"
-    with sole_user(directory / "downloads" / ".lock", message):
+    with sole_user(lock, message):
         require_room(directory, _needed_bytes(directory, wanted, files, images), "the download")
         for kind in wanted:
             if kind == "images":
@@ -140,7 +152,7 @@ def fetch_galaxy_zoo(
             for remote in files[kind]:
                 print(bring_file(remote, directory, source), flush=True)
         with suppress(OSError):  # not empty: what an earlier call for other files left
-            (directory / "downloads" / ".incoming").rmdir()
+            incoming.rmdir()
         _join_properties(directory)
 
 
@@ -148,35 +160,16 @@ def _join_properties(directory: Path) -> None:
     """Write `galaxy_properties.csv` where its sources are there and newer."""
     sources = [directory / MAPPING_FILE, directory / SAMPLE_FILE]
     target, tables = directory / "galaxy_properties.csv", label_tables(directory)
-    paths = [*sources, *(directory / f"gz2_{split}.csv" for split in tables)]
     if len(tables) < 3 or not all(path.exists() for path in sources):
         return
+    paths = [*sources, *(directory / f"gz2_{split}.csv" for split in tables)]
     if target.exists() and target.stat().st_mtime >= max(path.stat().st_mtime for path in paths):
         return
     galaxy_ids = pd.concat([table.galaxyID for table in tables.values()])
     table, unmatched = write_properties(directory, galaxy_ids, *sources)
     missing = ", ".join(f"{table[name].isna().sum():,} without {name}" for name in PROPERTY_COLUMNS)
-    print(
-        f"{target.name}: {len(galaxy_ids):,} galaxies; {missing}; {unmatched:,} of them are not in "
-        "the sample table",
-        flush=True,
-    )
-
-
-def _choose_mirror(mirror: str | None) -> str | Path | None:
-    """The address or folder to take files from instead of their published addresses, or None."""
-    chosen = mirror or os.environ.get(MIRROR_VARIABLE)
-    if not chosen:
-        return None
-    if chosen.startswith(("http://", "https://")):
-        return chosen.rstrip("/")
-    folder = Path(chosen).expanduser().resolve()
-    if not folder.is_dir():
-        raise Gz2vitError(
-            f"the mirror {chosen} is neither a folder nor an http(s) address; correct --mirror or "
-            f"{MIRROR_VARIABLE}"
-        )
-    return folder
+    counts = f"{len(galaxy_ids):,} galaxies; {missing}; {unmatched:,} of them"
+    print(f"{target.name}: {counts} are not in the sample table", flush=True)
 
 
 # ---- the disk
@@ -247,10 +240,21 @@ def resume_download(url: str, part: Path, advice: str, checksummed: bool = False
     """
     note_path = part.with_name(f"{part.name}.json")
     in_pieces, failures, best = False, 0, 0
-    with (
-        tqdm(desc=part.name.strip("."), unit="B", unit_scale=True) as bar,
-        _session() as session,
-    ):
+    retries = Retry(  # asks again when no answer or a transient error comes
+        total=ATTEMPTS - 1,
+        redirect=False,  # requests follows redirects by itself
+        status_forcelist=(429, 500, 502, 503, 504),
+        backoff_factor=BACKOFF_S,
+        backoff_jitter=BACKOFF_S,
+        retry_after_max=RETRY_AFTER_MAX_S,
+        raise_on_status=False,
+    )
+    name = part.name.strip(".")
+    with tqdm(desc=name, unit="B", unit_scale=True) as bar, requests.Session() as session:
+        for scheme in ("http://", "https://"):
+            session.mount(scheme, HTTPAdapter(max_retries=retries))
+        # A compressed answer would have another length, and other bytes than the checksum is of.
+        session.headers["Accept-Encoding"] = "identity"
         while failures < ATTEMPTS:
             note, size = _read_note(note_path), part.stat().st_size if part.exists() else 0
             same_url = note.get("url") == url
@@ -266,27 +270,24 @@ def resume_download(url: str, part: Path, advice: str, checksummed: bool = False
                 problem = f"no answer ({type(error).__name__})"
                 raise Gz2vitError(f"cannot download {url}: {problem}; {advice}") from error
             with response:
-                stated = re.fullmatch(
-                    r"bytes (?:(\d+)-\d+|\*)/(\d+)", response.headers.get("Content-Range", "")
-                )
-                length = int(stated[2]) if stated else None
-                if joins and response.status_code == 416 and length == size:
-                    return True
-                if joins and response.status_code in (206, 416):
+                status, answered = response.status_code, response.headers
+                if joins and status in (206, 416):
+                    content_range = answered.get("Content-Range", "")
+                    stated = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+)", content_range)
+                    length = int(stated[2]) if stated else None
+                    if status == 416 and length == size:
+                        return True
                     fits = stated is not None and stated[1] == str(size)
                     fits = fits and note["length"] in (None, length)
-                    fits = fits and (not validator or validator == _validator(response))
-                    problem = "" if fits else "the rest that came belongs to another file"
-                elif response.status_code == 200:
-                    size, problem = 0, ""
-                    content_length = response.headers.get("Content-Length", "")
+                    fits = fits and validator in ("", _validator(response))
+                elif status == 200:
+                    content_length = answered.get("Content-Length", "")
                     length = int(content_length) if content_length.isdecimal() else None
+                    size, fits = 0, True
                 else:
-                    status = f"{response.status_code} {response.reason}".strip()
-                    raise Gz2vitError(f"cannot download {url}: the answer is {status}; {advice}")
-                if problem:
-                    part.unlink()
-                else:
+                    problem = f"the answer is {status} {response.reason}".strip()
+                    raise Gz2vitError(f"cannot download {url}: {problem}; {advice}")
+                if fits:
                     in_pieces = size > 0
                     bar.total, bar.n = length, size
                     require_room(part.parent, (length or 0) - size, f"the rest of {url}")
@@ -295,6 +296,9 @@ def resume_download(url: str, part: Path, advice: str, checksummed: bool = False
                     problem = _append(response, part, size, bar)
                     if not problem and length in (None, part.stat().st_size):
                         return in_pieces
+                else:
+                    problem = "the rest that came belongs to another file"
+                    part.unlink()
             size = part.stat().st_size if part.exists() else 0
             failures = 1 if size >= best + PROGRESS_BYTES else failures + 1
             best = max(best, size)
@@ -302,25 +306,6 @@ def resume_download(url: str, part: Path, advice: str, checksummed: bool = False
                 time.sleep(BACKOFF_S * 2 ** (failures - 1) * random.uniform(1, 2))
     problem = problem or "it ended too early"
     raise Gz2vitError(f"cannot download {url}: it failed {failures} times ({problem}); {advice}")
-
-
-def _session() -> requests.Session:
-    """A session that asks again when no answer or a transient error comes."""
-    retries = Retry(
-        total=ATTEMPTS - 1,
-        redirect=False,  # requests follows redirects by itself
-        status_forcelist=(429, 500, 502, 503, 504),
-        backoff_factor=BACKOFF_S,
-        backoff_jitter=BACKOFF_S,
-        retry_after_max=RETRY_AFTER_MAX_S,
-        raise_on_status=False,
-    )
-    session = requests.Session()
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, HTTPAdapter(max_retries=retries))
-    # A compressed answer would have another length, and other bytes than the checksum is of.
-    session.headers["Accept-Encoding"] = "identity"
-    return session
 
 
 def _append(response: requests.Response, part: Path, size: int, bar: tqdm) -> str:
@@ -371,12 +356,11 @@ def bring_file(remote: RemoteFile, directory: Path, mirror: str | Path | None) -
     advice = f"try again later, name another source with --mirror, or put a copy at {path}"
     if record and not remote.checksum:
         advice += f"; if the change is wanted, delete {record_path}"
-    source = f"{mirror}/{remote.name}" if mirror else remote.url
-    if not path.is_file():
-        found = _fetch(remote, directory, source, record, advice)
-    elif (record.get("bytes"), record.get("mtime_ns")) == _state(path):
-        return f"{remote.name}: {path.stat().st_size:,} bytes, already there"
-    else:
+    source, part, in_pieces = remote.source(mirror), remote.part(directory), False
+    if path.is_file():
+        status = path.stat()
+        if (record.get("bytes"), record.get("mtime_ns")) == (status.st_size, status.st_mtime_ns):
+            return f"{remote.name}: {status.st_size:,} bytes, already there"
         source = record.get("source", "a copy that was there")
         try:
             found = verify(path, remote, record)
@@ -385,28 +369,7 @@ def bring_file(remote: RemoteFile, directory: Path, mirror: str | Path | None) -
                 f"{path} is not the published file: {error}; move it away and run the same command "
                 f"again, or {advice}"
             ) from error
-    now = datetime.now(UTC).isoformat(timespec="seconds")
-    known = record.get("sha256") == found.get("sha256") and "first_seen" in record
-    size, mtime_ns = _state(path)
-    origin = {"name": remote.name, "source": source, **found, "verified": now}
-    origin |= {"first_seen": record["first_seen"] if known else now}
-    write_json(record_path, origin | {"bytes": size, "mtime_ns": mtime_ns})
-    how = f"verified ({remote.checksum})"
-    if not remote.checksum:
-        how = f"sha256:{found['sha256']}, {'as when first seen' if record else 'first seen'}"
-    return f"{remote.name}: {size:,} bytes, {how}"
-
-
-def _state(path: Path) -> tuple[int, int]:
-    return path.stat().st_size, path.stat().st_mtime_ns
-
-
-def _fetch(
-    remote: RemoteFile, directory: Path, source: str, record: Mapping[str, Any], advice: str
-) -> dict[str, str]:
-    """Bring `remote` from an address or a local file, and verify it before it gets its name."""
-    part, in_pieces = remote.part(directory), False
-    while True:
+    while not path.is_file():
         if source.startswith(("http://", "https://")):
             in_pieces = resume_download(source, part, advice, bool(remote.checksum))
         elif Path(source).is_file():
@@ -417,17 +380,25 @@ def _fetch(
             raise Gz2vitError(f"the mirror has no file {source}; {advice}")
         try:
             found = verify(part, remote, record)
-            break
         except WrongContent as error:
             part.unlink()
-            if not in_pieces:  # else a server may have mixed them up: once more in one piece
-                raise Gz2vitError(
-                    f"{source} is not the published {remote.name}: {error}; not kept: {advice}"
-                ) from error
-    with atomic_path(remote.path(directory)) as temporary:
-        shutil.move(part, temporary)  # not a rename where the folder is on another disk
-    part.with_name(f"{part.name}.json").unlink(missing_ok=True)
-    return found
+            if in_pieces:  # a server may have mixed them up: once more in one piece
+                continue
+            raise Gz2vitError(
+                f"{source} is not the published {remote.name}: {error}; not kept: {advice}"
+            ) from error
+        with atomic_path(path) as temporary:
+            shutil.move(part, temporary)  # not a rename where the folder is on another disk
+        part.with_name(f"{part.name}.json").unlink(missing_ok=True)
+    now, status = datetime.now(UTC).isoformat(timespec="seconds"), path.stat()
+    known = record.get("sha256") == found.get("sha256") and "first_seen" in record
+    origin = {"name": remote.name, "source": source, **found, "verified": now}
+    origin |= {"first_seen": record["first_seen"] if known else now}
+    write_json(record_path, origin | {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns})
+    how = f"verified ({remote.checksum})"
+    if not remote.checksum:
+        how = f"sha256:{found['sha256']}, {'as when first seen' if record else 'first seen'}"
+    return f"{remote.name}: {status.st_size:,} bytes, {how}"
 
 
 def verify(path: Path, remote: RemoteFile, record: Mapping[str, Any]) -> dict[str, str]:
@@ -443,24 +414,20 @@ def verify(path: Path, remote: RemoteFile, record: Mapping[str, Any]) -> dict[st
             raise WrongContent(f"its {algorithm} is {found}, published is {published}")
         return {algorithm: found}
     try:
-        columns = list(remote.columns)
         # read to its end, where a compressed file's own checksum is
-        with pd.read_csv(path, usecols=columns, dtype=str, chunksize=50_000) as pieces:
-            rows = sum(len(piece) for piece in pieces)
+        with pd.read_csv(path, usecols=list(remote.columns), dtype=str, chunksize=50_000) as pieces:
+            rows = sum(map(len, pieces))
     except (OSError, EOFError, zlib.error, ValueError) as error:
         with path.open("rb") as stream:
-            is_page = stream.read(64).lstrip().lower().startswith((b"<!doctype", b"<html"))
+            is_page = re.match(rb"\s*<(!doctype|html)", stream.read(64), re.IGNORECASE)
         hint = "it looks like a web page, " if is_page else ""
-        reason = " ".join(str(error).split())[:120]
-        raise WrongContent(f"{hint}it cannot be read ({reason})") from error
+        raise WrongContent(f"{hint}it cannot be read ({shorten(str(error), 120)})") from error
     if rows != remote.entries:
         raise WrongContent(f"it holds {rows:,} rows instead of {remote.entries:,}")
     found = pooch.file_hash(str(path), alg="sha256")
     if record.get("sha256") not in (None, found):
-        raise WrongContent(
-            f"its sha256 is {found}, but the copy first seen on {record.get('first_seen')} had "
-            f"{record['sha256']}"
-        )
+        seen = f"the copy first seen on {record.get('first_seen')} had {record['sha256']}"
+        raise WrongContent(f"its sha256 is {found}, but {seen}")
     return {"sha256": found}
 
 
@@ -505,7 +472,8 @@ def _bring_images(
     target = directory / "images"
     there = image_names(target)
     if own is not None and own.is_dir():
-        _check_cover(directory, image_names(own), own)
+        names = image_names(own)
+        _check_cover(directory, names, own)
         if target.resolve() != own:
             _refuse_link(target)
             if target.exists() and any(target.iterdir()):
@@ -517,8 +485,8 @@ def _bring_images(
                 if target.exists():
                     target.rmdir()
                 target.symlink_to(own)
-        origin = {"source": str(own), "images": len(image_names(own))}
-        done = f"images: {origin['images']:,} in {own}, {target} is a link to it"
+        origin = {"source": str(own), "images": len(names)}
+        done = f"{len(names):,} in {own}, {target} is a link to it"
     elif len(there) >= _expected_images(directory, remote):
         if own is not None:
             _check_cover(directory, there, target)
@@ -526,18 +494,16 @@ def _bring_images(
         return
     else:
         _refuse_link(target)  # before 3.4 GB are on their way
-        path, source = own, str(own)
-        if path is None:
+        if own is None:
             print(bring_file(remote, directory, mirror), flush=True)
-            path = remote.path(directory)
-            source = f"{mirror}/{remote.name}" if mirror else remote.url
-        origin = {"source": source, **_unpack(path, directory, remote)}
+        path = own or remote.path(directory)
+        origin = {"source": str(own or remote.source(mirror)), **_unpack(path, directory, remote)}
         if own is not None:
             origin["md5"] = pooch.file_hash(str(own), alg="md5")
-        done = f"images: {origin['images']:,} unpacked into {target}"
+        done = f"{origin['images']:,} unpacked into {target}"
         done += f" ({origin['skipped']:,} other files were left out)" if origin["skipped"] else ""
     write_json(directory / "downloads" / "images.record.json", origin)
-    print(done, flush=True)
+    print(f"images: {done}", flush=True)
 
 
 def _refuse_link(target: Path) -> None:

@@ -439,7 +439,7 @@ def open_cache(target: Path, galaxy_ids: Sequence[str], **expected: Any) -> Imag
     expected |= _identity(galaxy_ids)
     wrong = [key for key, value in expected.items() if record.get(key) != value]
     if not wrong:
-        shards = _open_shards(target, len(galaxy_ids), record["crop_px"])
+        shards = _open_shards(target, len(galaxy_ids), record.get("crop_px", 0))
         wrong = [path.name for path, shard in shards.items() if shard is None]
     if wrong:
         raise Gz2vitError(
@@ -498,7 +498,7 @@ def open_split(results_dir: Path | str, split: str) -> LabelledImages:
     selection = read_selection(results_dir)
     table = selection.tables[split]
     target = Path(results_dir) / "store" / split
-    ids, source = table.galaxyID.tolist(), selection.data["pixels"][split]
+    ids, source = table.galaxyID.tolist(), selection.data["pixels"].get(split)
     return LabelledImages(split, open_cache(target, ids, source=source), table.label1.to_numpy())
 
 
@@ -513,7 +513,7 @@ def pack_selection(results_dir: Path | str, crop_px: int) -> None:
     digests = split_digests(results, selection, selection.tables)
     if digests != selection.data["pixels"]:
         raise Gz2vitError(
-            f"images of {selection.path} have changed since galaxies were selected; run "
+            f"{results / 'selection'} is of other images than {selection.path} holds now; run "
             f"{command_for(results.resolve() / 'selection', 'select')}"
         )
     for split, table in selection.tables.items():

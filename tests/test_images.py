@@ -20,7 +20,14 @@ from PIL import Image
 from torchvision.transforms import CenterCrop
 
 from gz2vit import images as module
-from gz2vit.catalog import DataFolder, leave_out, read_data_folder, read_selection, write_selection
+from gz2vit.catalog import (
+    DataFolder,
+    follow_folder,
+    leave_out,
+    read_data_folder,
+    read_selection,
+    write_selection,
+)
 from gz2vit.images import (
     BROKEN_LIST,
     IMAGE_PX,
@@ -443,6 +450,30 @@ def test_packed_splits_are_opened(tmp_path: Path, folder: DataFolder):
     assert open_split(results, "train").signature() == signature
     pack_selection(results, 32)
     assert open_split(results, "train").signature() != signature
+
+
+@pytest.mark.parametrize(
+    ("record", "key"),
+    [("selection/data", "pixels"), ("store/test", "source"), ("store/test", "crop_px")],
+)
+def test_records_of_an_earlier_version_are_of_another_state(
+    tmp_path: Path, folder: DataFolder, record: str, key: str
+):
+    results = tmp_path / "out"
+    select(results, folder)
+    pack_selection(results, CROP_PX)
+    path = results / f"{record}.json"
+    old = json.loads(path.read_text())
+    path.write_text(json.dumps({name: old[name] for name in old if name != key}))
+    follow_folder(results, read_data_folder(shutil.copytree(folder.path, tmp_path / "copy")))
+    with pytest.raises(Gz2vitError, match="--only pack"):
+        open_split(results, "test")
+    if key == "pixels":
+        with pytest.raises(Gz2vitError, match="--only select"):
+            pack_selection(results, CROP_PX)
+        select(results, folder)
+    pack_selection(results, CROP_PX)
+    assert len(open_split(results, "test").store) == 8
 
 
 def test_a_cache_of_changed_images_is_refused(tmp_path: Path, folder: DataFolder):
