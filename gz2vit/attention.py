@@ -1,10 +1,9 @@
 """Where a network looks in an image: the attention of transformers, the class activation of CNNs.
 
 Networks are those of `gz2vit.models.build_model`; images are their input, normalised floats
-(B, 3, H, W). A network computes in evaluation mode and is left as it was.
-
-Nothing of a forward pass is written a second time: hooks take what the network itself computes.
-vit-pytorch's `Recorder` and timm's `AttentionExtract` serve neither gradients nor a Linformer.
+(B, 3, H, W). A network computes in evaluation mode and is left as it was. Hooks take what the
+network itself computes; vit-pytorch's `Recorder` and timm's `AttentionExtract` serve neither
+gradients nor a Linformer.
 
 Sources: attention rollout, Abnar & Zuidema 2020, arXiv:2005.00928 (the paper's Fig. 5); attention
 weighted with gradients, Chefer et al. 2021, arXiv:2103.15679; Grad-CAM, Selvaraju et al. 2017,
@@ -38,10 +37,6 @@ CLASS_RELEVANCE = "attention weighted with the class's gradient"
 LEAST_CELLS = 4
 CLASS_ACTIVATION = f"Grad-CAM of the last stage with {LEAST_CELLS} x {LEAST_CELLS} cells or more"
 
-ClassIndex = (
-    torch.Tensor | None
-)  # int64 (B,): whose evidence is sought; None: the predicted class's
-
 # Where a network's class is defined decides its family, so that no library is imported to ask.
 _FAMILIES = {
     "vit_pytorch.vit": "vit",
@@ -57,7 +52,7 @@ def family_of(network: nn.Module) -> str:
     """`vit`, `linformer`, `resnet`, `vgg`, `hugging_face` or `timm`; `Gz2vitError` for others."""
     for base in type(network).__mro__:
         for home, family in _FAMILIES.items():
-            if base.__module__ == home or base.__module__.startswith(f"{home}."):
+            if f"{base.__module__}.".startswith(f"{home}."):
                 return family
     raise Gz2vitError(
         f"a network of type {type(network).__name__} has no known layers; pass one of "
@@ -67,8 +62,7 @@ def family_of(network: nn.Module) -> str:
 
 def has_class_token(network: nn.Module) -> bool:
     """Whether a network is a transformer that classifies by a class token."""
-    names = (name for name, _ in network.named_parameters())
-    return any(name.rpartition(".")[2] == "cls_token" for name in names)
+    return any(name.rpartition(".")[2] == "cls_token" for name, _ in network.named_parameters())
 
 
 def has_plain_blocks(network: nn.Module) -> bool:
@@ -133,20 +127,14 @@ def predict_probabilities(network: nn.Module, images: torch.Tensor) -> np.ndarra
     return torch.cat(logits).double().softmax(dim=1).numpy()
 
 
-# ------------------------------------------------------------------------------------------
-# The attention of every layer
-
-
 def collect_attention(
     network: nn.Module, images: torch.Tensor, normalised: bool = True
 ) -> list[torch.Tensor]:
-    """What each layer's tokens attend to: (B, H, N, N) for each layer, first layer first.
+    """The weight that token n gives to token m in each layer, (B, H, N, N), first layer first.
 
-    Row n, column m is the weight that token n gives to token m; token 0 is the class token. In a
-    ViT every row is a softmax. In a Linformer it is the `effective_attention`; only with
-    `normalised` do its rows sum to one. On the network's device, without gradients.
-
-    Raises `Gz2vitError` for a network without attention between all its tokens.
+    Token 0 is the class token. Rows of a ViT are a softmax; a Linformer's are its
+    `effective_attention`, whose rows sum to one only if `normalised`. Without gradients.
+    `Gz2vitError` for a network without attention between all its tokens.
     """
     images = check_images(network, images)
     with torch.no_grad(), in_evaluation(network):
@@ -165,8 +153,7 @@ def record_attention(
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
     """A ViT's logits (B, classes) and, of the same pass, each layer's softmax (B, H, N, N).
 
-    Mode and gradients are the caller's. Raises `Gz2vitError` for a network without attention
-    between a class token and all patches.
+    Mode and gradients are the caller's. `Gz2vitError` as of `collect_attention`.
     """
     family = family_of(network)
     if family == "vit":
@@ -201,24 +188,15 @@ def record_attention(
 def effective_attention(
     weights: torch.Tensor, projection: torch.Tensor, normalised: bool = False
 ) -> torch.Tensor:
-    """A Linformer layer's attention over its tokens, (B, H, N, N), from that over projections.
+    """A Linformer layer's attention over its tokens, P F (B, H, N, N).
 
-    `weights`: P = softmax(Q (E K)^T / sqrt(d)), (B, H, N, k), attention to k projected keys;
-    `projection`: F^T, the layer's parameter for values, (N, k). The layer's result is P (F V) =
-    (P F) V, so that token n takes exactly (P F)[n, m] of the value of token m: the effective
-    attention is P F. It can be negative, and since sum_m (P F)[n, m] = sum_k P[n, k] f_k with
-    f_k = sum_m F[k, m], a row sums to a weighted mean of the projection's column sums f, which
-    need not be one.
-
-    With `normalised`, absolute values divided by each row's sum, so that rows are distributions,
-    as rollout needs them: the share that each token has in moving the result, whatever its sign.
-    That loses the sign, and how strong the layer is beside its skip connection. A row of zeros
-    stays.
+    `weights`: P = softmax(Q (E K)^T / sqrt(d)), (B, H, N, k); `projection`: F^T, (N, k). As the
+    layer's result is P (F V) = (P F) V, this is exact; it can be negative, and rows need not sum to
+    one. `normalised`: absolute values divided by each row's sum, the distributions that rollout
+    needs; that loses the sign, and the layer's strength beside its skip connection.
     """
-    effective = weights @ projection.transpose(0, 1)  # (B, H, N, k) @ (k, N) -> (B, H, N, N)
-    if not normalised:
-        return effective
-    return functional.normalize(effective, p=1.0, dim=-1).abs()
+    effective = weights @ projection.transpose(0, 1)
+    return functional.normalize(effective, p=1.0, dim=-1).abs() if normalised else effective
 
 
 def linformer_layers(network: nn.Module) -> list[nn.Module]:
@@ -231,23 +209,14 @@ def value_projection(layer: nn.Module) -> torch.Tensor:
     return layer.proj_k if layer.share_kv else layer.proj_v
 
 
-# ------------------------------------------------------------------------------------------
-# Maps from attention
-
-
 def attention_rollout(attentions: Sequence[torch.Tensor], head: int | None = None) -> torch.Tensor:
-    """The class token's attention to every patch, (B, g, g), each map's maximum 1.
+    """The class token's attention to every patch, float32 (B, g, g), each map's maximum 1 (or 0).
 
-    `attentions`: one tensor (B, H, N, N) for each layer, first layer first, every row a
-    distribution over the N = g^2 + 1 tokens, class token first. `head`: one of the H heads instead
-    of their mean. With A the mean of a layer, A' = (A + I) / 2 stands for attention and skip
-    connection, and its rows still sum to one. The class token's row of A'_L ... A'_2 A'_1 (the
-    last layer leftmost), without its own entry, is the map. A map whose maximum is 0 stays 0.
-
-    Computed in float64 (on Apple's GPUs, which have none, in float32); returned as float32.
-    Raises `Gz2vitError` for no layers, other shapes, layers that differ in shape, a head that does
-    not exist, values that are not finite or negative, and rows whose sum misses 1 by more than
-    `ROW_SUM_TOLERANCE`, 0.005.
+    `attentions`: of each layer (B, H, N, N), first layer first, N = g^2 + 1, class token first.
+    `head`: one head instead of the mean A of all. A' = (A + I) / 2 adds the skip connection; the
+    map is the class token's row of A'_L ... A'_2 A'_1 without its own entry.
+    `Gz2vitError` for other shapes, an unknown head, and rows that are not distributions
+    (`ROW_SUM_TOLERANCE`).
     """
     _check_attention(attentions, head)
     if head is None:
@@ -264,6 +233,7 @@ def rollout_of_heads(attentions: Sequence[torch.Tensor]) -> torch.Tensor:
 def _roll_out(attentions: Sequence[torch.Tensor], average: bool = False) -> torch.Tensor:
     """Rollout of each head of `attentions`, or of their average, (B, H or 1, g, g)."""
     count, heads, tokens = attentions[0].shape[:3]
+    # Apple's GPUs have no float64.
     kind = torch.float32 if attentions[0].device.type == "mps" else torch.float64
     row = attentions[0].new_zeros(count, 1 if average else heads, 1, tokens, dtype=kind)
     row[..., 0] = 1.0  # the class token alone
@@ -272,26 +242,20 @@ def _roll_out(attentions: Sequence[torch.Tensor], average: bool = False) -> torc
         weights = weights.mean(dim=1, keepdim=True) if average else weights
         # A row of a product needs no product of matrices: row A' = (row A + row) / 2
         row = (row @ weights + row) / 2
-    grid = grid_of(tokens)
-    return scale_maps(row[:, :, 0, 1:].unflatten(-1, (grid, grid)))
+    return _map_of_row(row[:, :, 0])
 
 
 def layer_attention(
     attentions: Sequence[torch.Tensor], layer: int, head: int | None = None
 ) -> torch.Tensor:
-    """What the class token takes from each patch in one layer alone, (B, g, g), maximum 1.
-
-    `attentions` and `head` as of `attention_rollout`; `layer` counts from 0. Float32. Raises
-    `Gz2vitError` as there, and for a layer that does not exist.
-    """
-    grid = _check_attention(attentions, head)
+    """As `attention_rollout`, of one layer alone, counted from 0; `Gz2vitError` for an unknown."""
+    _check_attention(attentions, head)
     if not 0 <= layer < len(attentions):
         raise Gz2vitError(
             f"layer {layer} does not exist; the layers are 0 to {len(attentions) - 1}"
         )
-    row = attentions[layer].detach()[:, :, 0, 1:].float()  # (B, H, N - 1)
-    row = row.mean(dim=1) if head is None else row[:, head]
-    return scale_maps(row.unflatten(1, (grid, grid)))
+    row = attentions[layer].detach()[:, :, 0].float()  # (B, H, N)
+    return _map_of_row(row.mean(dim=1) if head is None else row[:, head])
 
 
 def scale_maps(maps: torch.Tensor) -> torch.Tensor:
@@ -300,24 +264,24 @@ def scale_maps(maps: torch.Tensor) -> torch.Tensor:
     return torch.where(largest > 0, maps / largest, 0.0).float()
 
 
-def grid_of(tokens: int) -> int:
-    """The side g of the square of patches among `tokens` = g^2 + 1; `Gz2vitError` for others."""
-    grid = math.isqrt(max(tokens - 1, 0))
-    if grid == 0 or grid**2 + 1 != tokens:
+def _map_of_row(row: torch.Tensor) -> torch.Tensor:
+    """The class token's row (..., N) without its own entry as scaled maps (..., g, g)."""
+    grid = math.isqrt(row.shape[-1] - 1)
+    if grid == 0 or grid**2 + 1 != row.shape[-1]:
         raise Gz2vitError(
-            f"{tokens} tokens are not a class token and a square of patches; a map needs g*g + 1"
+            f"{row.shape[-1]} tokens are not a class token and a square of patches; a map needs "
+            "g*g + 1"
         )
-    return grid
+    return scale_maps(row[..., 1:].unflatten(-1, (grid, grid)))
 
 
-def _check_attention(attentions: Sequence[torch.Tensor], head: int | None = None) -> int:
-    """The side g of the grid of patches; `Gz2vitError` unless all layers are distributions."""
+def _check_attention(attentions: Sequence[torch.Tensor], head: int | None = None) -> None:
+    """`Gz2vitError` unless all layers are distributions (B, H, N, N) and have that head."""
     if len(attentions) == 0:
         raise Gz2vitError("no layers of attention were passed; pass at least one")
     shape = tuple(attentions[0].shape)
     if len(shape) != 4 or 0 in shape or shape[2] != shape[3]:
         raise Gz2vitError(f"attention of shape {shape} cannot be rolled out; pass (B, H, N, N)")
-    grid = grid_of(shape[2])
     if head is not None and not 0 <= head < shape[1]:
         raise Gz2vitError(f"head {head} does not exist; the heads are 0 to {shape[1] - 1}")
     for number, weights in enumerate(attentions):
@@ -337,88 +301,66 @@ def _check_attention(attentions: Sequence[torch.Tensor], head: int | None = None
                 f"{what} has a row whose sum misses 1 by {worst:.3g}; rollout needs sums of 1 "
                 f"within {ROW_SUM_TOLERANCE}"
             )
-    return grid
 
 
 def class_relevance(
-    network: nn.Module, images: torch.Tensor, class_index: ClassIndex = None
+    network: nn.Module, images: torch.Tensor, class_index: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """How much each patch speaks for a class, float32 (B, g, g), each map's maximum 1.
+    """How much each patch speaks for a class, float32 (B, g, g), each map's maximum 1 (or 0).
 
-    Chefer et al.'s rule for self-attention, which takes attention of either sign. With A a layer's
-    attention (of a Linformer the effective one, not normalised) and G the gradient of the class's
-    logit with respect to it, C is the mean over heads of the positive part of G * A, and the map is
-    the class token's row of (I + C_L) ... (I + C_1), without its own entry. It can be 0 throughout.
-    Raises `Gz2vitError` for a network without attention between a class token and all patches.
+    `class_index`: int64 (B,); None: the predicted classes. Chefer et al.'s rule: with A a layer's
+    attention (a Linformer's effective one, of either sign) and G the gradient of the class's logit
+    to it, C is the mean over heads of the positive part of G * A, and the map the class token's row
+    of (I + C_L) ... (I + C_1). `Gz2vitError` as of `collect_attention`.
     """
     with _with_gradients(network, images) as images:
-        find = _linformer_pairs if family_of(network) == "linformer" else _pairs
-        # C of each layer, (B, N, N)
-        layers = [
-            (weights * gradient).detach().clamp(min=0).mean(dim=1)
-            for weights, gradient in find(network, images, class_index)
-        ]
-    tokens = layers[0].shape[1]
-    row = torch.zeros(len(images), 1, tokens, device=images.device)
-    row[:, :, 0] = 1.0  # (B, 1, N): the class token alone
-    for contribution in reversed(layers):
+        linformer = family_of(network) == "linformer"
+        if linformer:
+            # A = P F is never computed in the network's pass, but the layer's result is A V: with
+            # Z the gradient to that, the gradient to A is Z V^T.
+            layers = linformer_layers(network)
+            parts = [layer.dropout for layer in layers]
+            parts += [layer.to_k if layer.share_kv else layer.to_v for layer in layers]
+            parts += [layer.to_out for layer in layers]
+            logits, found = record_outputs(network, images, parts)
+            outputs = found[2 * len(layers) :]
+        else:
+            logits, outputs = record_attention(network, images)
+        wanted = logits.argmax(dim=1) if class_index is None else class_index.to(logits.device)
+        # Images do not mix: each keeps its own gradient in the sum over all.
+        score = logits.gather(1, wanted.unsqueeze(1)).sum()
+        contributions = []  # C of each layer, (B, N, N)
+        for number, gradient in enumerate(torch.autograd.grad(score, outputs)):
+            weights = outputs[number]
+            if linformer:
+                layer = layers[number]
+                # to_out is linear: before it the gradient is the one behind it times its weights.
+                before, values = (
+                    one.unflatten(2, (-1, layer.dim_head)).transpose(1, 2)  # (B, H, N, d)
+                    for one in (gradient @ layer.to_out.weight, found[len(layers) + number])
+                )  # with one_kv_head values have H = 1
+                projection = value_projection(layer)[: values.shape[2]]
+                weights = effective_attention(found[number], projection)
+                gradient = before @ values.transpose(2, 3)
+            contributions.append((weights * gradient).detach().clamp(min=0).mean(dim=1))
+    row = torch.zeros(len(images), 1, contributions[0].shape[1], device=images.device)
+    row[:, :, 0] = 1.0  # the class token alone
+    for contribution in reversed(contributions):
         row = row + row @ contribution
-    grid = grid_of(tokens)
-    return scale_maps(row[:, 0, 1:].unflatten(1, (grid, grid)))
-
-
-Pairs = Iterator[tuple[torch.Tensor, torch.Tensor]]  # each layer's attention A and its gradient G
-
-
-def _pairs(network: nn.Module, images: torch.Tensor, class_index: ClassIndex) -> Pairs:
-    logits, attentions = record_attention(network, images)
-    gradients = torch.autograd.grad(_score(logits, class_index), attentions)
-    return zip(attentions, gradients, strict=True)
-
-
-def _linformer_pairs(network: nn.Module, images: torch.Tensor, class_index: ClassIndex) -> Pairs:
-    """The effective attention A = P F is never computed in the network's pass, but the layer's
-    result is A V: with Z the gradient with respect to that, the gradient to A is Z V^T."""
-    layers = linformer_layers(network)
-    parts = [layer.dropout for layer in layers]
-    parts += [layer.to_k if layer.share_kv else layer.to_v for layer in layers]
-    logits, found = record_outputs(network, images, parts + [layer.to_out for layer in layers])
-    count = len(layers)
-    gradients = torch.autograd.grad(_score(logits, class_index), found[2 * count :])
-    for number, (layer, gradient) in enumerate(zip(layers, gradients, strict=True)):
-        # to_out is linear: before it the gradient is the one behind it times its weights
-        before, values = (
-            one.unflatten(2, (-1, layer.dim_head)).transpose(1, 2)  # (B, N, H d) -> (B, H, N, d)
-            for one in (gradient @ layer.to_out.weight, found[count + number])
-        )  # with one_kv_head values have H = 1
-        projection = value_projection(layer)[: values.shape[2]]
-        yield effective_attention(found[number], projection), before @ values.transpose(2, 3)
-
-
-def _score(logits: torch.Tensor, class_index: ClassIndex) -> torch.Tensor:
-    """The sum over images of the class's logit: images do not mix, so each keeps its gradient."""
-    wanted = logits.argmax(dim=1) if class_index is None else class_index.to(logits.device)
-    return logits.gather(1, wanted.unsqueeze(1)).sum()
-
-
-# ------------------------------------------------------------------------------------------
-# Class activation of networks with planes
+    return _map_of_row(row[:, 0])
 
 
 def class_activation(
     network: nn.Module,
     images: torch.Tensor,
-    class_index: ClassIndex = None,
+    class_index: torch.Tensor | None = None,
     least_cells: int = 1,
 ) -> torch.Tensor:
-    """Grad-CAM maps float32 (B, h, w), each map's maximum 1, of the last stage that has planes.
+    """Grad-CAM maps float32 (B, h, w), each map's maximum 1 (or 0), of the last stage of planes.
 
-    h and w are the stage's: H / 32 for a ResNet, H / 16 for a VGG. For a transformer without a
-    class token its tokens, one for each patch, are the plane. `least_cells`: the last stage with
-    that many cells on a side is used instead (or the first, if none has them): for small images the
-    last stage sees hardly more than one cell. Each channel is weighted with the mean gradient of
-    the class's logit over the plane, and only what speaks for the class is kept: a map can be 0
-    throughout. Raises `Gz2vitError` for a network without such a stage.
+    The stage is the last with `least_cells` cells on a side (or the first, if none has them); of a
+    transformer without a class token its tokens are the plane. `class_index` as of
+    `class_relevance`. `Gz2vitError` for a network without such a stage.
     """
     from captum.attr import LayerGradCam  # slow to import, and only wanted here
 
@@ -428,18 +370,21 @@ def class_activation(
             outputs = record_outputs(network, images[:1], stages)[1]
             target = network(images).argmax(dim=1) if class_index is None else class_index
         grids = [plane_of(tuple(getattr(one, "shape", ())), images.shape) for one in outputs]
-        if has_class_token(network) or not grids[-1]:
-            raise _no_stage(network)
+        if has_class_token(network) or not any(grids[-1:]):
+            raise Gz2vitError(
+                f"{type(network).__name__} has no stage of planes, which class activation needs; "
+                "for a transformer with a class token use attention_rollout"
+            )
         fine = [number for number, grid in enumerate(grids) if min(grid, default=0) >= least_cells]
         stage = stages[max(fine, default=next(n for n, grid in enumerate(grids) if grid))]
         planes = nn.Identity()
 
         def lead_through(_part: nn.Module, _in: object, output: torch.Tensor) -> torch.Tensor:
             """The stage's output, unchanged, after it has passed `planes` as (B, C, h, w)."""
-            height, width = plane_of(tuple(output.shape), images.shape)
+            grid = plane_of(tuple(output.shape), images.shape)
             if output.ndim == 3:  # (B, h w, C)
-                return planes(output.mT.unflatten(2, (height, width))).flatten(2).mT
-            if output.shape[2:] == (height, width):
+                return planes(output.mT.unflatten(2, grid)).flatten(2).mT
+            if output.shape[2:] == grid:
                 return planes(output)
             return planes(output.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)  # (B, h, w, C)
 
@@ -453,25 +398,21 @@ def class_activation(
 
 
 def stages_of(network: nn.Module) -> list[nn.Module]:
-    """The parts after which a network's planes, (B, channels, h, w), shrink; first part first.
+    """The parts after which a network's planes shrink, first part first; [] without such parts.
 
-    Of a VGG, what each max pooling takes in; of others, what their library lists. Raises
-    `Gz2vitError` where there are none.
+    Of a VGG, what each max pooling takes in; of others, what their library lists.
     """
     match family_of(network):
         case "resnet":
             return [network.layer1, network.layer2, network.layer3, network.layer4]
         case "vgg":
-            parts = list(network.features)
-            return [a for a, b in pairwise(parts) if isinstance(b, nn.MaxPool2d)]
+            return [a for a, b in pairwise(network.features) if isinstance(b, nn.MaxPool2d)]
         case "timm":
             return [network.get_submodule(one["module"]) for one in network.feature_info]
         case "hugging_face":
             encoder = getattr(network.model.base_model, "encoder", None)
-            for name in ("stages", "layers"):
-                if hasattr(encoder, name):
-                    return list(getattr(encoder, name))
-    raise _no_stage(network)
+            return list(getattr(encoder, "stages", getattr(encoder, "layers", [])))
+    return []
 
 
 def plane_of(shape: tuple[int, ...], image_shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -480,52 +421,35 @@ def plane_of(shape: tuple[int, ...], image_shape: tuple[int, ...]) -> tuple[int,
     Planes are (B, C, h, w), (B, h, w, C) as in Swin, or tokens (B, h w, C), with h : w = H : W.
     """
     height, width = image_shape[2:]
-    if len(shape) == 3:
-        side = math.isqrt(shape[1])
-        return (side, side) if side**2 == shape[1] and height == width else ()
-    if len(shape) != 4:
-        return ()
-    pairs = (tuple(shape[2:]), tuple(shape[1:3]))  # channels first, as torch has it; or last
+    side = math.isqrt(shape[1]) if len(shape) == 3 else 0
+    if side and side**2 == shape[1] and height == width:
+        return side, side
+    pairs = (tuple(shape[2:]), tuple(shape[1:3])) if len(shape) == 4 else ()
     return next((pair for pair in pairs if pair[0] * width == pair[1] * height), ())
-
-
-def _no_stage(network: nn.Module) -> Gz2vitError:
-    return Gz2vitError(
-        f"{type(network).__name__} has no stage of planes, which class activation needs; for a "
-        "transformer with a class token use attention_rollout"
-    )
-
-
-# ------------------------------------------------------------------------------------------
-# One function for every network
 
 
 def attribution_maps(
     network: nn.Module,
     images: torch.Tensor,
-    class_index: ClassIndex = None,
+    class_index: torch.Tensor | None = None,
     of_class: bool = False,
     batch_size: int = BATCH_SIZE,
 ) -> torch.Tensor:
-    """Where `network` looks in `images`: maps float32 (B, g, g) on the CPU, 0 to 1, maximum 1.
+    """Where any network looks in `images`, as `method_for` says: float32 (B, g, g) on the CPU.
 
-    Made as `method_for` says: for a ViT attention rollout, for a Linformer rollout of its effective
-    attention's absolute values, for a CNN class activation. With `of_class`, for a transformer
-    `class_relevance` instead, which tells galaxies apart where rollout does not: a Linformer's
-    projections are the same for all galaxies, and its rollout nearly is. Rollout does not use
-    `class_index`. Raises `Gz2vitError` for a network that none of these fits.
+    With `of_class`, a transformer's map is `class_relevance`, which tells galaxies apart where
+    rollout (which ignores `class_index`) does not: a Linformer's projections are the same for all.
+    `Gz2vitError` for a network that no method fits.
     """
     method, found = method_for(network, of_class), []
-    images = check_images(network, images)
-    for start in range(0, len(images), batch_size):
-        rows = slice(start, start + batch_size)
-        wanted = None if class_index is None else class_index[rows]
+    for number, part in enumerate(check_images(network, images).split(batch_size)):
+        wanted = None if class_index is None else class_index.split(batch_size)[number]
         if method == CLASS_ACTIVATION:
-            maps = class_activation(network, images[rows], wanted, LEAST_CELLS)
+            maps = class_activation(network, part, wanted, LEAST_CELLS)
         elif method == CLASS_RELEVANCE:
-            maps = class_relevance(network, images[rows], wanted)
+            maps = class_relevance(network, part, wanted)
         else:
-            maps = attention_rollout(collect_attention(network, images[rows]))
+            maps = attention_rollout(collect_attention(network, part))
         found.append(maps.cpu())
     return torch.cat(found)
 

@@ -1,10 +1,8 @@
 """Do a network's maps mean anything? Three checks of them, with intervals, as tables.
 
-1. Deletion and insertion (Petsiuk et al. 2018, arXiv:1806.07421): patches are removed, or given
-   back, one after another. A map that shows what the network needs makes the predicted class's
-   probability fall faster in deletion, and rise faster in insertion, than patches at random do.
-   Since galaxies are in the middle of their images, any map with a bright middle beats random
-   patches; the order `centre` is the harder rival.
+1. Deletion and insertion (Petsiuk et al. 2018, arXiv:1806.07421): if a map shows what the network
+   needs, the predicted class's probability falls (rises) faster when its highest patches are
+   removed (given back) first than in random order, or, the harder rival, from the centre outwards.
 2. Light: how much of a map lies on the galaxy, whose own light decides which pixels those are.
 3. Random weights (Adebayo et al. 2018, arXiv:1810.03292): a map that stays when all weights are
    drawn anew shows the architecture and the image, not what was learnt.
@@ -14,6 +12,7 @@ attention weighted with the predicted class's gradient; CNNs have Grad-CAM, of t
 """
 
 import copy
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -21,7 +20,7 @@ import numpy as np
 import pandas as pd
 import torch
 from scipy.ndimage import gaussian_filter
-from scipy.stats import pearsonr, rankdata
+from scipy.stats import ConstantInputWarning, pearsonr, rankdata
 from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
@@ -37,12 +36,21 @@ from gz2vit.evaluation import bootstrap, bootstrap_interval, percentile_bounds
 from gz2vit.images import segment_galaxy
 from gz2vit.io import Gz2vitError
 
-ORDERS = ("most", "random", "centre")
 # What a patch is replaced by: in insertion blurred images are the usual start, as single patches in
 # a plane of one colour have edges that no galaxy has.
 FILLS = {"deletion": "mean", "insertion": "blur"}
-# The orders that need no map, against which the map's order is held.
-CONTROLS = {"deletion": ("random", "centre"), "insertion": ("random",)}
+# Of the patches; those but `most` need no map: against them the map's order is held.
+ORDERS = (
+    ("deletion", "random"),
+    ("deletion", "centre"),
+    ("insertion", "random"),
+    ("deletion", "most"),
+    ("insertion", "most"),
+)
+AREAS_AND_GAINS = (
+    *("deletion_most", "deletion_random", "deletion_centre", "deletion_gain"),
+    *("insertion_most", "insertion_random", "insertion_gain", "deletion_gain_centre"),
+)
 BLUR_CELLS = 6  # of the grid on which a blurred image is computed, in a standard deviation
 BLUR_FRACTION = 1 / 5  # standard deviation, of the side: 45 px of 224, where R90 spans 50
 # Coarser maps are laid on a grid of 8 x 8, the paper's Linformer's, so that what is deleted in one
@@ -104,10 +112,8 @@ class Masking:
     ) -> Curve:
         """`deletion`: from the whole image to none of it; `insertion`: the other way round.
 
-        `maps` (B, h, w), whose cells are the patches, first in `order` first: `most` (the map's
-        largest), `random` (another order for each galaxy, from `seed`), `centre` (nearest to the
-        centre); equal patches at random. In S = `steps` + 1 states, fewer where there are fewer
-        patches; `bar` advances by one at each.
+        `maps` (B, h, w): their cells are the patches, changed in `order` as of `rank_patches`, in
+        `steps` + 1 states, fewer where there are fewer patches; `bar` advances by one at each.
         """
         _check_maps(maps, self.images)
         if steps < 1:
@@ -141,19 +147,20 @@ def _check_maps(maps: torch.Tensor, images: torch.Tensor | np.ndarray) -> None:
 
 
 def rank_patches(maps: np.ndarray, order: str, seed: int = 0) -> np.ndarray:
-    """The turn of each patch, int64 (B, h, w), 0 first; equal patches at random."""
+    """The turn of each patch, int64 (B, h, w), 0 first; equal patches at random, from `seed`.
+
+    `order`: `most` (the map's largest first), `random`, or `centre` (nearest to it first).
+    """
     count, height, width = maps.shape
-    match order:
-        case "most":
-            key = -maps.reshape(count, -1)
-        case "random":
-            key = np.zeros((count, height * width))
-        case "centre":
-            y, x = np.mgrid[:height, :width]
-            distance = np.hypot(y - (height - 1) / 2, x - (width - 1) / 2)
-            key = np.broadcast_to(distance.ravel(), (count, height * width))
-        case _:
-            raise Gz2vitError(f"order '{order}' does not exist; use one of {', '.join(ORDERS)}")
+    y, x = np.mgrid[:height, :width]
+    keys = {
+        "most": -maps.reshape(count, -1),
+        "random": np.zeros((count, height * width)),
+        "centre": np.tile(np.hypot(y - (height - 1) / 2, x - (width - 1) / 2).ravel(), (count, 1)),
+    }
+    if order not in keys:
+        raise Gz2vitError(f"order '{order}' does not exist; use one of {', '.join(keys)}")
+    key = keys[order]
     ties = np.random.default_rng(seed).random(key.shape)
     turns = np.lexsort((ties, key), axis=-1)  # the last key is the first to decide
     return turns.argsort(axis=-1).reshape(maps.shape)
@@ -161,30 +168,30 @@ def rank_patches(maps: np.ndarray, order: str, seed: int = 0) -> np.ndarray:
 
 def _fill(images: torch.Tensor, fill: str | torch.Tensor) -> torch.Tensor:
     """What is left where all of an image is replaced, (B, 3, H, W)."""
-    if isinstance(fill, str) and fill == "blur":
-        # On a coarse grid: finer detail it would remove anyway, and the work grows with the third
-        # power of the side. scipy's is one pass per axis, torchvision's one per kernel pixel.
-        size = tuple(images.shape[2:])
-        sigma = BLUR_FRACTION * size[1]
-        factor = max(1, int(sigma / BLUR_CELLS))
-        coarse = functional.adaptive_avg_pool2d(images, [-(-one // factor) for one in size])
-        own = sigma * coarse.shape[-1] / size[1]
-        blurred = torch.from_numpy(gaussian_filter(coarse.cpu().numpy(), (0, 0, own, own)))
-        blurred = blurred.to(images.device)
-        return functional.interpolate(blurred, size, mode="bilinear", align_corners=False)
-    if isinstance(fill, str) and fill == "mean":
-        fill = images.mean(dim=(0, 2, 3))
-    if isinstance(fill, str) or fill.shape != (3,):
-        raise Gz2vitError(f"fill {fill!r} is neither 'mean' nor 'blur' nor a colour (3,)")
-    return fill.to(images).view(1, 3, 1, 1).expand_as(images)
+    if isinstance(fill, torch.Tensor) and fill.shape == (3,):
+        return fill.to(images).view(1, 3, 1, 1).expand_as(images)
+    match fill:
+        case "mean":
+            return images.mean(dim=(0, 2, 3)).view(1, 3, 1, 1).expand_as(images)
+        case "blur":
+            # On a coarse grid: finer detail it would remove anyway, and the work grows with the
+            # third power of the side. scipy's is one pass per axis, torchvision's one per kernel
+            # pixel.
+            size = tuple(images.shape[2:])
+            sigma = BLUR_FRACTION * size[1]
+            factor = max(1, int(sigma / BLUR_CELLS))
+            coarse = functional.adaptive_avg_pool2d(images, [-(-one // factor) for one in size])
+            own = sigma * coarse.shape[-1] / size[1]
+            blurred = torch.from_numpy(gaussian_filter(coarse.cpu().numpy(), (0, 0, own, own)))
+            return functional.interpolate(blurred.to(images.device), size, mode="bilinear")
+    raise Gz2vitError(f"fill {fill!r} is neither 'mean' nor 'blur' nor a colour (3,)")
 
 
 def randomise_weights(network: nn.Module, seed: int = 0) -> nn.Module:
     """A copy of `network` that has learnt nothing; the network and torch's generator stay.
 
-    Layers are reset as torch first sets them, batch statistics included. Parameters that belong
-    to no such layer (class token, positions, a Linformer's projections) have no known start once
-    the network is built: their own values are shuffled, which keeps their scale.
+    Layers are reset as torch first sets them; parameters outside such layers (class token,
+    positions, a Linformer's projections) have no known start: their own values are shuffled.
     """
     fresh = copy.deepcopy(network)
     devices = sorted({one.device.index for one in fresh.parameters() if one.device.type == "cuda"})
@@ -201,16 +208,11 @@ def randomise_weights(network: nn.Module, seed: int = 0) -> nn.Module:
 
 
 def rank_correlation(first: torch.Tensor, second: torch.Tensor) -> np.ndarray:
-    """Spearman's rank correlation of each pair of maps (B, h, w): float64 (B,), NaN for flat ones.
-
-    It is Pearson's of the ranks, which scipy computes for all pairs at once.
-    """
+    """Spearman's rank correlation of each pair of maps (B, h, w): float64 (B,), NaN for flat."""
     ranks = [rankdata(one.flatten(1).cpu().numpy(), axis=1) for one in (first, second)]
-    flat = (np.ptp(ranks[0], axis=1) == 0) | (np.ptp(ranks[1], axis=1) == 0)
-    found = np.full(len(flat), np.nan)
-    if not flat.all():
-        found[~flat] = pearsonr(*(one[~flat] for one in ranks), axis=1).statistic
-    return found
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConstantInputWarning)
+        return pearsonr(*ranks, axis=1).statistic
 
 
 def galaxy_masks(images: np.ndarray) -> np.ndarray:
@@ -222,10 +224,10 @@ def galaxy_masks(images: np.ndarray) -> np.ndarray:
 def light_fraction(maps: torch.Tensor, masks: np.ndarray) -> pd.DataFrame:
     """How much of `maps` (B, h, w), not negative, lies on the galaxies of `masks` (B, H, W).
 
-    One row per galaxy, 0 to 1. `light`: the fraction of its map; `uniform`: that of an even map,
-    which is the galaxy's share of the area; `others`: the mean over the other galaxies' maps laid
-    on this galaxy, which a map of "the middle" gets without looking. A cell counts with the
-    fraction of its pixels on the galaxy. NaN for an empty mask and a map that is 0 throughout.
+    One row per galaxy, 0 to 1. `light`: the fraction of its map; `uniform`: of an even map;
+    `others`: the mean over the other galaxies' maps laid on this galaxy, which a map of "the
+    middle" gets without looking. A cell counts with the fraction of its pixels on the galaxy. NaN
+    for an empty mask and a map that is 0 throughout.
     """
     _check_maps(maps, masks)
     if maps.min() < 0:
@@ -250,13 +252,11 @@ def check_maps(
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Check the maps of `models` on galaxies: uint8 (N, H, W, 3), as the image cache holds them.
 
-    The first table has one row per model, map and galaxy: `model`, `map` (`attention` or `class`),
-    `galaxy` (its row), and the quantities
-    - `deletion_most`, `deletion_random`, `deletion_centre`: area under the predicted class's
-      probability while patches are deleted in that order, in `steps` steps; `deletion_gain`: random
-      minus most, positive where the map finds what the network needs; `insertion_most`,
-      `insertion_random`, `insertion_gain`: the same for patches given back, the gain most minus
-      random; `deletion_gain_centre`: centre minus most;
+    The first table has one row per `model`, `map` (`attention` or `class`) and `galaxy` (its row):
+    - `deletion_most`, `deletion_random`, `deletion_centre`, `insertion_most`, `insertion_random`:
+      area under the predicted class's probability while patches are changed in that order, in
+      `steps` steps; `deletion_gain` (random minus most), `deletion_gain_centre` (centre minus most)
+      and `insertion_gain` (most minus random): positive where the map finds what is needed;
     - `light`: the fraction of the map on the galaxy; `light_gain`, `light_gain_others`: the same
       minus that of an even map, and of other galaxies' maps;
     - `randomised_similarity`: rank correlation with the map of the network with random weights;
@@ -272,14 +272,14 @@ def check_maps(
         prepared = model.prepare(images)
         cnn = method_for(model.network) == CLASS_ACTIVATION
         kinds = ("class",) if cnn else ("attention", "class")
-        curves = sum(map(len, CONTROLS.values())) + len(CONTROLS) * len(kinds)
+        passes = (3 + 2 * len(kinds)) * (steps - 1) + 6 * len(kinds)  # three orders need no map
         look = {"desc": f"check {model.key}", "unit": " passes"}
         # A map takes about three passes: forward and backward.
-        with tqdm(total=curves * (steps - 1) + 6 * len(kinds), **look) as bar:
+        with tqdm(total=passes, **look) as bar:
             masking = Masking(model.network, prepared)
             classes = torch.from_numpy(masking.predicted)
             random = randomise_weights(model.network, seed)
-            controls: dict[tuple[str, str], Curve] = {}
+            curves_of: dict[tuple[str, str], Curve] = {}
             for name in kinds:
                 maps, guessed = (
                     attribution_maps(network, prepared, classes, name == "class")
@@ -290,18 +290,12 @@ def check_maps(
                 if maps.shape[1] < LEAST_GRID - 1:
                     size = (LEAST_GRID, LEAST_GRID)
                     fine = functional.interpolate(maps[:, None], size, mode="bilinear")[:, 0]
-                words = (steps, seed, bar)
-                if not controls:  # they need the size of the maps alone
-                    controls = {
-                        (kind, order): masking.curve(kind, fine, order, *words)
-                        for kind, orders in CONTROLS.items()
-                        for order in orders
-                    }
-                own = controls | {
-                    (kind, "most"): masking.curve(kind, fine, "most", *words) for kind in CONTROLS
-                }
+                for kind, order in ORDERS:
+                    if order == "most" or (kind, order) not in curves_of:  # others need no map
+                        curve = masking.curve(kind, fine, order, steps, seed, bar)
+                        curves_of[kind, order] = curve
                 light = light_fraction(fine, masks)
-                table = areas_and_gains(own).assign(
+                table = areas_and_gains(curves_of).assign(
                     light=light["light"],
                     light_gain=light["light"] - light["uniform"],
                     light_gain_others=light["light"] - light["others"],
@@ -312,7 +306,7 @@ def check_maps(
                 table.insert(1, "map", name)
                 table.insert(2, "galaxy", range(len(table)))
                 tables.append(table)
-                for (kind, order), curve in own.items():
+                for (kind, order), curve in curves_of.items():
                     draws = bootstrap(
                         lambda rows, curve=curve: np.stack(
                             [values[rows].mean(axis=1) for values in curve.probability.T], axis=1
@@ -330,14 +324,11 @@ def check_maps(
 
 def areas_and_gains(curves: Mapping[tuple[str, str], Curve]) -> pd.DataFrame:
     """Areas under curves by (kind, order), and what the map's order gains on the others."""
-    found = {}
-    for kind, orders in CONTROLS.items():
-        areas = {order: curves[kind, order].area for order in ("most", *orders)}
-        found |= {f"{kind}_{order}": area for order, area in areas.items()}
-        gain = areas["random"] - areas["most"]
-        found[f"{kind}_gain"] = gain if kind == "deletion" else -gain
-    found["deletion_gain_centre"] = found["deletion_centre"] - found["deletion_most"]
-    return pd.DataFrame(found)
+    table = pd.DataFrame({"_".join(key): curve.area for key, curve in curves.items()})
+    table["deletion_gain"] = table.deletion_random - table.deletion_most
+    table["insertion_gain"] = table.insertion_most - table.insertion_random
+    table["deletion_gain_centre"] = table.deletion_centre - table.deletion_most
+    return table[list(AREAS_AND_GAINS)]
 
 
 def summarise_checks(galaxies: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -361,9 +352,8 @@ def summarise_checks(galaxies: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 def judge_checks(table: pd.DataFrame) -> pd.DataFrame:
     """What each map's 95 % intervals decide: one row per model and map, `yes`, `no` or `undecided`.
 
-    `table`: of `summarise_checks`. Columns, each beside its numbers: is deleting by the map worse
-    for the network than at random, and than from the centre outwards; does the map lie on the
-    galaxy more than an even map. An interval that holds 0 decides nothing.
+    `table`: of `summarise_checks`. Each answer stands beside its numbers; an interval that holds 0
+    decides nothing.
     """
     claims = {
         "deletion_gain": "beats random order",
@@ -389,8 +379,7 @@ def describe_failures(table: pd.DataFrame) -> str:
     weak = gains[~(gains["low"] > 0)]
     if weak.empty:
         return f"For all {len(gains)} maps, deleting by the map hurts more than random order."
-    pairs = zip(weak["model"], weak["map"], strict=True)
-    names = "; ".join(f"{model}, {MAP_WORDS[kind]}" for model, kind in pairs)
+    names = "; ".join(f"{row.model}, {MAP_WORDS[row.map]}" for row in weak.itertuples())
     return (
         f"For {len(weak)} of {len(gains)} maps, deleting by the map does **not** hurt measurably "
         f"more than random order: {names}. Such a map does not show what its network relies on."

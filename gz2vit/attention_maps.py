@@ -30,7 +30,13 @@ from gz2vit.catalog import Selection, read_selection
 from gz2vit.evaluation import PROBABILITY_COLUMNS, read_predictions
 from gz2vit.images import open_split
 from gz2vit.io import CHECKPOINT, Gz2vitError, atomic_path, command_for, require
-from gz2vit.paper import CLASS_NAMES, CLASS_SHORT_NAMES, FIG5_GALAXY_IDS, PUBLISHED_RESULTS
+from gz2vit.paper import (
+    CLASS_COUNT,
+    CLASS_NAMES,
+    CLASS_SHORT_NAMES,
+    FIG5_GALAXY_IDS,
+    PUBLISHED_RESULTS,
+)
 from gz2vit.plots.paper_figures import (
     COLOUR_MAP,
     caption_of,
@@ -47,7 +53,6 @@ ROUND, UNBARRED, MERGER = (
 )
 # The (true, predicted) classes of list A, as the authors' published predictions have its galaxies.
 LIST_A_KINDS = ((UNBARRED, UNBARRED), (ROUND, ROUND), (UNBARRED, ROUND))
-Lists = dict[str, list[str]]  # galaxy ids by the list's name
 
 
 @dataclass(frozen=True)
@@ -63,9 +68,9 @@ class TrainedModel:
         return self.classifier.network
 
     def prepare(self, images: np.ndarray) -> torch.Tensor:
-        """Images of the image cache, uint8 (B, H, W, 3), as the network takes them.
+        """Images of the image cache, uint8 (B, H, W, 3), shrunk and normalised as in training.
 
-        Float32 (B, 3, h, w) on the network's device: shrunk and normalised as in training.
+        Float32 (B, 3, h, w) on the network's device.
         """
         own = self.classifier
         small = np.ascontiguousarray(shrink(images, own.settings.image_size))
@@ -74,13 +79,9 @@ class TrainedModel:
 
 
 def open_model(results_dir: Path | str, key: str) -> TrainedModel:
-    """The trained model of that key, on the GPU where there is one.
-
-    Raises `Gz2vitError` where it is not trained, or its network cannot be built.
-    """
+    """A trained model; `Gz2vitError` where it is not trained, or its network cannot be built."""
     classifier = load_classifier(Path(results_dir) / "models" / key)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return TrainedModel(key, classifier.to(device).eval())
+    return TrainedModel(key, classifier.to("cuda" if torch.cuda.is_available() else "cpu").eval())
 
 
 def trained_keys(results_dir: Path | str) -> list[str]:
@@ -95,10 +96,9 @@ def open_models(
 ) -> tuple[dict[str, TrainedModel], dict[str, str]]:
     """The trained models among `keys` (default: the paper's seven and all others trained).
 
-    Prints them, and one line for each that is left out. The second value: why, for those that are
-    trained, but whose network `build_model` does not build (one changed in a notebook, say), or
-    whose layers are not known (one registered by the user).
-    Raises `Gz2vitError`, with the step to run, where none is left.
+    The second value: why, for those that are trained, but whose network `build_model` does not
+    build (one changed in a notebook, say) or whose layers are not known. Prints who is left out.
+    `Gz2vitError`, with the step to run, where none is left.
     """
     folder, trained = (Path(results_dir) / "models").resolve(), trained_keys(results_dir)
     wanted = list(keys) or list(dict.fromkeys([*PUBLISHED_RESULTS, *trained]))
@@ -121,33 +121,29 @@ def open_models(
     return models, left_out
 
 
-# ------------------------------------------------------------------------------------------
-# The galaxies
-
-
 @dataclass(frozen=True)
 class Sample:
     """Galaxies with their images.
 
     `galaxy_ids` (N,); `class_index` int64 (N,), their true classes; `images` uint8 (N, H, W, 3),
-    from the image cache; `lists`: names of lists and their galaxies, any number of times.
+    from the image cache; `lists`: galaxy ids by the list's name.
     """
 
     galaxy_ids: tuple[str, ...]
     class_index: np.ndarray
     images: np.ndarray
-    lists: Lists
+    lists: dict[str, list[str]]
 
     def rows(self, name: str) -> np.ndarray:
         """The rows of the galaxies of a list, int64; none for a list that does not exist."""
-        place = {galaxy_id: row for row, galaxy_id in enumerate(self.galaxy_ids)}
-        return np.array([place[galaxy_id] for galaxy_id in self.lists.get(name, [])], dtype=int)
+        place = pd.Series(range(len(self.galaxy_ids)), index=self.galaxy_ids)
+        return place.loc[self.lists.get(name, [])].to_numpy()
 
 
 def read_all_predictions(results_dir: Path | str, keys: Sequence[str]) -> dict[str, pd.DataFrame]:
     """The test predictions of trained models, indexed by galaxy id, in one order.
 
-    Raises `Gz2vitError` for a missing file, and for models tested on different galaxies.
+    `Gz2vitError` for a missing file, and for models tested on different galaxies.
     """
     tables: dict[str, pd.DataFrame] = {}
     for key in keys:
@@ -169,73 +165,64 @@ def choose_lists(
     count: int,
     seed: int,
     galaxy_ids: Sequence[str] = (),
-) -> Lists:
+) -> dict[str, list[str]]:
     """Galaxies to look at, by the name of their list; `count` in each, where there are so many.
 
-    `A`, `B`: the paper's Fig. 5, those that are in `selection`, or, where none is, stand-ins of the
-    same kinds by the predictions of `model_key`: for A six of the kinds `LIST_A_KINDS`, for B six
-    mergers; `chosen`: `galaxy_ids`; `random`: of the test galaxies; `mistakes`: those of which the
-    models together (the mean of their probabilities) were most certain; `mergers`: true ones of
-    the test set; `classes`: for each class the galaxy that the models together are surest of.
-    Raises `Gz2vitError` for a chosen galaxy that is not in the selection.
+    `A`, `B`: the paper's Fig. 5, or stand-ins of the same kinds by the predictions of `model_key`;
+    `chosen`: `galaxy_ids`; `random`, `mergers`: of the test galaxies; `mistakes`: those of which
+    the models together (their mean probability) were most certain; `classes`: of each class the
+    galaxy they are surest of. `Gz2vitError` for a chosen galaxy that is not in the selection.
     """
+
+    def surest(certainty: pd.Series, most: int) -> list[str]:
+        return certainty.sort_values(ascending=False, kind="stable").index[:most].tolist()
+
     everything = set(pd.concat(selection.tables.values()).galaxyID)
     chosen = [str(galaxy_id) for galaxy_id in galaxy_ids]
     for galaxy_id in chosen:
         if galaxy_id not in everything:
             raise Gz2vitError(f"galaxy {galaxy_id} is not among the selected galaxies; name others")
 
-    own = predictions[model_key]
-    true, pred, certainty = own["class"], own["pred"], own[list(PROBABILITY_COLUMNS)].max(axis=1)
-    kinds = [_surest(certainty[(true == a) & (pred == b)], 2) for a, b in LIST_A_KINDS]
-    recognised = _surest(certainty[(true == MERGER) & (pred == MERGER)], 6)
-    others = _surest(certainty[(true == MERGER) & (pred != MERGER)], 6 - len(recognised))
-    stand_ins = {"A": [name for names in kinds for name in names], "B": recognised + others}
-    papers = {
-        name: [str(one) for one in ids if str(one) in everything]
+    own, columns = predictions[model_key], list(PROBABILITY_COLUMNS)
+    true, pred, certainty = own["class"], own["pred"], own[columns].max(axis=1)
+    kinds = [surest(certainty[(true == a) & (pred == b)], 2) for a, b in LIST_A_KINDS]
+    recognised = surest(certainty[(true == MERGER) & (pred == MERGER)], 6)
+    others = surest(certainty[(true == MERGER) & (pred != MERGER)], 6 - len(recognised))
+    stand_ins = {"A": sum(kinds, []), "B": recognised + others}
+    lists = {
+        name: [str(one) for one in ids if str(one) in everything] or stand_ins[name]
         for name, ids in FIG5_GALAXY_IDS.items()
     }
 
     test = next(iter(predictions.values()))["class"]
     shuffled = test.sample(frac=1, random_state=seed)
-    lists = {name: papers[name] or stand_ins[name] for name in papers} | {
-        "chosen": chosen,
-        "random": shuffled.index[:count].tolist(),
-        "mergers": shuffled.index[shuffled == MERGER][:count].tolist(),
-    }
-    mean = sum(table[list(PROBABILITY_COLUMNS)].to_numpy() for table in predictions.values())
-    together = pd.DataFrame(mean / len(predictions), index=test.index)
-    guess, certainty = together.idxmax(axis=1), together.max(axis=1)
-    lists["mistakes"] = _surest(certainty[guess != test], count)
-    of_true = pd.Series(together.to_numpy()[np.arange(len(test)), test], index=test.index)
-    lists["classes"] = [
-        name for index in range(len(CLASS_NAMES)) for name in _surest(of_true[test == index], 1)
-    ]
+    lists["chosen"] = chosen
+    lists["random"] = shuffled.index[:count].tolist()
+    lists["mergers"] = shuffled.index[shuffled == MERGER][:count].tolist()
+    mean = sum(table[columns].to_numpy() for table in predictions.values()) / len(predictions)
+    wrong = mean.argmax(axis=1) != test
+    lists["mistakes"] = surest(pd.Series(mean.max(axis=1), index=test.index)[wrong], count)
+    of_true = pd.Series(mean[np.arange(len(test)), test], index=test.index)
+    lists["classes"] = sum((surest(of_true[test == one], 1) for one in range(CLASS_COUNT)), [])
     return {name: ids for name, ids in lists.items() if ids}
 
 
-def _surest(certainty: pd.Series, count: int) -> list[str]:
-    """The galaxies of the `count` largest values, largest first."""
-    return certainty.sort_values(ascending=False, kind="stable").index[:count].tolist()
-
-
-def read_sample(results_dir: Path | str, lists: Lists) -> Sample:
+def read_sample(results_dir: Path | str, lists: dict[str, list[str]]) -> Sample:
     """The galaxies of `lists`, each once, with their images from all splits."""
-    wanted = dict.fromkeys(galaxy_id for ids in lists.values() for galaxy_id in ids)
+    wanted = list(dict.fromkeys(galaxy_id for ids in lists.values() for galaxy_id in ids))
     ids, classes, images = [], [], []
     for split in read_selection(results_dir).tables:
         galaxies = open_split(results_dir, split)
-        place = {galaxy_id: row for row, galaxy_id in enumerate(galaxies.store.galaxy_ids)}
-        own = [galaxy_id for galaxy_id in wanted if galaxy_id in place]
-        rows = np.array([place[galaxy_id] for galaxy_id in own], dtype=int)
-        ids += own
+        rows = pd.Index(galaxies.store.galaxy_ids).get_indexer(wanted)  # -1: of another split
+        rows = rows[rows >= 0]
+        ids += [galaxies.store.galaxy_ids[row] for row in rows]
         classes.append(galaxies.class_index[rows])
         images.append(galaxies.store.read(rows))
     return Sample(tuple(ids), np.concatenate(classes), np.concatenate(images), lists)
 
 
 def draw_test_images(results_dir: Path | str, count: int, seed: int) -> np.ndarray:
-    """The images of `count` test galaxies (all, if there are fewer), drawn with `seed`: uint8."""
+    """The images of `count` test galaxies at most, drawn with `seed`: uint8 (N, H, W, 3)."""
     store = open_split(results_dir, "test").store
     rows = np.random.default_rng(seed).permutation(len(store))[:count]
     return store.read(np.sort(rows))
@@ -264,19 +251,14 @@ def load_sample(folder: Path | str) -> Sample:
         return Sample(ids, arrays["class_index"], arrays["images"], lists)
 
 
-# ------------------------------------------------------------------------------------------
-# Their maps
-
-
 @dataclass(frozen=True)
 class GalaxyMaps:
     """Where one model looks in N galaxies; every map float32, its maximum 1 (or 0 throughout).
 
-    `average` (N, g, g): attention rollout with all heads averaged, of a CNN its class activation;
-    `heads` (N, H, g, g): rollout of each head alone, H = 0 for a CNN; `of_class` (N, g, g): what
-    speaks for the predicted class; `probability` float64 (N, 8); `method`, `class_method`: how
-    `average` and `of_class` were made. Of a network that has no maps they are one cell of 0, and
-    `method` gives the reason.
+    `average` (N, g, g): rollout with all heads averaged, of a CNN its class activation; `heads`
+    (N, H, g, g): of each head alone, H = 0 for a CNN; `of_class` (N, g, g): what speaks for the
+    predicted class; `probability` float64 (N, 8); `method`, `class_method`: how `average` and
+    `of_class` were made. A network without maps has one cell of 0, and the reason as `method`.
     """
 
     average: np.ndarray
@@ -285,11 +267,6 @@ class GalaxyMaps:
     probability: np.ndarray
     method: str
     class_method: str
-
-    @property
-    def predicted(self) -> np.ndarray:
-        """The most probable class of each galaxy, int64 (N,)."""
-        return self.probability.argmax(axis=1)
 
     @property
     def seen(self) -> bool:
@@ -321,28 +298,22 @@ def map_galaxies(model: TrainedModel, images: np.ndarray) -> GalaxyMaps:
 def no_maps(why: str, probability: np.ndarray) -> GalaxyMaps:
     """The maps of a network that has none, with the reason; `probability` (N, 8)."""
     empty = np.zeros((len(probability), 1, 1), dtype=np.float32)
-    words = (f"{NO_MAP}: {why}",) * 2
-    return GalaxyMaps(empty, empty[:, :0, None], empty, probability, *words)
+    why = f"{NO_MAP}: {why}"
+    return GalaxyMaps(empty, empty[:, :0, None], empty, probability, why, why)
 
 
-def write_maps(folder: Path | str, key: str, maps: GalaxyMaps) -> Path:
-    """Write the maps of a model to `<folder>/<key>.npz` and return the path."""
-    path = Path(folder) / f"{key}.npz"
-    with atomic_path(path) as temporary:
+def write_maps(folder: Path | str, key: str, maps: GalaxyMaps) -> None:
+    """Write the maps of a model to `<folder>/<key>.npz`."""
+    with atomic_path(Path(folder) / f"{key}.npz") as temporary:
         np.savez_compressed(temporary, **vars(maps))
-    return path
 
 
 def read_maps(folder: Path | str, key: str) -> GalaxyMaps:
     """What `write_maps` wrote; `Gz2vitError`, with the step to run, where it is missing."""
     with np.load(require(Path(folder) / f"{key}.npz", "attention"), allow_pickle=False) as arrays:
         values = {one.name: arrays[one.name] for one in fields(GalaxyMaps)}
-    texts = {name: str(values[name]) for name in ("method", "class_method")}
-    return GalaxyMaps(**values | texts)
+    return GalaxyMaps(**{k: v if v.ndim else str(v) for k, v in values.items()})
 
-
-# ------------------------------------------------------------------------------------------
-# Samples and maps as figures
 
 KINDS = {
     "average": "transformers: attention rollout (of a Linformer's absolute effective attention)",
@@ -365,8 +336,8 @@ def draw_list(
 ) -> Figure:
     """The maps of all models for the galaxies of the list `name`, side by side.
 
-    `kind`: `average` or `of_class`, as in `GalaxyMaps`; `data`: the record of the selection. For a
-    list without galaxies a frame that says so.
+    `kind`: `average` or `of_class`, as in `GalaxyMaps`; `data`: the record of the selection. A list
+    without galaxies is a frame with that reason.
     """
     rows = sample.rows(name)
     if not len(rows):
@@ -374,10 +345,8 @@ def draw_list(
     captions = [caption_of(sample.galaxy_ids[row], sample.class_index[row]) for row in rows]
     shown, below = {}, {}
     for key, own in maps.items():
-        shown[key] = getattr(own, kind)[rows]
-        names = (CLASS_SHORT_NAMES[index] for index in own.predicted[rows])
-        certainty = 100 * own.probability[rows].max(axis=1)
-        below[key] = [f"{a} {b:.0f}%" for a, b in zip(names, certainty, strict=True)]
+        shown[key], sure = getattr(own, kind)[rows], own.probability[rows]
+        below[key] = [f"{CLASS_SHORT_NAMES[one.argmax()]} {100 * one.max():.0f}%" for one in sure]
     words = f"{KINDS[kind]}; {REST}"
     return draw_side_by_side(sample.images[rows], shown, captions, below, data, words, colour_map)
 
@@ -391,10 +360,10 @@ def draw_heads(
     colour_map: str = COLOUR_MAP,
     first: bool = False,
 ) -> Figure:
-    """The average and every head's map of the model `key` for the galaxies of a list: Fig. 5.
+    """Fig. 5: the average and every head's map of the model `key` for the galaxies of a list.
 
     `first`: of its first galaxy alone, large, as the authors print it. Where the model has no heads
-    or no maps, or the list no galaxies, a frame that says so.
+    or no maps, or the list no galaxies, a frame with the reason.
     """
     rows = sample.rows(name)
     why = "" if len(rows) else NO_GALAXIES
@@ -407,15 +376,12 @@ def draw_heads(
         return draw_missing(what, why, data)
     own, words = maps[key], f"{model_name(key)} ({key}), {maps[key].method}"
     if name in FIG5_GALAXY_IDS:
-        papers = set(sample.lists[name]) <= {str(one) for one in FIG5_GALAXY_IDS[name]}
-        words += (
-            "; the paper's galaxies, as far as this run has them"
-            if papers
-            else "; stand-ins: the paper's galaxies are not in this run"
-        )
+        papers = set(sample.lists[name]) <= set(map(str, FIG5_GALAXY_IDS[name]))
+        words += "; the paper's galaxies, as far as this run has them" if papers else ""
+        words += "" if papers else "; stand-ins: the paper's galaxies are not in this run"
+    predicted = own.probability.argmax(axis=1)
     captions = [
-        caption_of(sample.galaxy_ids[row], sample.class_index[row], own.predicted[row])
-        for row in rows
+        caption_of(sample.galaxy_ids[row], sample.class_index[row], predicted[row]) for row in rows
     ]
     shown = [part[rows] for part in (sample.images, own.average, own.heads)] + [captions]
     if first:

@@ -4,15 +4,13 @@
 """
 
 import html
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
-import torch
 from IPython.display import display
 
 from gz2vit.attention import (
@@ -24,7 +22,7 @@ from gz2vit.attention import (
     method_for,
     predict_probabilities,
 )
-from gz2vit.attention_maps import NO_MAP, TrainedModel, open_model, trained_keys
+from gz2vit.attention_maps import NO_MAP, open_model, trained_keys
 from gz2vit.evaluation import PROBABILITY_COLUMNS, read_predictions
 from gz2vit.features import features_path, nearest_galaxies, read_features
 from gz2vit.images import open_split
@@ -62,20 +60,19 @@ class Viewer:
     def members(self, key: str, group: str) -> list[str]:
         """Ids of test galaxies of one of `GROUPS`, `LISTED` at most; mistakes are the model's."""
         table = read_predictions(self.results_dir / "models" / key / "predictions.csv")
-        table = table.set_index("GalaxyID")
         if group == MISTAKES:
             wrong = table[table["pred"] != table["class"]]
             certainty = wrong[list(PROBABILITY_COLUMNS)].max(axis=1)
             table = wrong.loc[certainty.sort_values(ascending=False, kind="stable").index]
         elif group != EVERY:
             table = table[table["class"] == CLASS_NAMES.index(group)]
-        return table.index[:LISTED].tolist()
+        return table["GalaxyID"].head(LISTED).tolist()
 
     def _find_maps(self, key: str) -> dict[str, list[str]]:
         """The maps of a model, each with its heads: tried on the first galaxy."""
         try:
             model = self.model(key)
-            prepared = self._prepare(model, next(iter(self.places)))
+            prepared = model.prepare(self.galaxy(next(iter(self.places)))[0][None])
             attribution_maps(model.network, prepared, of_class=True)
             if method_for(model.network) == CLASS_ACTIVATION:
                 return {GRAD_CAM: [AVERAGE]}
@@ -90,21 +87,23 @@ class Viewer:
     def picture(self, key: str, galaxy_id: str, layer: str, head: str = AVERAGE) -> bytes:
         """A PNG: the galaxy, the map, the probabilities, its nearest neighbours.
 
-        `layer`, `head`: of `maps`. Raises `Gz2vitError` for an unknown galaxy, and a network that
-        cannot be built.
+        `layer`, `head`: of `maps`. `Gz2vitError` for an unknown galaxy or a network not rebuilt.
         """
         image, true = self.galaxy(galaxy_id)
         model, split = self.model(key), self.places[galaxy_id][0]
         near, note = self.neighbours(key, galaxy_id)
-        words = layer if head == AVERAGE else f"{layer}, {head}"
+        near = [self.galaxy(one) for one in near]
         figure = draw_explored(
             image,
             self.map_of(key, galaxy_id, layer, head),
-            predict_probabilities(model.network, self._prepare(model, galaxy_id))[0],
-            (f"{galaxy_id} ({split}): {CLASS_NAMES[true]}", f"{key}: {words}"),
+            predict_probabilities(model.network, model.prepare(image[None]))[0],
+            (
+                f"{galaxy_id} ({split}): {CLASS_NAMES[true]}",
+                f"{key}: {layer}" + (f", {head}" if head != AVERAGE else ""),
+            ),
             true,
-            [self.galaxy(one)[0] for one in near],
-            [CLASS_SHORT_NAMES[self.galaxy(one)[1]] for one in near],
+            [one for one, _ in near],
+            [CLASS_SHORT_NAMES[index] for _, index in near],
             note,
         )
         return png_bytes(figure, dpi=100)
@@ -117,9 +116,6 @@ class Viewer:
         galaxies = self.splits[split]
         return galaxies.store.read(np.array([row]))[0], int(galaxies.class_index[row])
 
-    def _prepare(self, model: TrainedModel, galaxy_id: str) -> torch.Tensor:
-        return model.prepare(self.galaxy(galaxy_id)[0][None])
-
     def map_of(self, key: str, galaxy_id: str, layer: str, head: str = AVERAGE) -> np.ndarray:
         """The map (g, g), 0 to 1, that `layer` and `head` name; `Gz2vitError` for other names."""
         known = self.maps(key)
@@ -128,7 +124,7 @@ class Viewer:
         if layer == NO_MAP:
             return np.zeros((1, 1), dtype=np.float32)
         network = self.model(key).network
-        prepared = self._prepare(self.model(key), galaxy_id)
+        prepared = self.model(key).prepare(self.galaxy(galaxy_id)[0][None])
         if layer in (GRAD_CAM, EVIDENCE):
             return attribution_maps(network, prepared, of_class=True)[0].numpy()
         number = None if head == AVERAGE else int(head.split()[1]) - 1
@@ -150,32 +146,25 @@ class Viewer:
         return near, f"nearest by {features.layer} of {key}, {split} galaxies"
 
 
-def find_runs(results_dir: Path | str) -> dict[str, Path]:
-    """The results folders with trained models, `results_dir` first, then those beside it, by name.
-
-    Raises `Gz2vitError`, with the command that makes one, where there is none.
-    """
-    asked = Path(results_dir).resolve()
-    beside = sorted(asked.parent.iterdir()) if asked.parent.is_dir() else []
-    runs = [path for path in (asked, *beside) if any(path.glob(f"models/*/{CHECKPOINT}"))]
-    if not runs:
-        command = command_for(asked / "models", "").replace(" --only ", "")
-        raise Gz2vitError(
-            f"{asked} has no trained model yet; run {command} in the project's folder (a quarter "
-            "of an hour for the demo), then this notebook again"
-        )
-    return {path.name: path for path in dict.fromkeys(runs)}
-
-
 class Explorer:
     """Menus for run, network, group, galaxy, layer and head above a picture; shown by its cell.
 
     A galaxy is picked from a group of test galaxies (all, the network's mistakes, a class), or
-    named by its id, of any split. Raises `Gz2vitError` as `find_runs`.
+    named by its id, of any split. Offered are `results_dir` and the results folders beside it that
+    have trained models; `Gz2vitError`, with the command that makes one, where there are none.
     """
 
     def __init__(self, results_dir: Path | str, model_key: str = "", galaxy_id: str = "") -> None:
-        runs = find_runs(results_dir)
+        asked = Path(results_dir).resolve()
+        beside = sorted(asked.parent.iterdir()) if asked.parent.is_dir() else []
+        paths = dict.fromkeys((asked, *beside))
+        runs = {path.name: path for path in paths if any(path.glob(f"models/*/{CHECKPOINT}"))}
+        if not runs:
+            command = command_for(asked / "models", "").replace(" --only ", "")
+            raise Gz2vitError(
+                f"{asked} has no trained model yet; run {command} in the project's folder (a "
+                "quarter of an hour for the demo), then this notebook again"
+            )
         self.run = _menu("run", list(runs.items()))
         self.network, self.group = _menu("network"), _menu("show", GROUPS)
         self.galaxy, self.layer, self.head = _menu("galaxy"), _menu("map"), _menu("head")
@@ -201,8 +190,8 @@ class Explorer:
         }
         for one, fill in fills.items():
             one.observe(lambda _change, fill=fill: self._on_choice(fill), "value")
-        self.previous.on_click(lambda _: self._step(-1))
-        self.next.on_click(lambda _: self._step(1))
+        for button, by in ((self.previous, -1), (self.next, 1)):
+            button.on_click(lambda _, by=by: self._step(by))
 
     @property
     def shown(self) -> str:
@@ -229,18 +218,13 @@ class Explorer:
         ]
         display(widgets.VBox([*rows, self.image]))
 
-    def _on_choice(self, fill: Any) -> None:
+    def _on_choice(self, fill: Callable[[], None]) -> None:
         """Fill the menus that a choice changes; then draw one picture, not one per menu."""
         if self._quiet:  # the change is a consequence of another
             return
-        with self._one_picture():
-            fill()
-
-    @contextmanager
-    def _one_picture(self) -> Iterator[None]:
         self._quiet = True
         try:
-            yield
+            fill()
         finally:
             self._quiet = False
         self.draw()

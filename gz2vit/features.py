@@ -11,6 +11,7 @@ arXiv:1802.03426, by umap-learn.
 
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,10 +56,9 @@ PROPERTIES = {"petroR90_r": "size, R90 [arcsec]", "dered_r": "magnitude, r [mag]
 def layer_embeddings(
     network: nn.Module, images: torch.Tensor, batch_size: int = BATCH_SIZE
 ) -> dict[str, torch.Tensor]:
-    """Layer name -> float32 (B, D) on the CPU, in the order of the layers.
+    """Layer name -> float32 (B, D) on the CPU, first layer first, for normalised (B, 3, H, W).
 
-    `images`: normalised floats (B, 3, H, W). Raises `Gz2vitError` for a network whose layers are
-    not known.
+    `Gz2vitError` for a network whose layers are not known.
     """
     images = check_images(network, images)
     with torch.no_grad(), in_evaluation(network):
@@ -75,18 +75,16 @@ def _embed(network: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
         # The sum with the skip connection is computed outside all parts: a block's result is seen
         # where the next block takes it in; the last one's is the transformer's.
         inside = network.transformer
-        blocks = inside.net.layers if family == "linformer" else inside.layers
+        blocks = list(inside.net.layers if family == "linformer" else inside.layers)
         tokens: list[torch.Tensor] = []
-        hooks = [
-            block[0].register_forward_pre_hook(lambda _part, inputs: tokens.append(inputs[0][:, 0]))
-            for block in list(blocks)[1:]
-        ]
-        try:
+        with ExitStack() as hooks:
+            for block in blocks[1:]:
+                hook = block[0].register_forward_pre_hook(
+                    lambda _, ins: tokens.append(ins[0][:, 0])
+                )
+                hooks.callback(hook.remove)
             last = record_outputs(network, images, [inside])[1][0]
-            return [*tokens, last[:, 0]]
-        finally:
-            for hook in hooks:
-                hook.remove()
+        return [*tokens, last[:, 0]]
     if family == "hugging_face":  # its own record, the first of which is the patches themselves
         states = network.model(pixel_values=images, output_hidden_states=True).hidden_states[1:]
         return [_pool(state, token, state.shape[1]) for state in states]
@@ -117,10 +115,6 @@ def _pool(output: torch.Tensor, class_token: bool, channels: int) -> torch.Tenso
         f"a layer's output of shape {tuple(output.shape)} has no known pooling; use a network "
         "whose layers return tokens (B, N, D) or planes (B, C, h, w)"
     )
-
-
-# ------------------------------------------------------------------------------------------
-# Features on disk
 
 
 @dataclass(frozen=True)
@@ -157,42 +151,42 @@ def write_features(
 ) -> Path:
     """Write the features of a model for the galaxies of all splits and return the path.
 
-    `most`: galaxies of a split at most, drawn with `seed`; None: all. Raises `Gz2vitError` where a
-    layer's values are not finite.
+    `most`: galaxies of a split at most, drawn with `seed`. `Gz2vitError` for values not finite.
     """
     splits = [open_split(results_dir, split) for split in SPLIT_FRACTIONS]
     drawn = [_draw(np.arange(len(one.store)), most, seed) for one in splits]
     look = {"desc": f"features of {model.key}", "unit": " images"}
     path, writer = features_path(results_dir, model.key), None
-    with atomic_path(path) as temporary, tqdm(total=sum(map(len, drawn)), **look) as bar:
-        try:
-            for galaxies, rows in zip(splits, drawn, strict=True):
-                ids = np.array(galaxies.store.galaxy_ids)
-                for start in range(0, len(rows), CHUNK):
-                    own = rows[start : start + CHUNK]
-                    columns = {
-                        "galaxyID": pa.array(ids[own], pa.string()),
-                        "split": pa.array([galaxies.split] * len(own), pa.string()),
-                        "class": pa.array(galaxies.class_index[own], pa.int8()),
-                    }
-                    prepared = model.prepare(galaxies.store.read(own))
-                    for name, vectors in layer_embeddings(model.network, prepared).items():
-                        halves = vectors.numpy().astype(np.float16)
-                        if not np.isfinite(halves).all():
-                            raise Gz2vitError(
-                                f"the features of {name} of {model.key} are not finite numbers; "
-                                "check the network"
-                            )
-                        width = halves.shape[1]
-                        flat = pa.array(halves.ravel())
-                        columns[name] = pa.FixedSizeListArray.from_arrays(flat, width)
-                    table = pa.table(columns)
-                    writer = writer or pq.ParquetWriter(temporary, table.schema, compression="zstd")
-                    writer.write_table(table)
-                    bar.update(len(own))
-        finally:
-            if writer is not None:
-                writer.close()
+    with (
+        atomic_path(path) as temporary,
+        tqdm(total=sum(map(len, drawn)), **look) as bar,
+        ExitStack() as closing,
+    ):
+        for galaxies, rows in zip(splits, drawn, strict=True):
+            ids = np.array(galaxies.store.galaxy_ids)
+            for start in range(0, len(rows), CHUNK):
+                own = rows[start : start + CHUNK]
+                columns = {
+                    "galaxyID": pa.array(ids[own], pa.string()),
+                    "split": pa.array([galaxies.split] * len(own), pa.string()),
+                    "class": pa.array(galaxies.class_index[own], pa.int8()),
+                }
+                prepared = model.prepare(galaxies.store.read(own))
+                for name, vectors in layer_embeddings(model.network, prepared).items():
+                    halves = vectors.numpy().astype(np.float16)
+                    if not np.isfinite(halves).all():
+                        raise Gz2vitError(
+                            f"the features of {name} of {model.key} are not finite numbers; check "
+                            "the network"
+                        )
+                    flat, width = pa.array(halves.ravel()), halves.shape[1]
+                    columns[name] = pa.FixedSizeListArray.from_arrays(flat, width)
+                table = pa.table(columns)
+                if writer is None:
+                    writer = pq.ParquetWriter(temporary, table.schema, compression="zstd")
+                    closing.enter_context(writer)
+                writer.write_table(table)
+                bar.update(len(own))
     return path
 
 
@@ -209,10 +203,7 @@ def layers_of(path: Path | str) -> list[str]:
 
 
 def read_features(path: Path | str, layer: str | None = None) -> Features:
-    """The vectors of one layer, by default the last.
-
-    Raises `Gz2vitError` for a missing file and a layer that it does not have.
-    """
+    """The vectors of one layer, by default the last; `Gz2vitError` without the file or layer."""
     layers = layers_of(path)
     if not layers or layer not in (None, *layers):
         known = ", ".join(layers) or "none: the network could not be built"
@@ -225,15 +216,11 @@ def read_features(path: Path | str, layer: str | None = None) -> Features:
     return Features(layer, *about, vectors.astype(np.float32))
 
 
-# ------------------------------------------------------------------------------------------
-# What features know
-
-
 def probe_hits(train: Features, test: Features, strength: float = 1.0) -> np.ndarray:
     """Which galaxies of `test` a logistic regression trained on `train` classifies right: bool.
 
     Features are scaled to the training galaxies' mean and standard deviation; `strength` is
-    scikit-learn's C. Raises `Gz2vitError` where all training galaxies are of one class.
+    scikit-learn's C. `Gz2vitError` where all training galaxies are of one class.
     """
     if len(np.unique(train.class_index)) < 2:
         raise Gz2vitError("the training galaxies are all of one class; a probe needs two or more")
@@ -247,11 +234,10 @@ def probe_hits(train: Features, test: Features, strength: float = 1.0) -> np.nda
 def probe_layers(
     results_dir: Path | str, key: str, most: int | None = None, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Linear probes of every layer of a model, trained on training and tested on test galaxies.
+    """Linear probes of every layer of a model, from `most` training galaxies, on all test galaxies.
 
-    `most`: training galaxies at most. The first table: `model`, `layer`, `accuracy` (0 to 1),
-    `low`, `high` (95 % Wilson), `galaxies`; the second: which test galaxies are right, bool, one
-    column per layer, by galaxy id.
+    First `model`, `layer`, `accuracy` (0 to 1), `low`, `high` (95 % Wilson), `galaxies`; then which
+    test galaxies are right, bool, one column per layer, by galaxy id.
     """
     path = features_path(results_dir, key)
     rows, hits = [], {}
@@ -259,17 +245,17 @@ def probe_layers(
         every = read_features(path, layer)
         test = every.of("test")
         hits[layer] = probe_hits(every.of("train", most, seed), test)
-        share = float(hits[layer].mean())
-        rows.append((key, layer, share, *wilson_interval(hits[layer].sum(), len(hits[layer]))))
-    columns = ["model", "layer", "accuracy", "low", "high"]
-    table = pd.DataFrame(rows, columns=columns).assign(galaxies=len(test.galaxy_ids))
+        count, right = len(hits[layer]), hits[layer].sum()
+        rows.append((key, layer, right / count, *wilson_interval(right, count), count))
+    columns = ["model", "layer", "accuracy", "low", "high", "galaxies"]
+    table = pd.DataFrame(rows, columns=columns)
     return table, pd.DataFrame(hits, index=pd.Index(test.galaxy_ids, name="GalaxyID"))
 
 
 def nearest_galaxies(features: Features, galaxy_id: str, count: int) -> list[str]:
     """The ids of the `count` galaxies nearest to one by the cosine of their features, in order.
 
-    Fewer where there are not so many. Raises `Gz2vitError` for a galaxy without features.
+    `Gz2vitError` for a galaxy without features.
     """
     rows = np.flatnonzero(features.galaxy_ids == galaxy_id)
     if len(rows) == 0:
@@ -280,11 +266,10 @@ def nearest_galaxies(features: Features, galaxy_id: str, count: int) -> list[str
 
 
 def project(vectors: np.ndarray, neighbours: int = 15, seed: int = 0) -> np.ndarray:
-    """Vectors (N, D) as points float32 (N, 2) by UMAP; distances by the cosine, as for neighbours.
+    """Vectors (N, D) as points float32 (N, 2) by UMAP of cosine distances, the same for a `seed`.
 
-    Neighbours stay together; distances between groups, and the groups' sizes, mean nothing.
-    `neighbours`: how many of a galaxy's are to stay near it (fewer where there are not so many).
-    With the same seed the same points. Raises `Gz2vitError` for fewer than `LEAST_GALAXIES`.
+    Its `neighbours` (N / 2 at most) are to stay near a galaxy; distances between groups, and the
+    groups' sizes, mean nothing. `Gz2vitError` for fewer than `LEAST_GALAXIES`.
     """
     if len(vectors) < LEAST_GALAXIES:
         raise Gz2vitError(
@@ -306,7 +291,7 @@ def project(vectors: np.ndarray, neighbours: int = 15, seed: int = 0) -> np.ndar
 def umap_table(
     results_dir: Path | str, keys: Sequence[str], most: int, neighbours: int, seed: int = 0
 ) -> pd.DataFrame:
-    """UMAP of the last layer of each model: the same test galaxies for all, `most` at most.
+    """UMAP of each model's last layer, of the same `most` test galaxies at most.
 
     Columns: `model`, `galaxyID`, `class`, `x`, `y`.
     """
@@ -324,8 +309,7 @@ def property_values(
 ) -> Mapping[str, np.ndarray | str]:
     """Sizes and magnitudes of galaxies (N,), NaN where unknown, by the label of their scale.
 
-    Words that say why there are none, where the data folder has no `galaxy_properties.csv` or no
-    value for any of these galaxies.
+    Words that say why there are none, where no galaxy has a value.
     """
     folder = Path(selection.data["folder"])
     table = read_properties(folder / "galaxy_properties.csv")

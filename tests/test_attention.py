@@ -100,6 +100,8 @@ def check_products(name: str, network: nn.Module, images: torch.Tensor) -> None:
     with torch.no_grad():
         network(images)
     assert len(attentions) == len(layers) == len(results)
+    if name != "linformer":
+        attention_rollout(attentions)  # rows are distributions
     for layer, weights, result, one in zip(layers, attentions, results, made, strict=True):
         found = (weights @ values_of(layer, one)).transpose(1, 2).flatten(2)
         assert torch.allclose(found, result, atol=1e-5)
@@ -107,10 +109,7 @@ def check_products(name: str, network: nn.Module, images: torch.Tensor) -> None:
 
 @pytest.mark.parametrize("name", ["vit", "hf_vit", TIMM])
 def test_attention_times_values_is_the_layers_result(name: str):
-    network, images = build(name)
-    for weights in collect_attention(network, images):
-        assert torch.allclose(weights.sum(dim=-1), torch.ones(()), atol=1e-5)
-    check_products(name, network, images)
+    check_products(name, *build(name))
 
 
 @pytest.mark.parametrize("options", LINFORMERS)
@@ -163,10 +162,6 @@ def test_every_part_returns_to_its_mode_after_an_error():
         assert not any(part.training for part in network.modules())
         raise ZeroDivisionError
     assert [part.training for part in network.modules()] == [True, True, True, False, True]
-
-
-# ------------------------------------------------------------------------------------------
-# Rollout
 
 
 def random_attention(layers: int = 4, heads: int = 3, grid: int = 3) -> list[torch.Tensor]:
@@ -246,18 +241,13 @@ def test_what_is_not_attention_is_refused(attentions: list, head: int | None, na
 
 @pytest.mark.parametrize("head", [None, 1])
 def test_one_layer_alone_is_the_class_tokens_row(head: int | None):
+    """The rollout of one layer: the skip connection changes the class token's own entry alone."""
     attentions = random_attention()
-    row = attentions[2].numpy()[:, :, 0, 1:]
-    expected = (row.mean(axis=1) if head is None else row[:, head]).reshape(2, 3, 3)
-    expected = expected / expected.max(axis=(1, 2), keepdims=True)
-    assert layer_attention(attentions, 2, head).numpy() == pytest.approx(expected, abs=1e-6)
+    expected = attention_rollout(attentions[2:3], head)
+    assert torch.allclose(layer_attention(attentions, 2, head), expected, atol=1e-6)
     for layer in (-1, 4):
         with pytest.raises(Gz2vitError, match=str(layer)):
             layer_attention(attentions, layer)
-
-
-# ------------------------------------------------------------------------------------------
-# Relevance for a class
 
 
 def linformer_pairs(network: nn.Module, images: torch.Tensor, wanted: list[int]) -> list[tuple]:
@@ -309,10 +299,6 @@ def test_relevance_is_the_definition(options: dict | None):
     expected = expected / expected.amax(dim=(1, 2), keepdim=True)
     assert maps.dtype == torch.float32
     assert maps.numpy() == pytest.approx(expected.numpy(), abs=1e-4)
-
-
-# ------------------------------------------------------------------------------------------
-# Class activation
 
 
 def grad_cam(
@@ -375,10 +361,6 @@ def test_planes_are_known_by_their_shape():
         assert plane_of(shape, (2, 3, 224, 224)) == ()
     assert plane_of((2, 64, 4, 8), (2, 3, 112, 224)) == (4, 8)
     assert plane_of((2, 49, 64), (2, 3, 112, 224)) == ()
-
-
-# ------------------------------------------------------------------------------------------
-# All networks
 
 
 @pytest.mark.parametrize(

@@ -143,10 +143,6 @@ def test_unknown_fills_are_refused(fill: str | torch.Tensor):
         masking(fills={"deletion": fill})
 
 
-# ------------------------------------------------------------------------------------------
-# Random weights
-
-
 def test_rank_correlation_is_spearmans():
     torch.manual_seed(0)
     first, second = torch.rand(4, 5, 5), torch.rand(4, 5, 5).round(decimals=1)  # with ties
@@ -184,9 +180,6 @@ def test_every_weight_that_could_have_been_learnt_is_drawn_anew(architecture: st
         old, new = (one.pos_embedding.flatten() for one in (network, first))
         assert torch.equal(old.sort().values, new.sort().values)
 
-
-# ------------------------------------------------------------------------------------------
-# Light
 
 SIDE = 112
 
@@ -229,10 +222,6 @@ def test_what_does_not_exist_has_no_value():
     for wrong in (torch.ones(2, 4, 4), -torch.ones(3, 4, 4), torch.full((3, 4, 4), torch.nan)):
         with pytest.raises(Gz2vitError):
             light_fraction(wrong, masks)
-
-
-# ------------------------------------------------------------------------------------------
-# All checks
 
 
 def curve(*probability: float) -> Curve:
@@ -295,10 +284,6 @@ def test_every_quantity_of_every_map(trained_run: Path, capsys: pytest.CaptureFi
         assert ((mean["low"] <= mean["probability"]) & (mean["probability"] <= mean["high"])).all()
     with pytest.raises(Gz2vitError, match="1"):
         check_maps(models.values(), images[:1])
-
-
-# ------------------------------------------------------------------------------------------
-# What they decide
 
 
 def summary(model: str = "vit", **changed: tuple) -> pd.DataFrame:

@@ -131,10 +131,6 @@ def test_test_images_are_drawn_once_each(trained_run: Path):
     np.testing.assert_array_equal(some, draw_test_images(trained_run, 5, seed=3))
 
 
-# ------------------------------------------------------------------------------------------
-# Models and maps
-
-
 @pytest.mark.parametrize("key", KEYS)
 def test_a_model_sees_its_images_as_in_its_evaluation(trained_run: Path, key: str):
     test, model = open_splits(trained_run)[2], open_model(trained_run, key)
@@ -220,10 +216,6 @@ def test_a_cnn_has_no_heads_and_a_network_without_maps_the_reason(
     assert "it has no planes" in empty.method
     assert (empty.average.shape, empty.heads.shape) == ((2, 1, 1), (2, 0, 1, 1))
     np.testing.assert_array_equal(empty.probability, maps.probability)
-
-
-# ------------------------------------------------------------------------------------------
-# Figures
 
 
 @pytest.fixture

@@ -113,10 +113,6 @@ def test_odd_networks_of_timm():
     assert torch.allclose(found["block 24"], kept[0].mean(dim=1), atol=1e-6)
 
 
-# ------------------------------------------------------------------------------------------
-# On disk
-
-
 def test_the_file_holds_every_galaxys_vectors(trained_run: Path):
     path = features_path(trained_run, "linformer")
     assert layers_of(path) == ["block 1"]
@@ -162,10 +158,6 @@ def test_missing_files_layers_and_numbers(trained_run: Path, other: Path):
     with pytest.raises(Gz2vitError, match="block 1 of linformer"):
         write_features(other, model)
     assert [path.name for path in (other / "features").iterdir()] == ["vit.parquet"]
-
-
-# ------------------------------------------------------------------------------------------
-# What they know
 
 
 def features(vectors: np.ndarray, classes: np.ndarray | None = None) -> Features:
