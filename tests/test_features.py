@@ -6,7 +6,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from torch import nn
 
 from gz2vit.attention_maps import open_model
 from gz2vit.catalog import read_selection
@@ -43,21 +42,17 @@ LAYERS = {
 }
 
 
-def head(name: str, network: nn.Module, last: torch.Tensor) -> torch.Tensor:
-    """The logits that a network makes of its last layer's embedding."""
-    match name:
-        case "linformer" | "vit":
-            return network.mlp_head(last)
-        case "hf_vit":
-            return network.model.classifier(network.model.vit.layernorm(last))
-        case "resnet50":
-            return network.fc(last)
-        case "vgg16_bn":  # 1 x 1 px are spread over the 7 x 7 that the classifier takes
-            return network.classifier(last[:, :, None, None].expand(-1, -1, 7, 7).flatten(1))
-        case "timm/convnext_atto":
-            return network.head(last[:, :, None, None])
-        case _:
-            return network.head(network.norm(last))
+# The logits that a network n makes of its last layer's embedding v.
+HEADS = {
+    "linformer": lambda n, v: n.mlp_head(v),
+    "vit": lambda n, v: n.mlp_head(v),
+    "hf_vit": lambda n, v: n.model.classifier(n.model.vit.layernorm(v)),
+    "resnet50": lambda n, v: n.fc(v),
+    # 1 x 1 px are spread over the 7 x 7 that the classifier takes
+    "vgg16_bn": lambda n, v: n.classifier(v[..., None, None].expand(-1, -1, 7, 7).flatten(1)),
+    "timm/convnext_atto": lambda n, v: n.head(v[..., None, None]),
+    TIMM: lambda n, v: n.head(n.norm(v)),
+}
 
 
 @pytest.mark.parametrize("name", LAYERS)
@@ -73,7 +68,7 @@ def test_the_last_layer_makes_the_logits(name: str):
     assert {one.dtype for one in vectors} == {torch.float32}
     if name != SWIN:  # whose norm is between its last stage and the mean
         with torch.no_grad():
-            made = head(name, network.eval(), vectors[-1])
+            made = HEADS[name](network.eval(), vectors[-1])
             assert torch.allclose(made, network(images), atol=1e-4)
 
 
@@ -88,7 +83,8 @@ def test_an_earlier_block_is_what_a_shorter_network_ends_with(name: str):
     }[name](network)
     del blocks[1]
     with torch.no_grad():
-        assert torch.allclose(head(name, network, found["block 1"]), network(images), atol=1e-5)
+        made = HEADS[name](network, found["block 1"])
+        assert torch.allclose(made, network(images), atol=1e-5)
 
 
 def test_an_earlier_stage_is_the_mean_over_its_plane():
@@ -198,10 +194,8 @@ def test_probes_of_a_run_learn_from_its_training_galaxies(trained_run: Path):
     assert 0 < expected.mean() < 1  # six galaxies do not show all eight classes
     row = table.iloc[0]
     assert (row["model"], row["layer"], row["galaxies"]) == ("linformer", "block 1", len(hits))
-    ends = wilson_interval(expected.sum(), len(hits))
-    assert (row["low"], row["accuracy"], row["high"]) == pytest.approx(
-        (ends[0], expected.mean(), ends[1])
-    )
+    low, high = wilson_interval(expected.sum(), len(hits))
+    assert row[["low", "accuracy", "high"]].tolist() == pytest.approx([low, expected.mean(), high])
 
 
 def test_neighbours_are_other_galaxies_nearest_by_angle():
@@ -243,9 +237,8 @@ def test_the_same_galaxies_are_projected_for_each_model(
 def test_properties_are_joined_by_id_or_the_reason_is_given(trained_run: Path, tmp_path: Path):
     selection = read_selection(trained_run)
     ids = open_splits(trained_run)[2].store.galaxy_ids[:2]
-    assert all(
-        "galaxy_properties.csv" in words for words in property_values(selection, ids).values()
-    )
+    words = property_values(selection, ids)
+    assert all("galaxy_properties.csv" in one for one in words.values())
     rows = f"galaxyID,petroR90_r,dered_r,dered_g_r\n{ids[1]},7.5,,0.5\n"
     (tmp_path / "galaxy_properties.csv").write_text(rows)
     selection.data["folder"] = str(tmp_path)
