@@ -24,17 +24,7 @@ from gz2vit import __version__
 from gz2vit.catalog import SPLITS, Selection, class_composition, read_selection
 from gz2vit.io import Gz2vitError, command_for, read_json, run_folders, run_record, write_text
 from gz2vit.paper import ARXIV, PUBLISHED_RESULTS, TITLE
-from gz2vit.plots.captions import (
-    DATA,
-    EVIDENCE,
-    FIGURES,
-    INSIDE,
-    NOTEBOOKS,
-    PAPER,
-    SIMULATED,
-    FigureEntry,
-    entry_of,
-)
+from gz2vit.plots import captions
 from gz2vit.plots.extra_figures import draw_learning_curves
 from gz2vit.plots.style import NOT_DRAWN, description, png_bytes
 from gz2vit.results_table import (
@@ -106,6 +96,14 @@ def write_report(
     selection, verdicts = read_selection(folder), read_verdicts(folder)
     table = results_table(folder, model_keys, seeds)
     tables = printed_tables(table)
+    by_class = tables.pop("Accuracy by class")
+    classes = by_class.iloc[:, :2].copy()  # then a column for each model, cells (ours, paper's)
+    for key in table.attrs["runs"]:
+        cells = by_class[f"{key}: ours [95 %]"], by_class[f"{key}: paper"]
+        classes[key] = list(zip(*cells, strict=True))
+    outcomes = {
+        name: Counter(one["outcome"] for one in own).most_common() for name, own in verdicts.items()
+    }
     runs = [(key, run) for key in model_keys for run in run_folders(seeds.get(key, ()))]
     records = [read_record(folder / "models" / key / run) for key, run in runs]
     verdict = folder / "tables" / "verdict.md"
@@ -119,12 +117,15 @@ def write_report(
         "simulated": selection.data["simulated"],
         "verdict": Markup(mistune.create_markdown(escape=True)(words)),
         "short": in_short(table),
-        "weighed": weighed(verdicts),
+        "weighed": {
+            name: ", ".join(f"{number} {outcome}" for outcome, number in counts)
+            for name, counts in outcomes.items()
+        },
         "about": describe_run(folder, selection, table),
         "composition": composition.reset_index(names="class"),
         "introduction": introduction(table),
-        "tables": {title: own for title, own in tables.items() if title != "Accuracy by class"},
-        "classes": _pair_columns(tables["Accuracy by class"], list(table.attrs["runs"])),
+        "tables": tables,
+        "classes": classes,
         "notes": table.attrs["notes"],
         "pictures": find_pictures(folder) if pictures is None else pictures,
         "simulated_tables": read_simulated_tables(folder),
@@ -136,13 +137,8 @@ def write_report(
         "files": find_files(folder),
         "environment": describe_environment(records),
     }
-    environment = Environment(
-        loader=PackageLoader("gz2vit"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=StrictUndefined,
-    )
+    options = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
+    environment = Environment(loader=PackageLoader("gz2vit"), autoescape=True, **options)
     environment.filters |= {"code": mark_code, "breaks": mark_breaks}
     page = environment.get_template("report.html.j2").render(**content)
     write_text(folder / "report.html", page)
@@ -158,52 +154,45 @@ def find_pictures(results_dir: Path | str) -> dict[str, list[Picture]]:
     In the place of an expected one that is missing, what to run. Raises `Gz2vitError` for a file
     that is not a picture.
     """
-    results_dir = Path(results_dir)
-    order = [one.name for one in FIGURES]
+    results_dir, known = Path(results_dir), captions.FIGURES
+    order = [one.name for one in known]
     found = {path.stem: path for path in results_dir.glob("figures/[!.]*.png")}
-    wanted = {one.name for one in FIGURES if one.expected}
+    record = results_dir / "selection" / "data.json"
+    data_folder = Path(read_json(record)["folder"]) if record.exists() else None
 
     def rank(name: str) -> tuple:
         begun = [place for place, known in enumerate(order) if name.startswith(known)]
         digits = [(text, int(part or 0)) for text, part in re.findall(r"(\D*)(\d*)", name)]
         return (order.index(name), []) if name in order else (max(begun, default=999), digits)
 
-    sections: dict[str, list[Picture]] = {
-        name: [] for name in (PAPER, DATA, EVIDENCE, SIMULATED, INSIDE)
-    }
-    for name in sorted(wanted | found.keys(), key=rank):
-        entry = entry_of(name)
+    sections: dict[str, list[Picture]] = {name: [] for name in captions.SECTIONS}
+    for name in sorted({one.name for one in known if one.expected} | found.keys(), key=rank):
+        entry = captions.entry_of(name)
         notebook = _notebook_of(results_dir, entry.step)
+        picture = Picture(name, entry.title, entry.caption, notebook=notebook)
         if name in found:
-            sections[entry.section].append(_read_picture(found[name], entry, notebook))
+            sections[entry.section].append(_read_picture(found[name], picture))
             continue
         command = command_for((results_dir / "figures" / f"{name}.png").resolve(), entry.step)
         words = f"Not there yet: the step '{entry.step}' makes it; run {command}."
-        if entry.step == "fig4" and _lacks_properties(results_dir):
+        if entry.step == "fig4" and data_folder and not (data_folder / PROPERTIES_FILE).exists():
             words = (
                 f"Not there: the data folder has no {PROPERTIES_FILE} (galaxyID,petroR90_r,"
                 f"dered_r, in arcsec and mag); put one there, then run {command}."
             )
-        picture = Picture(name, entry.title, entry.caption, missing=words, notebook=notebook)
-        sections[entry.section].append(picture)
+        sections[entry.section].append(picture._replace(missing=words))
     return sections
-
-
-def _lacks_properties(results_dir: Path) -> bool:
-    """Whether the run's data folder has no table of sizes and magnitudes."""
-    record = results_dir / "selection" / "data.json"
-    return record.exists() and not (Path(read_json(record)["folder"]) / PROPERTIES_FILE).exists()
 
 
 def _notebook_of(results_dir: Path, step: str) -> Link | None:
     """The notebook that draws the figures of `step`: as executed, or the project's own."""
     for path in results_dir.glob(f"notebooks/[0-9][0-9]_{step or '?'}.ipynb"):
         return Link(f"notebooks/{path.name}", path.name)
-    return Link("", NOTEBOOKS[step]) if step in NOTEBOOKS else None
+    return Link("", captions.NOTEBOOKS[step]) if step in captions.NOTEBOOKS else None
 
 
-def _read_picture(path: Path, entry: FigureEntry, notebook: Link | None) -> Picture:
-    """A picture's file, embedded; its words are the file's own, or else the caption.
+def _read_picture(path: Path, picture: Picture) -> Picture:
+    """`picture` with its file embedded and described in the file's words, or else the caption.
 
     Of a frame that only says why something is not drawn the words alone.
     """
@@ -218,38 +207,31 @@ def _read_picture(path: Path, entry: FigureEntry, notebook: Link | None) -> Pict
     except (OSError, UnidentifiedImageError) as error:
         raise Gz2vitError(f"{path} is not a picture ({error}); delete it and run again") from error
     files = [file for file in (path, path.with_suffix(".pdf")) if file.exists()]
-    picture = Picture(
-        path.stem,
-        entry.title,
-        entry.caption,
-        links=[f"figures/{file.name}" for file in files],
-        notebook=notebook,
-    )
+    picture = picture._replace(links=[f"figures/{file.name}" for file in files])
     if NOT_DRAWN in words:  # words are easier to read than their picture
         return picture._replace(missing=words)
-    alt = words or entry.caption or f"The figure {path.stem}."
+    alt = words or picture.caption or f"The figure {path.stem}."
     return picture._replace(alt=alt, source=_embed(png), width=size[0], height=size[1])
 
 
 def _draw_curves(results_dir: Path, key: str, run: str) -> Picture:
     """One run's learning curves, which exist from its first whole epoch, or what to run."""
     path = results_dir / "models" / key / run / "history.csv"
-    name = f"curves-{key}{run}"
     title = f"{key}, seed {run.removeprefix('seed')}" if run else key
-    command = command_for(path.resolve(), key)
+    notebook = _notebook_of(results_dir, f"{key}_{run}" if run else key)
+    picture, command = Picture(f"curves-{key}{run}", title), command_for(path.resolve(), key)
     if not path.exists():
-        if path.with_name("predictions.csv").exists():
-            return Picture(name, title, missing="There are predictions, but no history of epochs.")
-        return Picture(name, title, missing=f"Not trained yet; run {command}.")
+        predicted = path.with_name("predictions.csv").exists()
+        words = "There are predictions, but no history of epochs."
+        return picture._replace(missing=words if predicted else f"Not trained yet; run {command}.")
     try:
         figure = draw_learning_curves(pd.read_csv(path), CURVES_IN, published_history(key))
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise Gz2vitError(f"{path} is not whole ({error}); delete it and run {command}") from error
     alt = f"Learning curves of {title}. {description(figure)}"
     width, height = (round(inches * CURVES_DPI) for inches in figure.get_size_inches())
-    notebook = _notebook_of(results_dir, f"{key}_{run}" if run else key)
     source = _embed(png_bytes(figure, CURVES_DPI))
-    return Picture(name, title, "", alt, source, width, height, notebook=notebook)
+    return picture._replace(alt=alt, source=source, width=width, height=height, notebook=notebook)
 
 
 def _embed(png: bytes) -> str:
@@ -283,15 +265,6 @@ def read_verdicts(results_dir: Path | str) -> dict[str, list[dict[str, str]]]:
             families.setdefault(row["family"], []).append(row)
         break
     return families
-
-
-def weighed(families: Mapping[str, Sequence[Mapping[str, str]]]) -> dict[str, str]:
-    """How the claims of each family fared, in words: `4 supported, 1 not decided`."""
-    counts = {name: Counter(one["outcome"] for one in own) for name, own in families.items()}
-    return {
-        name: ", ".join(f"{number} {outcome}" for outcome, number in count.most_common())
-        for name, count in counts.items()
-    }
 
 
 def read_simulated_tables(results_dir: Path | str) -> dict[str, pd.DataFrame]:
@@ -439,15 +412,6 @@ def describe_environment(records: Sequence[Mapping[str, Any]]) -> Terms:
 def _join(values: Iterable[str | None]) -> str:
     """Different values, each once: `2.10` or `2.10 or 2.11`."""
     return " or ".join(dict.fromkeys(value for value in values if value)) or "unknown"
-
-
-def _pair_columns(by_class: pd.DataFrame, keys: Sequence[str]) -> pd.DataFrame:
-    """The accuracies by class with one column for each model, whose cells are (ours, paper's)."""
-    paired = by_class.iloc[:, :2].copy()
-    for place, key in enumerate(keys):
-        theirs, own = (by_class.iloc[:, 2 + 2 * place + one] for one in (0, 1))
-        paired[key] = list(zip(own, theirs, strict=True))
-    return paired
 
 
 def mark_code(text: str) -> Markup:

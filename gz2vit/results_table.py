@@ -22,21 +22,7 @@ from gz2vit.evaluation import (
     wilson_interval,
 )
 from gz2vit.io import WEIGHTED, Gz2vitError, command_for, read_json, run_folders, write_text
-from gz2vit.paper import (
-    ARXIV,
-    BATCH_SIZE,
-    CLASS_NAMES,
-    CROP_PX,
-    EARLY_STOPPING_EPOCHS,
-    EPOCH_SECONDS,
-    MAX_EPOCH,
-    NETWORKS,
-    PUBLISHED_RESULTS,
-    SCHEDULES,
-    SEED,
-    SPLIT_CLASS_COUNTS,
-    TITLE,
-)
+from gz2vit.paper import CLASS_NAMES, EPOCH_SECONDS, PUBLISHED_RESULTS, SPLIT_CLASS_COUNTS
 
 # A run's `metrics.json` with what else `read_run` found beside it.
 Run = Mapping[str, Any]
@@ -63,12 +49,11 @@ def results_table(
 ) -> pd.DataFrame:
     """One row for each model and quantity, missing values NaN.
 
-    `seeds`: of each model that was trained with several, the first one's files being the model's
-    own; only their folders are read. `ours` is the mean over the trained seeds, `spread` their
-    sample standard deviation, `seeds` their number; `low`, `high`: the 95 % interval on the test
-    galaxies, Wilson's of an accuracy, the bootstrap's of a macro average; `difference`: ours less
-    the paper's (none of times, which are of other devices); `n`: test galaxies. `table.attrs` holds
-    `notes` (a sentence for each model) and `runs` (for each model its runs, as of `read_run`).
+    `seeds`: of each model that was trained with several; only their folders are read. `ours`: mean
+    over the trained seeds, `spread`: their sample standard deviation, `seeds`: their number; `low`,
+    `high`: 95 % interval on the `n` test galaxies, Wilson's of an accuracy, the bootstrap's of a
+    macro average; `difference`: ours less the paper's, none of times. `table.attrs`: `notes` (a
+    sentence for each model) and `runs` (for each model its runs, as of `read_run`).
 
     Raises `Gz2vitError` for a damaged file, and for a seed of another network or other galaxies.
     """
@@ -77,9 +62,10 @@ def results_table(
     data = read_json(selected) if selected.exists() else {}
     rows, notes, all_runs = [], {}, {}
     for key in model_keys:
-        folders, runs = run_folders((seeds or {}).get(key, ())), []
-        command = command_for(results_dir / "models" / key, key)
-        for folder in (results_dir / "models" / key / one for one in folders):
+        model = results_dir / "models" / key
+        folders, command = run_folders((seeds or {}).get(key, ())), command_for(model, key)
+        runs = all_runs[key] = []
+        for folder in (model / one for one in folders):
             if not any((folder / name).exists() for name in ("metrics.json", "predictions.csv")):
                 continue
             try:
@@ -97,13 +83,12 @@ def results_table(
                         f"{folder} does not go with the model's other seeds ('{name}' differs); "
                         f"delete it and run {command} with the same SEEDS"
                     )
+        rows += _rows(key, runs)
         notes[key] = f"not trained: {command}"
         if runs:
             notes[key] = comparability(key, runs, data.get("galaxies"))
             if len(runs) < len(folders):
                 notes[key] += f"; {len(runs)} of {len(folders)} seeds trained"
-        rows += _rows(key, runs)
-        all_runs[key] = runs
     table = pd.DataFrame(rows, columns=COLUMNS)
     table.attrs = {"notes": notes, "runs": all_runs}
     return table
@@ -112,34 +97,29 @@ def results_table(
 def read_run(folder: Path, data: Mapping[str, Any]) -> Run:
     """A run's `metrics.json`; without one, what its `predictions.csv` shows, of `data`.
 
-    With it, from `params.json` where there is one: `recipe`, the parameters; `started`, the record
-    of the weights; `sessions`; and `intervals`: by macro average (low, high) of the bootstrap.
-    Raises `Gz2vitError`, TypeError or KeyError for a damaged file.
+    With it `recipe` (parameters), `started` (record of the weights) and `sessions` of `params.json`
+    and `intervals`: (low, high) of the bootstrap by macro average. Raises `Gz2vitError`, TypeError
+    or KeyError for a damaged file.
     """
-    path, record = folder / "predictions.csv", read_record(folder)
-    table = read_predictions(path) if path.exists() else None
-    path = folder / "metrics.json"
-    if path.exists():
-        run = read_json(path)
-        if missing := [name for name in RUN_FIGURES if name not in run]:
-            raise KeyError(*missing)
-    else:
+    path, predictions = folder / "metrics.json", folder / "predictions.csv"
+    run, record, intervals = {}, read_record(folder), {}
+    if predictions.exists():
+        table = read_predictions(predictions)
+        found = metric_intervals(table["class"], table["pred"]).set_index("quantity")
+        intervals = {name: (float(found.low[name]), float(found.high[name])) for name in MACRO}
         counts = np.bincount(table["class"], minlength=len(CLASS_NAMES)).tolist()
         run = classification_metrics(table["class"], table["pred"])
         run |= {"test_galaxies": len(table), "class_test_galaxies": counts}
         run |= {"profile": data.get("profile"), "data": data.get("name", "galaxies")}
-    intervals = {}
-    if table is not None:
-        found = metric_intervals(table["class"], table["pred"]).set_index("quantity")
-        intervals = {name: (float(found.low[name]), float(found.high[name])) for name in MACRO}
+    if path.exists():
+        run = read_json(path)
+        if missing := [name for name in RUN_FIGURES if name not in run]:
+            raise KeyError(*missing)
     if "train_seconds" in run:
         run["epoch_seconds"] = run["train_seconds"] / run["epochs"]
-    return run | {
-        "recipe": record.get("parameters", {}),
-        "started": record.get("weights", {}),
-        "sessions": record.get("sessions", []),
-        "intervals": intervals,
-    }
+    kept = {"recipe": "parameters", "started": "weights"}
+    run |= {name: record.get(recorded, {}) for name, recorded in kept.items()}
+    return run | {"sessions": record.get("sessions", []), "intervals": intervals}
 
 
 def read_record(folder: Path) -> dict[str, Any]:
@@ -177,10 +157,10 @@ def _rows(key: str, runs: Sequence[Run]) -> list[dict[str, Any]]:
             low, high = np.mean(ends, axis=0) if ends else (np.nan, np.nan)
             rows[-1] |= {"n": n, "low": low, "high": high}
     for name in ("train_seconds", "epoch_seconds"):
-        rows.append(row(name, theirs.get(name), [run.get(name) for run in runs]))
-        rows[-1]["difference"] = np.nan
+        values = [run.get(name) for run in runs]
+        rows.append(row(name, theirs.get(name), values) | {"difference": np.nan})
     for index, name in enumerate(CLASS_NAMES):
-        their = published.get("class_acc", {index: None})[index]
+        their = published["class_acc"][index] if "class_acc" in published else None
         counts = runs[0]["class_test_galaxies"][index] if runs else 0
         values = [run["class_acc"][index] for run in runs]
         rows.append(row("class_acc", their, values, counts, name))
@@ -239,15 +219,15 @@ def comparability(key: str, runs: Sequence[Run], galaxies: Mapping[str, int] | N
     if np.abs(np.subtract(run["class_weights"], theirs)).max() > 0.01:
         reasons.append("other class weights than the paper's")
 
-    paper = {"image_size": CROP_PX, **SCHEDULES[architecture], "batch_size": BATCH_SIZE}
-    paper |= {"max_epoch": MAX_EPOCH, "early_stopping_epochs": EARLY_STOPPING_EPOCHS}
-    paper |= NETWORKS[architecture]
+    recipe = {"image_size": paper.CROP_PX, **paper.SCHEDULES[architecture]}
+    recipe |= {"batch_size": paper.BATCH_SIZE, "max_epoch": paper.MAX_EPOCH}
+    recipe |= {"early_stopping_epochs": paper.EARLY_STOPPING_EPOCHS} | paper.NETWORKS[architecture]
     for one in runs:
         if not one["recipe"]:
             reasons.append("its recipe is not known (params.json is missing)")
             continue
         ours = one["recipe"] | one["recipe"].get("hyperparameters", {})
-        for name, their in paper.items():
+        for name, their in recipe.items():
             if name not in ours:
                 reasons.append(f"{name} is not recorded, the paper's {their}")
             elif isinstance(their, float) and math.isclose(ours[name], their, rel_tol=1e-9):
@@ -274,9 +254,9 @@ def comparability(key: str, runs: Sequence[Run], galaxies: Mapping[str, int] | N
 
     remarks = ["comparable"]
     seeds = [one["recipe"].get("seed") for one in runs]
-    if seeds != [SEED]:
+    if seeds != [paper.SEED]:
         words = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
-        remarks.append(f"{words}, the paper's {SEED}")
+        remarks.append(f"{words}, the paper's {paper.SEED}")
     precisions = {one["precision"] for run in runs for one in run["sessions"]} - {FLOAT32}
     if precisions:
         remarks.append(f"precision {', '.join(sorted(precisions))}, the paper's {FLOAT32}")
@@ -284,10 +264,7 @@ def comparability(key: str, runs: Sequence[Run], galaxies: Mapping[str, int] | N
 
 
 def origin(run: Run) -> str:
-    """What a training started from: `from scratch`, `from ImageNet weights`, `from the file ...`.
-
-    A file is named with the beginning of its SHA-256, which identifies it whatever it is called.
-    """
+    """What a training started from, a file with the beginning of its SHA-256."""
     weights = run.get("weights")
     if weights is None:
         return MISSING
@@ -350,8 +327,8 @@ def write_tables(results_dir: Path | str, table: pd.DataFrame) -> list[Path]:
 def to_csv(table: pd.DataFrame) -> str:
     """Every row with all digits, the model's device and note; empty where there is no value."""
     devices = {key: _devices(runs) for key, runs in table.attrs["runs"].items()}
-    notes = table.model.map(table.attrs["notes"])
-    return table.assign(device=table.model.map(devices), note=notes).to_csv(index=False)
+    columns = {"device": table.model.map(devices), "note": table.model.map(table.attrs["notes"])}
+    return table.assign(**columns).to_csv(index=False)
 
 
 def to_markdown(table: pd.DataFrame) -> str:
@@ -381,8 +358,17 @@ def to_latex(table: pd.DataFrame) -> str:
 def introduction(table: pd.DataFrame) -> list[str]:
     """What a reader must know before the tables, one paragraph each."""
     runs = [run for own in table.attrs["runs"].values() for run in own]
-    # One sentence as a rule; more where models of one folder differ in data or device.
-    ours = [_data_sentence(run) for run in runs] or ["No model has been trained yet."]
+    # One sentence on the data as a rule; more where models of one folder differ in data or device.
+    about = {} if runs else {"No model has been trained yet.": None}
+    for run in runs:
+        known, counts = run.get("device"), run["class_test_galaxies"]
+        largest = run.get("largest_class_fraction", max(counts) / sum(counts))
+        words = (
+            f"Ours: profile `{run.get('profile', 'unknown')}`, {run.get('data', 'galaxies')}, of "
+            f"which {run['test_galaxies']:,} to test on{f', on {known}' if known else ''}. Always "
+            f"guessing the largest class would be right for {100 * largest:.1f} % of them."
+        )
+        about[words] = None
     meaning = (
         "All in percent; in brackets the 95 % interval for the test galaxies (Wilson's of an "
         "accuracy, the bootstrap's of a macro average); Δ is ours minus the paper's, in percentage "
@@ -393,28 +379,15 @@ def introduction(table: pd.DataFrame) -> list[str]:
             " Of several seeds the mean is shown, and after ± their sample standard deviation; the "
             "interval is that of the mean, for the test galaxies alone."
         )
-    parts = [f"The paper: {TITLE}, arXiv:{ARXIV}.", *dict.fromkeys(ours), meaning]
+    parts = [f"The paper: {paper.TITLE}, arXiv:{paper.ARXIV}.", *about, meaning]
     counts = [run["class_test_galaxies"] for run in runs]
-    empty = [name for name, *own in zip(CLASS_NAMES, *counts, strict=True) if 0 in own]
-    if empty:
+    if empty := [name for name, *own in zip(CLASS_NAMES, *counts, strict=True) if 0 in own]:
         parts.append(
             f"There are no test galaxies of: {', '.join(empty)}. What is measured on them stays "
             "empty, and the macro averages are of the other classes; for more, add some to the "
             "data folder's `gz2_test.csv` and run again."
         )
     return parts
-
-
-def _data_sentence(run: Run) -> str:
-    """Data, profile and baseline of a run."""
-    known = run.get("device")
-    counts = run["class_test_galaxies"]
-    largest = run.get("largest_class_fraction", max(counts) / sum(counts))
-    return (
-        f"Ours: profile `{run.get('profile', 'unknown')}`, {run.get('data', 'galaxies')}, of which "
-        f"{run['test_galaxies']:,} to test on{f', on {known}' if known else ''}. Always guessing "
-        f"the largest class would be right for {100 * largest:.1f} % of them."
-    )
 
 
 def printed_tables(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -425,15 +398,12 @@ def printed_tables(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     def beside(names: Mapping[str, str], interval: str = "") -> pd.DataFrame:
         lines = []
         for key, own in values.items():
-            line = {"model": key}
+            lines.append({"model": key})
             for quantity, name in names.items():
                 one = own.loc[quantity]
-                difference = MISSING
-                if not pd.isna(one.difference):
-                    difference = f"{100 * one.difference:+.1f}".replace("-", "−")
-                line |= {f"{name}: paper": percent(one.paper, 2)}
-                line |= {f"{name}: ours{interval}": ours(one), f"{name}: Δ": difference}
-            lines.append(line)
+                difference = shown("{:+.1f}", 100 * one.difference).replace("-", "−")
+                lines[-1] |= {f"{name}: paper": percent(one.paper, 2)}
+                lines[-1] |= {f"{name}: ours{interval}": ours(one), f"{name}: Δ": difference}
         return pd.DataFrame(lines)
 
     test = {"accuracy": "accuracy", "recall_macro": "macro recall", "f1_macro": "macro F1"}
@@ -442,20 +412,18 @@ def printed_tables(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
         MISSING if not runs[key] else "yes" if notes[key].startswith("comparable") else "no"
         for key in values
     ]
-    classes = table[table.quantity == "class_acc"].set_index(["class_name", "model"])
-    by_class = []
-    for name in CLASS_NAMES:
-        cells = {key: classes.loc[(name, key)] for key in values}
-        counts = sorted({f"{int(cells[key].n):,}" for key in values if runs[key]}, key=_number)
-        line = {"class": name, "test galaxies": " or ".join(counts) or MISSING}
-        for key, one in cells.items():
-            line |= {f"{key}: paper": percent(one.paper), f"{key}: ours [95 %]": ours(one)}
-        by_class.append(line)
+    classes = []
+    for name, own in table[table.quantity == "class_acc"].groupby("class_name", sort=False):
+        counts = sorted({int(one.n) for one in own.itertuples() if runs[one.model]})
+        line = {"class": name, "test galaxies": " or ".join(map("{:,}".format, counts)) or MISSING}
+        for _, one in own.iterrows():
+            line |= {f"{one.model}: paper": percent(one.paper)}
+            line |= {f"{one.model}: ours [95 %]": ours(one)}
+        classes.append(line)
     trained = []
     for key, own in values.items():
         sizes, there = own.loc["parameters"], runs[key]
         seconds, device = EPOCH_SECONDS.get(key.removesuffix(WEIGHTED), (None, ""))
-        minutes, epoch = own.ours["train_seconds"] / 60, own.ours["epoch_seconds"]
         epochs = MISSING
         if there and "epochs" in there[0]:
             kept, of = ([run[name] for run in there] for name in ("best_epoch", "epochs"))
@@ -466,28 +434,26 @@ def printed_tables(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
                 "seeds": f"{len(there)}" if there else MISSING,
                 "trained": origin(there[0]) if there else MISSING,
                 "epoch kept": epochs,
-                "parameters": MISSING if pd.isna(sizes.ours) else f"{int(sizes.ours):,}",
-                "parameters: paper": MISSING if pd.isna(sizes.paper) else f"{int(sizes.paper):,}",
-                "minutes": MISSING if pd.isna(minutes) else f"{minutes:.1f}",
-                "seconds an epoch": MISSING if pd.isna(epoch) else f"{epoch:,.1f}",
+                "parameters": shown("{:,.0f}", sizes.ours),
+                "parameters: paper": shown("{:,.0f}", sizes.paper),
+                "minutes": shown("{:.1f}", own.ours["train_seconds"] / 60),
+                "seconds an epoch": shown("{:,.1f}", own.ours["epoch_seconds"]),
                 "seconds: paper": f"{seconds:,} ({device})" if seconds else MISSING,
                 "device": _devices(there) or MISSING,
             }
         )
-    fit = beside({"train_acc": "training", "valid_acc": "validation"})
     return {
         "On the test galaxies": summary,
-        "On the training and validation galaxies": fit,
-        "Accuracy by class": pd.DataFrame(by_class),
+        "On the training and validation galaxies": beside(
+            {"train_acc": "training", "valid_acc": "validation"}
+        ),
+        "Accuracy by class": pd.DataFrame(classes),
         "The runs": pd.DataFrame(trained),
     }
 
 
 def ours(row: pd.Series) -> str:
-    """Our value in percent: `68.6`, with its interval where it has one `68.6 [64.5, 72.4]`.
-
-    Of several seeds: `68.6 ± 1.2 (3 seeds) [64.5, 72.4]`.
-    """
+    """Our value in percent: `68.6`, of several seeds `68.6 ± 1.2 (3 seeds) [64.5, 72.4]`."""
     text = percent(row.ours)
     if not pd.isna(row.spread):
         text += f" ± {percent(row.spread)} ({row.seeds} seeds)"
@@ -498,12 +464,12 @@ def ours(row: pd.Series) -> str:
 
 def percent(share: float, digits: int = 1) -> str:
     """A share in percent, without the sign."""
-    return MISSING if pd.isna(share) else f"{100 * share:.{digits}f}"
+    return shown(f"{{:.{digits}f}}", 100 * share)
 
 
-def _number(text: str) -> int:
-    """The number in a text like `1,234`."""
-    return int(text.replace(",", ""))
+def shown(form: str, value: float) -> str:
+    """A number in this form, or the sign for a missing one."""
+    return MISSING if pd.isna(value) else form.format(value)
 
 
 def _devices(runs: Sequence[Run]) -> str:
