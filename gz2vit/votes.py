@@ -73,6 +73,7 @@ ANSWERS = {
 COLUMNS = ("debiased", "weighted_fraction", "fraction")  # what a vote fraction may be read from
 KINDS = ("count", *COLUMNS)
 NO_CLASS = -1  # the class of a galaxy that is not selected
+LABELS = tuple(f"{index} {name}" for index, name in enumerate(CLASS_NAMES))
 
 # ---- rules ----
 
@@ -149,26 +150,23 @@ class Rule:
 
     def with_conditions(self, changed: Mapping[tuple[str, ...], Condition]) -> "Rule":
         """The rule with some conditions exchanged, in every class that has them."""
-        classes = tuple(
-            replace(
-                each, conditions=tuple(changed.get(one.answers, one) for one in each.conditions)
-            )
-            for each in self.classes
-        )
-        return replace(self, classes=classes)
+        classes = []
+        for each in self.classes:
+            conditions = tuple(changed.get(one.answers, one) for one in each.conditions)
+            classes.append(replace(each, conditions=conditions))
+        return replace(self, classes=tuple(classes))
 
     def table(self) -> pd.DataFrame:
         """One row per class, in order of precedence."""
-        rows = [
-            {
-                "class": f"{each.class_index} {each.class_name}",
+        rows = {
+            LABELS[each.class_index]: {
                 "conditions": " and ".join(one.describe() for one in each.conditions),
                 "column": ", ".join(sorted({one.column for one in each.conditions})),
                 "min_votes": self.min_votes,
             }
             for each in self.classes
-        ]
-        return pd.DataFrame(rows).set_index("class")
+        }
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("class")
 
     def applied_to(self, votes: pd.DataFrame) -> "Rule":
         """The rule as far as `votes` allow: without counts, no least number of votes is asked."""
@@ -179,7 +177,6 @@ class Rule:
 
 
 # The recovered rule: it gives the authors' decision for 1,000 of 1,000 galaxies of the main survey.
-_ODD_FEATURES = ("disturbed", "irregular", "other", "dust_lane")
 _PATHS = (
     (("smooth",), ("not_odd",), ("completely_round",)),
     (("smooth",), ("not_odd",), ("in_between",)),
@@ -187,21 +184,20 @@ _PATHS = (
     (("features_or_disk",), ("not_odd",), ("edgeon",)),
     (("features_or_disk",), ("not_edgeon",), ("spiral",), ("bar",)),
     (("features_or_disk",), ("not_edgeon",), ("spiral",), ("no_bar",)),
-    (("odd",), _ODD_FEATURES),
+    (("odd",), ("disturbed", "irregular", "other", "dust_lane")),
     (("odd",), ("merger",)),
 )
+
+
+def _condition(answers: tuple[str, ...]) -> Condition:
+    return Condition(answers, SELECTION_MIN_FRACTION[answers[0]], any_of=len(answers) > 1)
+
+
 DEFAULT_RULE = Rule(
     name="recovered from the published labels",
     min_votes=0,
     classes=tuple(
-        ClassRule(
-            index,
-            tuple(
-                Condition(answers, SELECTION_MIN_FRACTION[answers[0]], any_of=len(answers) > 1)
-                for answers in path
-            ),
-        )
-        for index, path in enumerate(_PATHS)
+        ClassRule(index, tuple(map(_condition, path))) for index, path in enumerate(_PATHS)
     ),
     exactly_one=True,
 )
@@ -325,18 +321,11 @@ def vote_count(votes: pd.DataFrame, answers: Sequence[str]) -> np.ndarray:
 # ---- classes and label tables ----
 
 
-def fulfilled(votes: pd.DataFrame, rule: Rule) -> np.ndarray:
-    """Which galaxies fulfil which class: bool (classes in the rule's order, galaxies)."""
-    return np.array(
-        [
-            np.all([passes for _, passes in one.stages(votes, rule.min_votes)], axis=0)
-            for one in rule.classes
-        ]
-    )
-
-
 def choose_class(matches: np.ndarray, rule: Rule) -> np.ndarray:
-    """The class that each galaxy gets, int64 (galaxies,), from `fulfilled`'s matrix."""
+    """The class that each galaxy gets, int64 (galaxies,).
+
+    `matches`: which galaxies fulfil which class, bool (classes in the rule's order, galaxies).
+    """
     indices = np.array([one.class_index for one in rule.classes])
     found = matches.sum(axis=0)
     chosen = found == 1 if rule.exactly_one else found > 0
@@ -345,7 +334,11 @@ def choose_class(matches: np.ndarray, rule: Rule) -> np.ndarray:
 
 def derive_classes(votes: pd.DataFrame, rule: Rule = DEFAULT_RULE) -> pd.Series:
     """The class of every galaxy (0 to 7, or NO_CLASS), indexed as `votes`."""
-    return pd.Series(choose_class(fulfilled(votes, rule), rule), votes.index, name="label1")
+    matches = [
+        np.all([passes for _, passes in one.stages(votes, rule.min_votes)], axis=0)
+        for one in rule.classes
+    ]
+    return pd.Series(choose_class(np.array(matches), rule), votes.index, name="label1")
 
 
 def label_table(classes: pd.Series) -> pd.DataFrame:
@@ -387,10 +380,8 @@ def write_label_tables(directory: Path | str, tables: Mapping[str, pd.DataFrame]
 
 def class_counts(classes: pd.Series) -> pd.Series:
     """Galaxies per class name, and under `no class` those that got none."""
-    counts = np.bincount(classes[classes != NO_CLASS], minlength=len(CLASS_NAMES))
-    names = [f"{index} {name}" for index, name in enumerate(CLASS_NAMES)]
-    counted = dict(zip(names, counts.tolist(), strict=True))
-    return pd.Series(counted | {"no class": int((classes == NO_CLASS).sum())}, name="galaxies")
+    counts = classes.value_counts().reindex([*range(CLASS_COUNT), NO_CLASS], fill_value=0)
+    return counts.set_axis([*LABELS, "no class"]).rename("galaxies")
 
 
 def compare_labels(derived: pd.Series, published: pd.Series) -> pd.DataFrame:
@@ -401,7 +392,7 @@ def compare_labels(derived: pd.Series, published: pd.Series) -> pd.DataFrame:
     counts = np.zeros((CLASS_COUNT + 1, CLASS_COUNT + 1), dtype=np.int64)
     theirs = published.reindex(derived.index, fill_value=NO_CLASS)
     np.add.at(counts, (theirs.to_numpy(), derived.to_numpy()), 1)  # NO_CLASS, -1, is the last
-    names = [*(f"{index} {name}" for index, name in enumerate(CLASS_NAMES)), "not selected"]
+    names = [*LABELS, "not selected"]
     return pd.DataFrame(counts, names, names).rename_axis(index="published", columns="derived")
 
 
@@ -422,16 +413,14 @@ def explain_class(votes: pd.DataFrame, galaxy_id: str, rule: Rule) -> str:
     for each in rule.classes:
         stages = each.stages(row, rule.min_votes)
         fits += [each] if all(passes[0] for _, passes in stages) else []
-        lines.append(f"{'yes' if each in fits else ' no'}  {each.class_index} {each.class_name}")
-        for place, (words, passes) in enumerate(stages):
-            if place == len(each.conditions):
+        lines.append(f"{'yes' if each in fits else ' no'}  {LABELS[each.class_index]}")
+        asked = [*((one.value(row)[0], one) for one in each.conditions), (None, None)]
+        for (words, passes), (value, one) in zip(stages, asked, strict=False):
+            if one is None:  # the least number of votes
                 found = f"{vote_count(row, each.question)[0]:.0f}"
             else:
-                one = each.conditions[place]
-                found = f"{one.value(row)[0]:.3f} ({one.column.replace('_', ' ')}"
-                found += (
-                    f"; {vote_count(row, one.answers)[0]:.0f} votes)" if has_counts(row) else ")"
-                )
+                count = f"; {vote_count(row, one.answers)[0]:.0f} votes" if has_counts(row) else ""
+                found = f"{value:.3f} ({one.column.replace('_', ' ')}{count})"
             lines.append(f"       {'yes' if passes[0] else ' no'}  {words}: {found}")
     names = [each.class_name for each in fits]
     if not fits:
@@ -439,7 +428,7 @@ def explain_class(votes: pd.DataFrame, galaxy_id: str, rule: Rule) -> str:
     elif rule.exactly_one and len(fits) > 1:
         lines.append(f"=> no class: the galaxy fits {len(fits)} ({', '.join(names)}); left out")
     else:
-        lines.append(f"=> {fits[0].class_index} {names[0]}")
+        lines.append(f"=> {LABELS[fits[0].class_index]}")
         if len(fits) > 1:
             lines.append(f"   (fits as well, but comes later in the order: {', '.join(names[1:])})")
     return "\n".join(lines)
@@ -452,7 +441,7 @@ SAMPLE_ORDER = ("original", "extra", "stripe82", "stripe82_coadd_1", "stripe82_c
 
 
 def read_mapping(path: Path | str) -> pd.DataFrame:
-    """The file map: text columns objid, sample, asset_id, one row per image, main survey first."""
+    """The file map by asset_id: text columns objid, sample; the main survey's images come first."""
     path = Path(path).expanduser()
     if not path.exists():
         raise Gz2vitError(f"there is no file map {path}; run `gz2vit download mapping` to fetch it")
@@ -462,17 +451,8 @@ def read_mapping(path: Path | str) -> pd.DataFrame:
         repeated = mapping.asset_id[mapping.asset_id.duplicated()].iloc[0]
         raise Gz2vitError(f"{path} holds image {repeated} more than once; download it again")
     rank = mapping["sample"].map({name: rank for rank, name in enumerate(SAMPLE_ORDER)})
-    return mapping.iloc[np.argsort(rank.fillna(len(SAMPLE_ORDER)), kind="stable")]
-
-
-def object_ids(mapping: pd.DataFrame) -> pd.Series:
-    """The SDSS object id of each image, indexed by asset id."""
-    return mapping.set_index("asset_id").objid
-
-
-def asset_ids(mapping: pd.DataFrame) -> pd.Series:
-    """One image for each SDSS object, the main survey's first, indexed by object id."""
-    return mapping.drop_duplicates("objid").set_index("objid").asset_id
+    order = np.argsort(rank.fillna(len(SAMPLE_ORDER)), kind="stable")
+    return mapping.iloc[order].set_index("asset_id")
 
 
 # ---- the data folder ----
@@ -512,7 +492,8 @@ def derive_folder(
     named = classes[classes != NO_CLASS]
     selected = len(named)
     if mapping_path is not None and votes.index.name != "asset_id":
-        assets = asset_ids(read_mapping(mapping_path)).reindex(named.index)
+        images_of = read_mapping(mapping_path).reset_index().drop_duplicates("objid")
+        assets = images_of.set_index("objid").asset_id.reindex(named.index)
         if selected and assets.isna().all():
             raise Gz2vitError(
                 f"{mapping_path} knows none of the {selected:,} selected galaxies, such as "
@@ -558,7 +539,7 @@ def explain_galaxy(
     galaxy_id = galaxy_id.removesuffix(".jpg").removesuffix(".0")
     objects = pd.Series(dtype=str)  # object ids by image name
     if data_dir is not None and (data_dir / MAPPING_FILE).exists():
-        objects = object_ids(read_mapping(data_dir / MAPPING_FILE))
+        objects = read_mapping(data_dir / MAPPING_FILE).objid
     if "dr7objid" in votes:
         objects = votes.dr7objid
     elif votes.index.name != "asset_id":
@@ -567,7 +548,21 @@ def explain_galaxy(
     if found.empty and "dr7objid" in votes:
         found = votes.index[votes.dr7objid == objects.get(galaxy_id, galaxy_id)]
     if found.empty:
-        raise Gz2vitError(_why_unknown(galaxy_id, votes, votes_path, objects))
+        about = f"{votes_path} ({len(votes):,} galaxies by {votes.index.name})"
+        unlisted = f"has no votes in {about}; name its sample's catalogue with --votes"
+        if re.fullmatch(DR8_ID, galaxy_id):
+            why = f"{galaxy_id} is an SDSS DR8 id, and {about} knows DR7 ids; give its DR7 id"
+        elif re.fullmatch(r"[0-9.]+[eE]\+?[0-9]+", galaxy_id):
+            why = f"{galaxy_id} is an id that a spreadsheet rounded; give all of its digits"
+        elif galaxy_id in objects.index:
+            why = f"image {galaxy_id}.jpg shows SDSS object {objects[galaxy_id]}, which {unlisted}"
+        elif (objects == galaxy_id).any():
+            why = f"{galaxy_id} is in the file map but {unlisted}"
+        else:
+            why = f"galaxy {galaxy_id} is not in {about}; give a DR7 object id or an image's name"
+            if objects.empty:
+                why += "; for an image's name, run `gz2vit download mapping` first"
+        raise Gz2vitError(why)
     lines = [explain_class(votes, found[0], rule)]
     object_id = votes.dr7objid[found[0]] if "dr7objid" in votes else found[0]
     if object_id != galaxy_id:
@@ -575,28 +570,13 @@ def explain_galaxy(
     tables = label_tables(data_dir) if data_dir is not None else {}
     names = {galaxy_id, found[0], *objects.index[objects == object_id]}
     published = [
-        f"{row.label1} {CLASS_NAMES[row.label1]} (image {row.galaxyID}, {split})"
+        f"{LABELS[row.label1]} (image {row.galaxyID}, {split})"
         for split, table in tables.items()
         for row in table[table.galaxyID.isin(names)].itertuples()
     ]
     if tables and not published:
         published = ["none; it is not in the label tables"]
-    return "\n".join([*lines, *(f"published class: {told}" for told in published)])
-
-
-def _why_unknown(galaxy_id: str, votes: pd.DataFrame, path: Path, objects: pd.Series) -> str:
-    """One sentence on why a galaxy has no votes here."""
-    about = f"{path} ({len(votes):,} galaxies by {votes.index.name})"
-    if re.fullmatch(DR8_ID, galaxy_id):
-        return f"{galaxy_id} is an SDSS DR8 id, and {about} knows DR7 ids; give its DR7 id"
-    if re.fullmatch(r"[0-9.]+[eE]\+?[0-9]+", galaxy_id):
-        return f"{galaxy_id} is an id that a spreadsheet rounded; give all of its digits"
-    shown = f"image {galaxy_id}.jpg shows SDSS object {objects.get(galaxy_id)}, which"
-    if galaxy_id in objects.index or (objects == galaxy_id).any():
-        named = shown if galaxy_id in objects.index else f"{galaxy_id} is in the file map but"
-        return f"{named} has no votes in {about}; name its sample's catalogue with --votes"
-    hint = "; for an image's name, run `gz2vit download mapping` first" if objects.empty else ""
-    return f"galaxy {galaxy_id} is not in {about}; give a DR7 object id or an image's name{hint}"
+    return "\n".join([*lines, *(f"published class: {found}" for found in published)])
 
 
 def label_tables(directory: Path) -> dict[str, pd.DataFrame]:
@@ -661,7 +641,7 @@ def load_votes(
     votes = read_votes(path)
     if len(labels) and votes.index.name != "asset_id" and (data_dir / MAPPING_FILE).exists():
         # an object whose images were labelled twice counts once, by the first
-        objects = object_ids(read_mapping(data_dir / MAPPING_FILE)).reindex(labels.index)
+        objects = read_mapping(data_dir / MAPPING_FILE).objid.reindex(labels.index)
         if objects.isna().all():
             raise Gz2vitError(f"{data_dir / MAPPING_FILE} knows no galaxy of the label tables")
         labels = labels.set_axis(objects)[objects.notna().to_numpy()]
@@ -715,7 +695,7 @@ def write_properties(
     Returns the table (galaxyID and the three properties, NaN where unknown) and how many galaxies
     the sample table does not hold.
     """
-    objects = object_ids(read_mapping(mapping_path)).reindex(galaxy_ids)
+    objects = read_mapping(mapping_path).objid.reindex(galaxy_ids)
     sample = read_sample(sample_path)
     table = sample.reindex(objects).reset_index(drop=True)
     table.insert(0, "galaxyID", galaxy_ids.to_numpy())
