@@ -185,7 +185,8 @@ def check_folder(
     whole = known is not None  # a permission or a disk may have been fixed meanwhile
     if known is None:
         splits = [table[["galaxyID"]].assign(split=name) for name, table in folder.tables.items()]
-        known = pd.concat(splits).assign(path=lambda all: all.galaxyID.map(folder.image_path))
+        known = pd.concat(splits)
+        known["path"] = known.galaxyID.map(folder.image_path)
     # Threads: they wait for the disk, and Pillow releases the interpreter's lock.
     with ThreadPoolExecutor() as pool:
         faults = list(pool.map(lambda path: find_fault(Path(path), whole=whole), known.path))
@@ -258,10 +259,15 @@ class ImageCache:
         """Side of the images [px]."""
         return self.shards[0].shape[1]
 
+    def __getitem__(self, rows: int | slice | Sequence[int]) -> np.ndarray:
+        """One image (H, W, 3), or those of a slice or a list of rows, (B, H, W, 3)."""
+        chosen = np.arange(len(self))[rows]
+        return self.read(np.atleast_1d(chosen))[0 if chosen.ndim == 0 else slice(None)]
+
     @property
     def images(self) -> np.ndarray:
         """All images in one array (N, H, W, 3): a copy in memory, for small sets."""
-        return self.read(np.arange(len(self)))
+        return self[:]
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Images of `rows` (B,), uint8 (B, H, W, 3), read past the memory maps.
@@ -388,6 +394,8 @@ def fill_cache(
                         os.replace(temporary, path)
         finally:
             pool.shutdown(cancel_futures=True)  # on Ctrl-C what has not begun is dropped
+            for unfinished in target.glob(".shard_*.npy"):
+                unfinished.unlink()
     except OSError as error:
         raise Gz2vitError(f"cannot write {target}: {error.strerror or error}") from error
     except BrokenProcessPool as error:

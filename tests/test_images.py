@@ -267,6 +267,8 @@ def test_the_cache_holds_the_cropped_pixels_in_order(
     assert np.array_equal(cache.images, wanted)
     rows = np.random.default_rng(0).permutation(16).repeat(2)
     assert np.array_equal(cache.read(rows), wanted[rows])
+    for rows in (5, -1, slice(4, 9), [15, 0, 7]):
+        assert np.array_equal(cache[rows], wanted[rows])
     assert {path.name for path in (tmp_path / "store").rglob("*")} == {
         *("t", "t.json", "shard_00000.npy", "shard_00001.npy", "shard_00002.npy")
     }
