@@ -251,9 +251,6 @@ class ImageCache:
     def __len__(self) -> int:
         return len(self.galaxy_ids)
 
-    def __getitem__(self, row: int) -> np.ndarray:
-        return self.read(np.array([row]))[0]
-
     @property
     def crop_px(self) -> int:
         """Side of the images [px]."""
