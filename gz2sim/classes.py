@@ -4,20 +4,17 @@ A builder takes a random generator, a canvas and the radius that should hold 90 
 (arcsec); it returns components whose shares of the r-band flux sum to 1.
 
 Smooth classes differ by axis ratio, in the ranges at which volunteers answer "completely round",
-"in between" and "cigar shaped" (Willett et al. 2013, question T07), with gaps where they disagree.
-"Smooth" is what volunteers say, not what a galaxy is: besides ellipticals these classes hold
+"in between" and "cigar shaped" (Willett et al. 2013, T07); besides ellipticals they hold
 lenticulars, smooth disks, and spirals whose arms cannot be made out (ibid., section 5).
 
 Spirals: an exponential disk of old stars (Freeman 1970), a redder Sersic bulge and bluer arms,
-logarithmic, flocculent (Elmegreen & Elmegreen 1982, MNRAS 201, 1021) or between the two; a bar as
-red as the bulge, often in a lens or ring, from whose ends the arms start. Arms are set to be as
-often hardly visible as in real images. Edge-on: sech^2 in height, truncated (van der Kruit & Searle
-1981, A&A 95, 105), heights of 0.1 to 0.2 scale lengths (Kregel et al. 2002, MNRAS 334, 646).
-
-Irregulars are clumpy, lopsided and blue; the other half of that class, ordinary galaxies in spoilt
-images, is drawn as smooth galaxies (`field.spoil`). Mergers: tails and bridges after Toomre and
-Toomre 1972 (ApJ 178, 623), pairs as in visually selected mergers (Darg et al. 2010, MNRAS 401,
-1043: mass ratios mostly 1:3 to 1:1, spirals twice as many as ellipticals, a few superpositions).
+logarithmic, flocculent (Elmegreen & Elmegreen 1982, MNRAS 201, 1021) or between the two, as often
+hardly visible as in real images; a bar as red as the bulge. Edge-on: sech^2 in height, truncated
+(van der Kruit & Searle 1981, A&A 95, 105), heights of 0.1 to 0.2 scale lengths (Kregel et al. 2002,
+MNRAS 334, 646). Irregulars are clumpy, lopsided and blue; the other half of that class, ordinary
+galaxies in spoilt images, is drawn as smooth galaxies (`field.spoil`). Mergers: tails and bridges
+after Toomre and Toomre 1972 (ApJ 178, 623), pairs as in Darg et al. 2010 (MNRAS 401, 1043: mass
+ratios mostly 1:3 to 1:1, spirals twice as many as ellipticals, a few superpositions).
 """
 
 import math
@@ -28,14 +25,7 @@ import numpy as np
 from numpy.random import Generator
 
 from gz2sim import structures
-from gz2sim.canvas import (
-    NATIVE_PIXEL_ARCSEC,
-    Canvas,
-    Component,
-    random_angle,
-    sersic,
-    turned,
-)
+from gz2sim.canvas import NATIVE_PIXEL_ARCSEC, Canvas, Component, random_angle, sersic, turned
 
 # Measured on the drawings (Petrosian, in circles, with seeing): R90 is 3.0 half-light radii of the
 # body and, since circles cut an elongated body short, falls as its axis ratio to the power 0.42.

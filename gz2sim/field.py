@@ -1,11 +1,9 @@
 """What else is in the field, and what spoils an exposure.
 
-Stars and galaxies at random places and close by; glare, saturated stars, trails, ill-fitting bands,
-edges of frames. The camera of SDSS drifts over the sky: its bands see a place one after the other,
-within five minutes (Gunn et al. 1998, AJ 116, 3040), so that whatever moves or glares shows in one
-band alone, in a pure colour. Galaxy Zoo 2 images with such faults are found among its irregulars.
-Levels are nanomaggies per native pixel, fitted by eye to real images of that kind; places are
-(column, row) in native pixels.
+The bands of SDSS see a place one after the other, within five minutes (Gunn et al. 1998, AJ 116,
+3040), so that whatever moves or glares shows in one band alone, in a pure colour. Galaxy Zoo 2
+images with such faults are found among its irregulars. Levels are nanomaggies per native pixel,
+fitted by eye to real images of that kind; places are (column, row) in native pixels.
 """
 
 import math

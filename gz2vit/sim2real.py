@@ -244,8 +244,7 @@ def find_sides(
 def match_classes(sides: Mapping[str, pd.DataFrame], per_class: int, seed: int = 0) -> pd.DataFrame:
     """As many galaxies of each class on both sides, `per_class` at most, drawn with `seed`.
 
-    One table with a column `origin` (REAL or SIMULATED). Of a class that only one side has, that
-    side's are taken.
+    A column `origin` is REAL or SIMULATED. Where one side has no galaxies, the other's are taken.
     """
     chosen = []
     for index in range(CLASS_COUNT):
@@ -262,12 +261,12 @@ def example_images(galaxies: pd.DataFrame, per_class: int) -> dict[str, list[lis
 
     `galaxies`: as `match_classes` returns them.
     """
-    found: dict[str, list[list[np.ndarray]]] = {REAL: [], SIMULATED: []}
-    for side, classes in found.items():
-        for index in range(CLASS_COUNT):
-            own = galaxies[(galaxies.origin == side) & (galaxies.class_index == index)]
-            classes.append([read_image(Path(path), CROP_PX) for path in own.path[:per_class]])
-    return found
+
+    def examples(side: str, index: int) -> list[np.ndarray]:
+        own = galaxies[(galaxies.origin == side) & (galaxies.class_index == index)]
+        return [read_image(Path(path), CROP_PX) for path in own.path[:per_class]]
+
+    return {side: [examples(side, k) for k in range(CLASS_COUNT)] for side in (REAL, SIMULATED)}
 
 
 def thumbnails(galaxies: pd.DataFrame) -> np.ndarray:
@@ -379,8 +378,8 @@ def give_aways(measured: pd.DataFrame, seed: int = 0, repeats: int = 3) -> pd.Da
     """Which features give the simulation away, the most telling first, GIVE_AWAY_COLUMNS.
 
     `accuracy_lost`: by how much the cross-validated accuracy falls when a feature's values are
-    shuffled (0: nothing depends on it, or another feature replaces it); `auc_alone`: how well the
-    feature alone would tell (0.5 to 1). Empty as in `discriminate`.
+    shuffled (0 also where another feature replaces it); `auc_alone`: how well the feature alone
+    would tell (0.5 to 1). Empty as in `discriminate`.
     """
     _, values, simulated = _both_sides(measured)
     if not len(simulated):
@@ -407,7 +406,7 @@ def give_aways(measured: pd.DataFrame, seed: int = 0, repeats: int = 3) -> pd.Da
 def _both_sides(measured: pd.DataFrame) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Rows of classes that both sides have, their features (N, F), and which are simulated (N,).
 
-    No rows where a side has fewer than `FOLDS` galaxies of such classes.
+    None where a side has fewer than `FOLDS` galaxies of such classes.
     """
     kept = np.flatnonzero(measured.groupby("class_index").origin.transform("nunique") == 2)
     simulated = (measured.origin.iloc[kept] == SIMULATED).to_numpy()
