@@ -212,10 +212,10 @@ def _predict(options: argparse.Namespace) -> None:
 
     names = ("average", "resize", "strict", "crop_px", "batch_size", "workers", "device")
     chosen = InferenceOptions(**{name: getattr(options, name) for name in names})
-    done = predict_images(
+    count, broken = predict_images(
         options.model, options.images, options.out, chosen, options.overwrite, options.restart
     )
-    line = f"{options.out}: {done.images - done.broken:,} images"
-    if done.broken:
-        line += f"; {done.broken:,} broken ones are listed in {options.out}.broken.csv"
+    line = f"{options.out}: {count - broken:,} images"
+    if broken:
+        line += f"; {broken:,} broken ones are listed in {options.out}.broken.csv"
     print(line)

@@ -1,11 +1,8 @@
 """What a trained network makes of galaxies: of a split, and of any number of images on disk.
 
-`evaluate_model` predicts the test galaxies and writes what came out. `predict_images` classifies
-image files: they take the steps of training's data, so that those of a test split get the
-probabilities of its `predictions.csv`. Beside a table `OUT` there is, while it is made, the folder
-`OUT.parts`: `run.json`, what the run is; `images.txt`, its images; and one Parquet file for each
-part, written whole or not at all. The same command keeps the whole parts and continues. Memory
-holds one part, and the names of one folder.
+Beside a table `OUT` there is, while it is made, the folder `OUT.parts`: `run.json`, what the run
+is; `images.txt`, its images; and a Parquet file for each part, written whole or not at all. The
+same command keeps the parts and continues. Memory holds one part, and the names of one folder.
 """
 
 import hashlib
@@ -18,13 +15,12 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
-from PIL import Image
+from PIL.Image import Resampling
 from pyarrow import dataset, parquet
 from torch import nn
 from tqdm import tqdm
@@ -67,15 +63,9 @@ PIECE = 8  # images that a thread decodes at once: some 4 ms
 AHEAD = 3  # batches that are being decoded
 TERMINAL_SECONDS, LOG_SECONDS = 0.5, 30.0  # between two states of the bar: in a log each is a line
 COLUMNS = ("path", "GalaxyID", "pred", "class_name", *PROBABILITY_COLUMNS)
-SCHEMA = pa.schema(
-    [
-        *((name, pa.string()) for name in ("path", "GalaxyID")),
-        ("pred", pa.int64()),
-        ("class_name", pa.string()),
-        *((name, pa.float64()) for name in PROBABILITY_COLUMNS),
-        ("fault", pa.string()),  # None, or what is wrong with the image
-    ]
-)
+KINDS = {"pred": pa.int64(), **dict.fromkeys(PROBABILITY_COLUMNS, pa.float64())}
+# `fault`: None, or what is wrong with the image
+SCHEMA = pa.schema([(name, KINDS.get(name, pa.string())) for name in (*COLUMNS, "fault")])
 
 
 def predict(classifier: GalaxyClassifier, galaxies: LabelledImages) -> pd.DataFrame:
@@ -86,8 +76,9 @@ def predict(classifier: GalaxyClassifier, galaxies: LabelledImages) -> pd.DataFr
     device = choose_device("auto")
     classifier = classifier.to(device).eval()
     settings = classifier.settings
-    sizes = {"image_size": settings.image_size, "batch_size": settings.batch_size}
-    batches = Batches(galaxies.store, galaxies.class_index, **sizes)
+    batches = Batches(
+        galaxies.store, galaxies.class_index, settings.image_size, settings.batch_size
+    )
     made = DeviceBatches(batches, device) if device.type == "cuda" else batches
     with torch.inference_mode():
         logits = torch.cat([classifier(batch.images).cpu() for batch in made])
@@ -101,13 +92,11 @@ def evaluate_model(
     results_dir: Path | str, model_key: str, test: LabelledImages, run: str = "",
     network: nn.Module | None = None,
 ) -> dict:  # fmt: skip
-    """Predict the test galaxies with the best weights, write what came out, finish the training.
+    """Predict the test galaxies with the best weights, finish the training, return `metrics.json`.
 
-    `run`: the folder of a further seed inside the model's folder, such as "seed1"; `network`: the
-    one that was trained, if not what `build_model` makes of its hyperparameters. Writes
-    `predictions.csv`, `validation_predictions.csv` (a temperature is fitted to them: the test
-    galaxies may have no influence on it) and `metrics.json`, and returns the metrics: those of
-    `classification_metrics`, training figures of the best epoch, size, time and device.
+    `run`: the folder of a further seed, such as "seed1"; `network`: the trained one, if not what
+    `build_model` makes. Also writes `predictions.csv` and `validation_predictions.csv` (to which
+    a temperature is fitted: the test galaxies may have no influence on it).
     """
     model_dir = Path(results_dir) / "models" / model_key / run
     folder = model_dir / UNFINISHED if is_trained(model_dir) else model_dir
@@ -122,10 +111,9 @@ def evaluate_model(
     best = history.loc[history.valid_acc.idxmax()]
     settings, counts = classifier.settings, test.class_counts()
     data = read_selection(results_dir).data
-    metrics = classification_metrics(predictions["class"], predictions["pred"])
-    metrics = {
-        "model": settings.model_key,
-        **metrics,
+    metrics = {"model": settings.model_key}
+    metrics |= classification_metrics(predictions["class"], predictions["pred"])
+    metrics |= {
         # the accuracy of a class without galaxies cannot be measured
         "class_acc": [None if np.isnan(value) else value for value in metrics["class_acc"]],
         "class_test_galaxies": counts.tolist(),
@@ -157,11 +145,10 @@ def evaluate_model(
 class InferenceOptions:
     """How images are predicted.
 
-    `average`: the mean of the probabilities over the eight flips and quarter turns; `resize`:
-    images of any size, their central square taken for a whole image; `strict`: end at the first
-    broken image; `crop_px`: side of the central square that is used, 0 for the model's own;
-    `batch_size`: images at once, 0 for the device's own; `workers`: threads that decode, 0 for as
-    many as there are cores; `device`: torch's name of one, "auto" for a CUDA GPU if there is one.
+    `average`: the mean probabilities over the eight flips and quarter turns; `resize`: images of
+    any size, the central square of each taken for a whole image; `strict`: end at the first broken
+    image; `crop_px`: side of the central square used, 0 for the model's own; `batch_size`: 0 for
+    the device's own; `workers`: decoding threads, 0 for one per core; `device`: torch's name.
     """
 
     average: bool = False
@@ -181,25 +168,17 @@ class InferenceOptions:
             raise Gz2vitError(f"crop_px {self.crop_px} does not fit in {IMAGE_PX} px")
 
 
-class Outcome(NamedTuple):
-    """How many images a table was asked for, and how many of them are broken and listed."""
-
-    images: int
-    broken: int
-
-
 def predict_images(
     model: Path | str, images: Sequence[Path | str], out: Path | str,
     options: InferenceOptions | None = None, overwrite: bool = False, restart: bool = False,
-) -> Outcome:  # fmt: skip
-    """Predict `images` (words as `find_images` takes them) and write the table `out`.
+) -> tuple[int, int]:  # fmt: skip
+    """Predict `images` (words as `find_images` takes them); how many, and how many are broken.
 
-    `model`: a model's folder or its checkpoint. `out`: CSV or Parquet by its ending, one row per
-    image with `COLUMNS`: path; GalaxyID, the file's name without its ending; pred, the most
-    probable class's index; class_name; p0 to p7. Broken images go to `OUT.broken.csv`. The same
-    call continues after an interruption. `overwrite` replaces an existing table; `restart` drops
-    what an interrupted run has left. Raises `Gz2vitError` for what is missing or does not fit, and
-    where not one image of the first part can be used.
+    `model`: a model's folder or its checkpoint. `out`: CSV or Parquet by its ending, with
+    `COLUMNS`; broken images go to `OUT.broken.csv`. The same call continues after an interruption.
+    `overwrite` replaces an existing table; `restart` drops what an interrupted run has left. Raises
+    `Gz2vitError` for what is missing or does not fit, and where no image of the first part is
+    usable.
     """
     out, options = Path(out), options or InferenceOptions()
     if out.suffix not in (".csv", ".parquet"):
@@ -208,7 +187,14 @@ def predict_images(
         raise Gz2vitError(f"--out {out} is a folder; name a file")
     if out.exists() and not overwrite:
         raise Gz2vitError(f"{out} exists already; give --overwrite or another --out")
-    checkpoint = checkpoint_of(model)
+    checkpoint = Path(model) / CHECKPOINT if Path(model).is_dir() else Path(model)
+    if not checkpoint.is_file():
+        raise Gz2vitError(
+            f"{checkpoint} does not exist; --model takes a trained model's folder, such as "
+            f"results/demo/models/linformer, or its {CHECKPOINT}"
+        )
+    if checkpoint.name != CHECKPOINT:
+        raise Gz2vitError(f"{checkpoint} must be called {CHECKPOINT}; rename it or name its folder")
     classifier = load_classifier(checkpoint.parent).to(choose_device(options.device)).eval()
     options = replace(options, crop_px=options.crop_px or classifier.crop_px)
     run = {
@@ -227,24 +213,27 @@ def predict_images(
         raise Gz2vitError(f"cannot write {folder}: {error.strerror or error}") from error
     with sole_user(folder / "lock", f"another run is writing {out}; wait for it"):
         try:
-            count = _begin(folder, run, [str(word) for word in images], restart)
-            _fill(folder, count, classifier, options)
-            broken = _join(folder, count, out)
+            if restart:
+                _drop(folder)
+            count = _list_images(folder, run, [str(word) for word in images])
+            numbers = range(-(-count // PART_IMAGES))
+            parts = [folder / f"part-{number:06d}.parquet" for number in numbers]
+            _make_parts(parts, count, classifier, options)
+            broken = _join(parts, count, out)
+            _drop(folder)
         finally:
             if not (folder / "run.json").exists():  # nothing has begun, or all is done
                 (folder / "lock").unlink(missing_ok=True)
                 with suppress(OSError):  # somebody has put something there
                     folder.rmdir()
-    return Outcome(count, broken)
+    return count, broken
 
 
-def _begin(folder: Path, run: dict[str, Any], words: Sequence[str], restart: bool) -> int:
-    """List the images and make `OUT.parts` ready for `run`; the number of images.
+def _list_images(folder: Path, run: dict, words: Sequence[str]) -> int:
+    """Write `images.txt` and `run.json`; the number of images.
 
-    Raises `Gz2vitError` where it holds parts of another run, or of other images.
+    Raises `Gz2vitError` where `folder` holds parts of another run, or of other images.
     """
-    if restart:
-        _drop(folder)
     note = folder / "run.json"
     known = read_json(note) if note.exists() else None
     count, digest = 0, hashlib.sha256()
@@ -270,13 +259,11 @@ def _begin(folder: Path, run: dict[str, Any], words: Sequence[str], restart: boo
     return count
 
 
-def _fill(
-    folder: Path, count: int, classifier: GalaxyClassifier, options: InferenceOptions
+def _make_parts(
+    parts: list[Path], count: int, classifier: GalaxyClassifier, options: InferenceOptions
 ) -> None:
     """Make the missing parts, under a progress bar."""
-    done = 0
-    while _part(folder, done).exists():
-        done += 1
+    done = next((number for number, part in enumerate(parts) if not part.exists()), len(parts))
     bar = tqdm(
         desc="predict",
         unit=" images",
@@ -284,19 +271,18 @@ def _fill(
         initial=min(done * PART_IMAGES, count),
         mininterval=TERMINAL_SECONDS if sys.stderr.isatty() else LOG_SECONDS,
     )
-    workers = options.workers or available_workers()
-    listed = (folder / "images.txt").open(encoding="utf-8", newline="\n")
-    with listed, bar, ThreadPoolExecutor(workers) as pool:
+    listed = (parts[0].parent / "images.txt").open(encoding="utf-8", newline="\n")
+    with listed, bar, ThreadPoolExecutor(options.workers or available_workers()) as pool:
         missing = (line[:-1] for line in islice(listed, done * PART_IMAGES, None))
-        for number in range(done, -(-count // PART_IMAGES)):
+        for part in parts[done:]:
             paths = list(islice(missing, PART_IMAGES))
             table = _predict_part(paths, classifier, options, pool, bar)
-            if number == 0 and table.fault.notna().all():
+            if part == parts[0] and table.fault.notna().all():
                 raise Gz2vitError(
                     f"{table.fault.iloc[0]}, and none of the first {len(table):,} images can be "
                     "used; images of another size need --resize"
                 )
-            with atomic_path(_part(folder, number)) as temporary:
+            with atomic_path(part) as temporary:
                 rows = pa.Table.from_pandas(table, schema=SCHEMA, preserve_index=False)
                 parquet.write_table(rows, temporary)
 
@@ -376,50 +362,39 @@ def read_images(
 ) -> tuple[np.ndarray, list[str | None]]:
     """Images as a network sees them, uint8 (B, H, W, 3), and what is wrong with each.
 
-    The image cache's steps: decoding, the central `crop_px` px, averaging to `image_size` px.
+    The image cache's steps: decoding, the central `crop_px` px, averaging to `image_size` px. With
+    `resize` the central square is first resampled (bicubic, with a wider filter where it shrinks)
+    to `IMAGE_PX`, in one step with cropping; an image of `IMAGE_PX` comes out the same.
     """
     pixels = np.zeros((len(paths), image_size, image_size, 3), dtype=np.uint8)
     faults: list[str | None] = [None] * len(paths)
+    crop_px = options.crop_px
     for row, path in enumerate(paths):
         try:
             if options.resize:
-                image = decode_resized(path, options.crop_px)
+                image = decode(path)
+                side = min(image.size) * crop_px / IMAGE_PX
+                left, upper = (image.width - side) / 2, (image.height - side) / 2
+                box = (left, upper, left + side, upper + side)
+                image = image.resize((crop_px, crop_px), Resampling.BICUBIC, box)
             else:
-                image = decode(path, options.crop_px, IMAGE_PX)
+                image = decode(path, crop_px, IMAGE_PX)
             pixels[row] = shrink(np.asarray(image)[None], image_size)[0]
         except ImageFault as fault:
             faults[row] = str(fault)
     return pixels, faults
 
 
-def decode_resized(path: str, crop_px: int) -> Image.Image:
-    """The centre, `crop_px` wide, of an image whose central square is resampled to `IMAGE_PX`.
-
-    Cropping and resampling (bicubic, with a wider filter where the image shrinks) are one step. An
-    image of `IMAGE_PX` comes out as `decode` crops it. Raises `ImageFault`.
-    """
-    image = decode(path)
-    side = min(image.size) * crop_px / IMAGE_PX
-    left, upper = (image.width - side) / 2, (image.height - side) / 2
-    box = (left, upper, left + side, upper + side)
-    return image.resize((crop_px, crop_px), Image.Resampling.BICUBIC, box)
-
-
-def _part(folder: Path, number: int) -> Path:
-    return folder / f"part-{number:06d}.parquet"
-
-
-def _join(folder: Path, count: int, out: Path) -> int:
-    """Make the table of all parts, list the broken images, remove the parts; how many are broken.
+def _join(parts: list[Path], count: int, out: Path) -> int:
+    """Make the table of all parts, and list the broken images; how many there are.
 
     Raises `Gz2vitError` where the parts do not hold each image once.
     """
-    parts = [str(_part(folder, number)) for number in range(-(-count // PART_IMAGES))]
-    whole = dataset.dataset(parts, schema=SCHEMA, format="parquet")
+    whole = dataset.dataset([str(part) for part in parts], schema=SCHEMA, format="parquet")
     if (rows := whole.count_rows()) != count:
         raise Gz2vitError(
-            f"the parts in {folder} hold {rows} images instead of {count}; give --restart to start "
-            "anew"
+            f"the parts in {parts[0].parent} hold {rows} images instead of {count}; give --restart "
+            "to start anew"
         )
     usable = dataset.field("fault").is_null()
     broken, listed = whole.to_table(["path", "fault"], filter=~usable), f"{out}.broken.csv"
@@ -436,10 +411,9 @@ def _join(folder: Path, count: int, out: Path) -> int:
                 for batch in batches:
                     batch.to_pandas().to_csv(stream, index=False, header=False)
         else:
-            with parquet.ParquetWriter(temporary, pa.schema(list(SCHEMA)[:-1])) as stream:
+            with parquet.ParquetWriter(temporary, SCHEMA.remove(len(COLUMNS))) as stream:
                 for batch in batches:
                     stream.write_batch(batch)
-    _drop(folder)
     return broken.num_rows
 
 
@@ -452,10 +426,10 @@ def _drop(folder: Path) -> None:
 def find_images(words: Iterable[str]) -> Iterator[str]:
     """The paths of all images that `words` name, in an order that does not change.
 
-    A word is an image; a folder, searched with all folders in it for `ENDINGS` (upper or lower
-    case; hidden files are passed over, others counted in a line on the standard error); `@FILE`, a
-    list of images, one per line; or `-`, the same from the standard input. Raises `Gz2vitError`
-    for a word that does not exist.
+    A word is an image; a folder, searched with all folders in it for `ENDINGS` (other files are
+    counted in a line on the standard error, hidden ones passed over); `@FILE`, a list of images,
+    one per line; or `-`, the same from the standard input. Raises `Gz2vitError` for what cannot
+    be read.
     """
     for word in words:
         if word == "-" or word.startswith("@"):
@@ -466,7 +440,11 @@ def find_images(words: Iterable[str]) -> Iterator[str]:
                 raise Gz2vitError(f"cannot read the list of images {word}: {error}") from error
         elif os.path.isdir(word):
             others: Counter[str] = Counter()
-            yield from _search(word, (), others)
+            for path in _walk(word):
+                if path.lower().endswith(ENDINGS):
+                    yield path
+                else:
+                    others[os.path.splitext(path)[1].lower() or "without ending"] += 1
             if others:
                 kinds = ", ".join(f"{count:,} {kind}" for kind, count in others.most_common())
                 read = ", ".join(ENDINGS)
@@ -477,27 +455,22 @@ def find_images(words: Iterable[str]) -> Iterator[str]:
             raise Gz2vitError(f"{word} does not exist; name images, folders of images or @LIST")
 
 
-def _search(folder: str, above: tuple[tuple[int, int], ...], others: Counter[str]) -> Iterator[str]:
-    """The images of a folder, then those of the folders in it; `above`: who is searched already."""
-    try:
-        status = os.stat(folder)
-        with os.scandir(folder) as found:
-            entries = sorted(
-                (entry.is_symlink() and os.path.isdir(entry) or entry.is_dir(follow_symlinks=False),
-                 entry.name)
-                for entry in found if not entry.name.startswith(".")
-            )  # fmt: skip
-    except OSError as error:
-        raise Gz2vitError(f"cannot search {folder}: {error.strerror or error}") from error
-    here = (status.st_dev, status.st_ino)
-    for is_folder, name in [] if here in above else entries:  # a link to a folder above it
-        path = os.path.join(folder, name)
-        if is_folder:
-            yield from _search(path, (*above, here), others)
-        elif name.lower().endswith(ENDINGS):
-            yield path
-        else:
-            others[os.path.splitext(name)[1].lower() or "without ending"] += 1
+def _walk(top: str) -> Iterator[str]:
+    """The files in a folder by name, then those of the folders in it; hidden ones are left out."""
+
+    def refuse(error: OSError) -> None:
+        raise Gz2vitError(f"cannot search {error.filename}: {error.strerror}") from error
+
+    above = {top: {os.path.realpath(top)}}  # of each folder still to be searched, and itself
+    for folder, inside, names in os.walk(top, onerror=refuse, followlinks=True):
+        here, found = above.pop(folder), sorted(inside)
+        inside.clear()
+        for name in found:
+            real = os.path.realpath(path := os.path.join(folder, name))
+            if not name.startswith(".") and real not in here:  # else a link to a folder above it
+                inside.append(name)
+                above[path] = here | {real}
+        yield from (os.path.join(folder, name) for name in sorted(names) if name[0] != ".")
 
 
 def choose_device(name: str) -> torch.device:
@@ -510,17 +483,3 @@ def choose_device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise Gz2vitError(f"this machine has no device '{name}'; leave --device away") from error
     return device
-
-
-def checkpoint_of(model: Path | str) -> Path:
-    """The checkpoint of a model's folder, or the checkpoint itself; `Gz2vitError` for neither."""
-    path = Path(model)
-    path = path / CHECKPOINT if path.is_dir() else path
-    if not path.is_file():
-        raise Gz2vitError(
-            f"{path} does not exist; --model takes a trained model's folder, such as "
-            f"results/demo/models/linformer, or its {CHECKPOINT}"
-        )
-    if path.name != CHECKPOINT:
-        raise Gz2vitError(f"{path} must be called {CHECKPOINT}; rename it or name its folder")
-    return path
