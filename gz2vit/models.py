@@ -1,10 +1,7 @@
 """The paper's networks, and any other by name: images in, class scores out.
 
-`build_model("linformer", depth=12, dim=128)` returns a `torch.nn.Module` that takes normalised
-images, float32 (B, 3, H, W), and returns class scores (logits), float32 (B, num_classes). Without
-hyperparameters each is the paper's own, with random weights from torch's generator.
-`build_model("timm/convnext_atto")` builds a network that the paper does not have, and
-`register_model` makes one of your own known.
+A network takes normalised images, float32 (B, 3, H, W), and returns class scores (logits), float32
+(B, num_classes). Without hyperparameters each is the paper's own, with random weights.
 
 Sources: the Linformer, Wang et al. 2020, arXiv:2006.04768; the Vision Transformer, Dosovitskiy et
 al. 2021, arXiv:2010.11929; both in the form that the authors used, linformer and vit-pytorch.
@@ -40,6 +37,7 @@ from transformers import (
 from transformers.utils import logging
 
 from gz2vit.io import WEIGHTED, Gz2vitError
+from gz2vit.weights import hub_folder, read_tensors, timm_architecture
 
 LIBRARIES = TIMM, TRANSFORMERS = "timm/", "transformers/"  # networks of these are named so
 # How the names of the last layer's parameters begin: pretrained ones are of other classes.
@@ -68,10 +66,9 @@ def architecture_of(model_key: str) -> str:
 
 
 def build_model(name: str, /, **hyperparameters: Any) -> nn.Module:
-    """The network `name` (a model key or an architecture), by default the paper's.
+    """The network `name`: a model key, an architecture, timm/NAME or transformers/NAME.
 
-    Raises `Gz2vitError` for an unknown name, a hyperparameter that this network does not have,
-    and values that do not fit together.
+    Raises `Gz2vitError` for an unknown name or hyperparameter, and values that do not fit together.
     """
     builder = BUILDERS[architecture_of(name)]
     if name.startswith(LIBRARIES):
@@ -88,8 +85,8 @@ def build_model(name: str, /, **hyperparameters: Any) -> nn.Module:
 def register_model(name: str, builder: Callable[..., nn.Module]) -> None:
     """Let `build_model(name, ...)` call `builder` with the recorded hyperparameters.
 
-    For a network of one's own, in every notebook or script that is to load its checkpoint. `name`
-    may be one of the paper's; `builder` itself may then build that one and change it.
+    Needed in every notebook or script that loads a checkpoint of a network of one's own. `name` may
+    be one of the paper's; `builder` itself may then build that one and change it.
     """
     replaced = BUILDERS.get(name)
 
@@ -112,17 +109,14 @@ def build_linformer(
 ) -> nn.Module:  # fmt: skip
     """The paper's main network, a Vision Transformer whose attention costs O(N k), not O(N^2).
 
-    Shapes, with g = image_size / patch_size and N = g^2 + 1 tokens: images (B, 3, H, W) -> patches
+    With g = image_size / patch_size and N = g^2 + 1 tokens: images (B, 3, H, W) -> patches
     (B, g^2, 3 patch_size^2) -> embedded, with the class token (B, N, dim) -> `depth` layers, in
-    each of which keys and values (B, N, dim) are projected to (B, k_dim, dim) by learned
-    (N, k_dim) matrices -> class token (B, dim) -> (B, num_classes). The defaults have 2,785,416
-    parameters, as in the paper.
+    each of which keys and values are projected to (B, k_dim, dim) by learned (N, k_dim) matrices
+    -> class token (B, dim) -> (B, num_classes). By default 2,785,416 parameters, as in the paper.
     """
     _check_vit_pytorch()
-    _check_counts(depth=depth, dim=dim, k_dim=k_dim, num_classes=num_classes)
-    _check_dropout(dropout=dropout)
+    _check(depth=depth, dim=dim, k_dim=k_dim, heads=heads, dropout=dropout, num_classes=num_classes)
     tokens = count_tokens(image_size, patch_size)
-    _check_heads(dim, heads)
     if k_dim > tokens:  # the authors published such a run, 512 for 65 tokens
         warnings.warn(
             f"k_dim {k_dim} is more than the {tokens} tokens of a {image_size} px image in patches "
@@ -150,12 +144,13 @@ def build_vit(
     compare all tokens, (B, heads, N, N).
     """
     _check_vit_pytorch()
-    _check_counts(depth=depth, dim=dim, mlp_dim=mlp_dim, heads=heads, num_classes=num_classes)
-    _check_dropout(dropout=dropout, emb_dropout=emb_dropout)
-    count_tokens(image_size, patch_size)
     # vit_pytorch takes any number of heads, each 64 wide; one that does not divide the width, as in
     # no published run, is a slip (Vaswani et al. 2017 share the width among the heads).
-    _check_heads(dim, heads)
+    _check(
+        depth=depth, dim=dim, mlp_dim=mlp_dim, heads=heads, dropout=dropout,
+        emb_dropout=emb_dropout, num_classes=num_classes,
+    )  # fmt: skip
+    count_tokens(image_size, patch_size)
     return vit_pytorch.ViT(
         image_size=image_size, patch_size=patch_size, num_classes=num_classes, dim=dim,
         depth=depth, heads=heads, mlp_dim=mlp_dim, dropout=dropout, emb_dropout=emb_dropout,
@@ -168,7 +163,7 @@ def build_resnet50(*, num_classes: int = 8) -> nn.Module:
     Images (B, 3, H, W) of at least 32 px -> features (B, 2048, H/32, W/32) -> their mean over the
     plane (B, 2048) -> (B, num_classes).
     """
-    _check_counts(num_classes=num_classes)
+    _check(num_classes=num_classes)
     network = models.resnet50(weights=None)
     network.fc = nn.Linear(network.fc.in_features, num_classes)
     return network
@@ -180,7 +175,7 @@ def build_vgg16_bn(*, num_classes: int = 8) -> nn.Module:
     Images (B, 3, H, W) of at least 32 px -> features (B, 512, H/32, W/32) -> averaged to
     (B, 512, 7, 7) -> two hidden layers (B, 4096) -> (B, num_classes).
     """
-    _check_counts(num_classes=num_classes)
+    _check(num_classes=num_classes)
     network = models.vgg16_bn(weights=None)
     network.classifier[6] = nn.Linear(network.classifier[6].in_features, num_classes)
     return network
@@ -207,10 +202,11 @@ def build_hf_vit(
 
     With `freeze_backbone` only the last layer learns (6,152).
     """
-    _check_counts(depth=depth, dim=dim, mlp_dim=mlp_dim, heads=heads, num_classes=num_classes)
+    _check(
+        depth=depth, dim=dim, mlp_dim=mlp_dim, heads=heads, dropout=dropout,
+        num_classes=num_classes,
+    )  # fmt: skip
     count_tokens(image_size, patch_size)
-    _check_heads(dim, heads)
-    _check_dropout(dropout=dropout)
     config = ViTConfig(
         image_size=image_size, patch_size=patch_size, hidden_size=dim, num_hidden_layers=depth,
         num_attention_heads=heads, intermediate_size=mlp_dim, hidden_dropout_prob=dropout,
@@ -222,31 +218,6 @@ def build_hf_vit(
     return HuggingFaceClassifier(model)
 
 
-def load_folder(folder: Path, num_classes: int) -> ViTForImageClassification:
-    """The ViT saved in a local folder, with a new last layer; tensors and configuration only.
-
-    Raises `Gz2vitError` for a folder that does not hold a whole ViT.
-    """
-    try:
-        config = ViTConfig.from_pretrained(folder, local_files_only=True, num_labels=num_classes)
-        model, found = ViTForImageClassification.from_pretrained(
-            folder,
-            config=config,
-            local_files_only=True,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
-        raise Gz2vitError(f"{folder} does not hold a readable ViT: {_short(error)}") from error
-    wrong = [*found["missing_keys"], *found["unexpected_keys"]]
-    wrong += [name for name, *_ in found["mismatched_keys"]]
-    foreign = sorted(name for name in wrong if not name.startswith("classifier."))
-    if foreign:
-        raise Gz2vitError(f"{folder} does not fit a ViT of its configuration: {foreign[0]} differs")
-    return model
-
-
 def build_backbone(
     *, name: str = "timm/convnext_atto", image_size: int = 224, freeze_backbone: bool = False,
     num_classes: int = 8,
@@ -256,7 +227,7 @@ def build_backbone(
     `transformers/NAME` is a classifier of the Hugging Face hub or in a local folder. With
     `freeze_backbone` only the last layer learns.
     """
-    _check_counts(image_size=image_size, num_classes=num_classes)
+    _check(image_size=image_size, num_classes=num_classes)
     if name.startswith(TIMM):
         network = _build_timm(name.removeprefix(TIMM), image_size, num_classes)
     elif name.startswith(TRANSFORMERS):
@@ -270,8 +241,6 @@ def build_backbone(
 
 
 def _build_timm(name: str, image_size: int, num_classes: int) -> nn.Module:
-    from gz2vit.weights import timm_architecture
-
     name = timm_architecture(name)
     if not timm.is_model(name):
         close = difflib.get_close_matches(name.split(".")[0], timm.list_models(), n=3)
@@ -298,9 +267,7 @@ def _size_option(name: str, image_size: int) -> dict[str, int]:
 
 
 def _build_transformers(name: str, num_classes: int) -> nn.Module:
-    from gz2vit.weights import hub_folder
-
-    folder = Path(hub_folder(name)[0])
+    folder, _ = hub_folder(name)
     try:
         config = AutoConfig.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False, num_labels=num_classes
@@ -313,7 +280,6 @@ def _build_transformers(name: str, num_classes: int) -> nn.Module:
     return HuggingFaceClassifier(model)
 
 
-ARCHITECTURES = ("linformer", "vit", "resnet50", "vgg16_bn", "hf_vit", "backbone")
 BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "linformer": build_linformer,
     "vit": build_vit,
@@ -322,6 +288,7 @@ BUILDERS: dict[str, Callable[..., nn.Module]] = {
     "hf_vit": build_hf_vit,
     "backbone": build_backbone,
 }
+ARCHITECTURES = tuple(BUILDERS)
 REGISTERED: set[str] = set()  # names that `register_model` has added or replaced
 
 
@@ -343,8 +310,6 @@ def timm_state(
     timm adapts what differs between its versions and between image sizes. Raises `Gz2vitError`
     for weights of another network.
     """
-    from gz2vit.weights import timm_architecture
-
     short = timm_architecture(name.removeprefix(TIMM))
     options = {"num_classes": num_classes, **_size_option(short, image_size)}
     made = []
@@ -353,11 +318,8 @@ def timm_state(
             for seed in (0, 1):
                 torch.manual_seed(seed)
                 source = {"state_dict": dict(state), "url": "", "hf_hub_id": None}
-                made.append(
-                    timm.create_model(
-                        short, pretrained=True, pretrained_cfg_overlay=source, **options
-                    )
-                )
+                options |= {"pretrained": True, "pretrained_cfg_overlay": source}
+                made.append(timm.create_model(short, **options))
     except (RuntimeError, KeyError, AttributeError) as error:
         raise Gz2vitError(f"these weights do not fit {name}: {_short(error)}") from error
     own, other = (network.state_dict() for network in made)
@@ -468,23 +430,18 @@ def count_tokens(image_size: int, patch_size: int) -> int:
     return (image_size // patch_size) ** 2 + 1
 
 
-def _check_heads(dim: int, heads: int) -> None:
-    """Raise `Gz2vitError` if `heads` attention heads cannot share a width of `dim`."""
-    if not 1 <= heads <= dim or dim % heads:
+def _check(**values: float) -> None:
+    """Raise `Gz2vitError` for numbers that no network can have, and heads that do not share dim."""
+    for name, value in values.items():
+        if "dropout" in name:
+            if not isinstance(value, int | float) or not 0 <= value < 1:
+                raise Gz2vitError(f"{name} is {value!r}; it must be at least 0 and less than 1")
+        elif type(value) is not int or value < 1:
+            raise Gz2vitError(f"{name} is {value!r}; it must be a whole number of at least 1")
+    dim, heads = values.get("dim", 1), values.get("heads", 1)
+    if dim % heads:
         fits = [str(number) for number in range(1, dim + 1) if dim % number == 0]
         raise Gz2vitError(f"heads {heads} does not divide dim {dim}; these do: {', '.join(fits)}")
-
-
-def _check_counts(**numbers: int) -> None:
-    for name, number in numbers.items():
-        if type(number) is not int or number < 1:
-            raise Gz2vitError(f"{name} is {number!r}; it must be a whole number of at least 1")
-
-
-def _check_dropout(**fractions: float) -> None:
-    for name, fraction in fractions.items():
-        if not isinstance(fraction, int | float) or not 0 <= fraction < 1:
-            raise Gz2vitError(f"{name} is {fraction!r}; it must be at least 0 and less than 1")
 
 
 def _check_vit_pytorch() -> None:
@@ -508,27 +465,30 @@ def pretrained_state(
     `path` is what `fetch_weights` returns. The last layer is of no use. Raises `Gz2vitError` where
     the weights are of another network.
     """
-    from gz2vit.weights import read_tensors
-
-    num_classes = hyperparameters.get("num_classes", 8)
-    if architecture == "hf_vit":
-        return HuggingFaceClassifier(load_folder(path, num_classes)).state_dict()
-    if architecture != "backbone":
+    if architecture not in ("hf_vit", "backbone"):
         return read_tensors(path)
-    name = hyperparameters["name"]
+    num_classes, name = hyperparameters.get("num_classes", 8), hyperparameters.get("name", "")
     if name.startswith(TIMM):
         image_size = hyperparameters.get("image_size", 224)
         return timm_state(name, read_tensors(path), image_size, num_classes)
+    is_vit = architecture == "hf_vit"
     try:
-        model = AutoModelForImageClassification.from_pretrained(
+        kind = ViTForImageClassification if is_vit else AutoModelForImageClassification
+        model, found = kind.from_pretrained(
             path,
             local_files_only=True,
             trust_remote_code=False,
             use_safetensors=True,
             num_labels=num_classes,
             ignore_mismatched_sizes=True,
+            output_loading_info=True,
         )
     except (OSError, ValueError, RuntimeError, KeyError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise Gz2vitError(f"the weights in {path} do not fit {name}: {reason}") from error
+        reason = f"the weights in {path} do not fit {name or architecture}: {_short(error)}"
+        raise Gz2vitError(reason) from error
+    wrong = [*found["missing_keys"], *found["unexpected_keys"]]
+    wrong += [key for key, *_ in found["mismatched_keys"]]
+    foreign = sorted(key for key in wrong if not key.startswith("classifier."))
+    if is_vit and foreign:
+        raise Gz2vitError(f"{path} does not fit a ViT of its configuration: {foreign[0]} differs")
     return HuggingFaceClassifier(model).state_dict()
