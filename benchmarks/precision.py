@@ -10,6 +10,7 @@ A difference within the spread between seeds is what the suite promises.
 """
 
 import argparse
+import inspect
 import math
 import statistics
 from pathlib import Path
@@ -19,14 +20,16 @@ from galaxies import galaxies_at_hand, open_galaxies
 
 from gz2vit.evaluation import classification_metrics
 from gz2vit.images import LabelledImages, open_split
-from gz2vit.models import architecture_of
+from gz2vit.io import ROOT
+from gz2vit.models import BUILDERS, architecture_of
 from gz2vit.predict import predict
 from gz2vit.training import CHOICES, TrainingSettings, build_network, make_classifier, train_model
-from gz2vit.workflow import load_profile
+from gz2vit.workflow import load_profile, notebook_parameters
 
 METRICS = ("accuracy", "recall_macro")
 # Names of a notebook's parameters for the arguments of `build_model`.
 ARGUMENTS = {
+    "IMAGE_SIZE": "image_size",
     "PATCH_SIZE": "patch_size",
     "DEPTH": "depth",
     "HIDDEN_DIM": "dim",
@@ -37,28 +40,16 @@ ARGUMENTS = {
 
 
 def settings_of(key: str, profile: str, seed: int) -> TrainingSettings:
-    """A profile's settings of a model key, with another seed."""
-    values = load_profile(profile)[key]
-    found = {ARGUMENTS[name]: value for name, value in values.items() if name in ARGUMENTS}
-    return TrainingSettings(
-        key,
-        lr=values.get("LR"),
-        step_size=values.get("STEP_SIZE"),
-        gamma=values.get("GAMMA"),
-        hyperparameters=found | sizes_seen(key, values),
-        image_size=values["IMAGE_SIZE"],
-        batch_size=values["BATCH_SIZE"],
-        max_epoch=values["MAX_EPOCH"],
-        class_weights=values.get("CLASS_WEIGHTS", "uniform"),
-        seed=seed,
-    )
-
-
-def sizes_seen(key: str, values: dict) -> dict[str, int]:
-    """The image size, for the networks that are built for one."""
-    if architecture_of(key) in ("resnet50", "vgg16_bn"):
-        return {}
-    return {"image_size": values["IMAGE_SIZE"]}
+    """A profile's settings of a model key, with another seed; the notebook's where it has none."""
+    architecture = architecture_of(key)
+    (notebook,) = (ROOT / "notebooks").glob(f"*_train_{architecture}.ipynb")
+    values = {name: found.default for name, found in notebook_parameters(notebook).items()}
+    values |= load_profile(profile).get(key, {})
+    known = inspect.signature(BUILDERS[architecture]).parameters
+    sizes = {ours: values[name] for name, ours in ARGUMENTS.items() if ours in known}
+    same = ("lr", "step_size", "gamma", "image_size", "batch_size", "max_epoch", "class_weights")
+    settings = {name: values[name.upper()] for name in same}
+    return TrainingSettings(key, hyperparameters=sizes, seed=seed, **settings)
 
 
 def trained(
