@@ -1,9 +1,8 @@
 """Is a model right as often as its probabilities say, and how pure a sample can it make?
 
 Expected calibration error (ECE), reliability diagram and temperature scaling as in Guo et al. 2017
-(arXiv:1706.04599): logits divided by the temperature for which the true classes are likeliest.
-Logarithms of probabilities serve as logits: they differ by a constant that softmax does not see.
-Curves and average precisions of each class against the rest are scikit-learn's.
+(arXiv:1706.04599). Logarithms of probabilities serve as logits: they differ by a constant that
+softmax does not see.
 """
 
 import numpy as np
@@ -19,6 +18,7 @@ from gz2vit.evaluation import (
     RESAMPLES,
     ClassIndices,
     bootstrap,
+    count_rows,
     percentile_bounds,
     wilson_interval,
 )
@@ -65,13 +65,15 @@ def _normalised(probabilities: np.ndarray) -> np.ndarray:
     return probabilities / probabilities.sum(axis=1)[:, None]
 
 
-# -- Reliability ------------------------------------------------------------------------------
-
-
 def confidences(true: ClassIndices, probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The largest probability of each galaxy (N,), and whether its class is right, bool (N,)."""
     probabilities = _normalised(probabilities)
     return probabilities.max(axis=1), probabilities.argmax(axis=1) == np.asarray(true)
+
+
+def _bin_numbers(confidence: np.ndarray, bins: int) -> np.ndarray:
+    """The bin of each confidence (0 to bins - 1); a bin includes its upper edge."""
+    return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
 
 
 def reliability(true: ClassIndices, probabilities: np.ndarray, bins: int = BINS) -> pd.DataFrame:
@@ -81,9 +83,8 @@ def reliability(true: ClassIndices, probabilities: np.ndarray, bins: int = BINS)
     `accuracy`, `low`, `high` (Wilson).
     """
     confidence, right = confidences(true, probabilities)
-    groups = pd.DataFrame({"confidence": confidence, "right": right}).groupby(
-        _bin_numbers(confidence, bins)
-    )
+    number = _bin_numbers(confidence, bins)
+    groups = pd.DataFrame({"confidence": confidence, "right": right}).groupby(number)
     aggregates = {"galaxies": ("right", "size"), "right": ("right", "sum")}
     table = groups.agg(confidence=("confidence", "mean"), **aggregates)
     table.insert(0, "low_edge", table.index / bins)
@@ -93,9 +94,9 @@ def reliability(true: ClassIndices, probabilities: np.ndarray, bins: int = BINS)
     return table.reset_index(drop=True)
 
 
-def _bin_numbers(confidence: np.ndarray, bins: int) -> np.ndarray:
-    """The bin of each confidence (0 to bins - 1); a bin includes its upper edge."""
-    return np.clip(np.ceil(confidence * bins).astype(np.int64) - 1, 0, bins - 1)
+def _ece(number: np.ndarray, gap: np.ndarray, bins: int) -> np.ndarray:
+    """The ECE of each row (R,), of bin numbers and of confidence less rightness, both (R, N)."""
+    return np.abs(count_rows(number, bins, gap)).sum(axis=1) / number.shape[1]
 
 
 def expected_calibration_error(
@@ -107,16 +108,15 @@ def expected_calibration_error(
 ) -> tuple[float, float, float]:
     """The ECE and the ends of its interval: mean |confidence - accuracy|, bins by their galaxies.
 
-    An absolute value grows with noise: resamples have a larger ECE than the sample, as the sample
-    has a larger one than the truth. Hence the basic bootstrap interval (Efron & Tibshirani 1993),
-    which mirrors the resamples at the value; at least 0.
+    Noise raises it, in resamples once more than in the sample. Hence the basic bootstrap interval
+    (Efron & Tibshirani 1993), which mirrors the resamples at the value; at least 0.
     """
     confidence, right = confidences(true, probabilities)
     number, gap = _bin_numbers(confidence, bins), confidence - right
+    value = float(_ece(number[None], gap[None], bins)[0])
     draws = bootstrap(
         lambda i: _ece(number[i], gap[i], bins), len(gap), resamples=resamples, seed=seed
     )
-    value = float(_ece(number[None], gap[None], bins)[0])
     low, high = percentile_bounds(draws)
     return value, max(0.0, float(2 * value - high)), float(2 * value - low)
 
@@ -128,10 +128,10 @@ def error_if_calibrated(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> tuple[float, float]:
-    """The mean ECE that a perfectly calibrated model with these confidences would show, and p.
+    """The mean ECE of a perfectly calibrated model with these confidences, and p.
 
-    Each galaxy is right with the probability that the model gives (consistency resampling, Bröcker
-    & Smith 2007). p: the chance of an ECE as large as the one found, at least 1 / (resamples + 1).
+    By consistency resampling (Bröcker & Smith 2007). p: the chance of an ECE as large as the one
+    found, at least 1 / (resamples + 1).
     """
     confidence, right = confidences(true, probabilities)
     number, rng = _bin_numbers(confidence, bins)[None], np.random.default_rng(seed)
@@ -143,27 +143,15 @@ def error_if_calibrated(
     return float(np.mean(drawn)), float(chance)
 
 
-def _ece(number: np.ndarray, gap: np.ndarray, bins: int) -> np.ndarray:
-    """The ECE of each row (R,), of bin numbers and of confidence less rightness, both (R, N)."""
-    rows, n = number.shape
-    flat = (number + np.arange(rows)[:, None] * bins).ravel()
-    sums = np.bincount(flat, gap.ravel(), rows * bins).reshape(rows, bins)
-    return np.abs(sums).sum(axis=1) / n
-
-
-# -- Temperature scaling ----------------------------------------------------------------------
-
-
 def fit_temperature(true: ClassIndices, probabilities: np.ndarray) -> float:
     """The temperature, within `TEMPERATURES`, for which classes `true` (N,) are likeliest."""
     logits = _logits(probabilities)
     own = np.arange(len(logits)), np.asarray(true)
-
-    def loss(log_temperature: float) -> float:
-        """Mean negative log likelihood of the true classes."""
-        return -float(log_softmax(logits / np.exp(log_temperature), axis=1)[own].mean())
-
-    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
+    found = minimize_scalar(
+        lambda log: -float(log_softmax(logits / np.exp(log), axis=1)[own].mean()),
+        bounds=np.log(TEMPERATURES),
+        method="bounded",
+    )
     return float(np.exp(found.x))
 
 
@@ -180,11 +168,10 @@ def _logits(probabilities: np.ndarray) -> np.ndarray:
 def scale(
     test: pd.DataFrame, valid: pd.DataFrame | None = None, folds: int = FOLDS, seed: int = 0
 ) -> tuple[np.ndarray, float]:
-    """Scaled probabilities of `test` (N, 8), and the temperature.
+    """Scaled probabilities of `test` (N, 8), and the temperature, fitted to `valid`.
 
-    No galaxy influences its own temperature: it is fitted to the predictions `valid`, or, without
-    them, for each fold of the test galaxies to the other folds (the mean temperature is returned).
-    Raises `Gz2vitError` where a galaxy is in both tables.
+    Without `valid` each fold's is fitted to the other folds, and their mean returned. Raises
+    `Gz2vitError` where a galaxy is in both tables.
     """
     true, before = test["class"].to_numpy(), probabilities_of(test)
     if valid is not None:
@@ -215,38 +202,31 @@ def calibrate(
 ) -> pd.DataFrame:
     """Calibration on `test` before and after scaling (arguments as of `scale`).
 
-    Columns `value`, `low`, `high`, `p_value`, `n`; rows, by name:
-    `ece_before` (p: the chance of one as large if the model were calibrated), `ece_after`;
-    `overconfidence`, mean confidence less accuracy, and `log_likelihood_gain`, what scaling adds to
-    the log probability of the true class, both with Student's test against zero;
-    `temperature`, above 1 where the model is too sure; `ece_if_calibrated`, the mean ECE of a
-    perfectly calibrated model with the same confidences, which is not zero.
+    Columns `value`, `low`, `high`, `p_value`, `n`; rows, by name: `ece_before` (with the p of
+    `error_if_calibrated`), `ece_after`; `overconfidence`, mean confidence less accuracy, and
+    `log_likelihood_gain` by scaling, per galaxy, with Student's tests against zero; `temperature`;
+    `ece_if_calibrated`.
     """
     true, before = test["class"].to_numpy(), probabilities_of(test)
     after, temperature = scale(test, valid, seed=seed)
     options = {"resamples": resamples, "seed": seed}
     if_calibrated, chance = error_if_calibrated(true, before, **options)
     confidence, right = confidences(true, before)
-    own = np.arange(len(true)), true
-    gain = (_logits(after) - _logits(before))[own]
+    gain = (_logits(after) - _logits(before))[np.arange(len(true)), true]
     rows = {
         "ece_before": (*expected_calibration_error(true, before, **options), chance),
-        "ece_after": (*expected_calibration_error(true, after, **options), np.nan),
-        "overconfidence": _student(confidence - right),
-        "log_likelihood_gain": _student(gain),
-        "temperature": (temperature, *[np.nan] * 3),
-        "ece_if_calibrated": (if_calibrated, *[np.nan] * 3),
+        "ece_after": expected_calibration_error(true, after, **options),
     }
-    table = pd.DataFrame.from_dict(rows, "index", columns=["value", "low", "high", "p_value"])
+    for name, values in (("overconfidence", confidence - right), ("log_likelihood_gain", gain)):
+        rows[name] = (float(values.mean()),)
+        if values.std() > 0:  # galaxies that do not differ allow no test
+            student = ttest_1samp(values, 0.0)
+            rows[name] += (*student.confidence_interval(LEVEL), float(student.pvalue))
+    rows |= {"temperature": (temperature,), "ece_if_calibrated": (if_calibrated,)}
+    columns = ["value", "low", "high", "p_value"]
+    known = [dict(zip(columns, values, strict=False)) for values in rows.values()]
+    table = pd.DataFrame(known, rows, columns)
     return table.rename_axis("quantity").assign(n=len(true))
-
-
-def _student(values: np.ndarray) -> tuple[float, float, float, float]:
-    """The mean of `values` (N,), its interval and p-value; NaN where they do not differ."""
-    if values.std() == 0:
-        return float(values.mean()), np.nan, np.nan, np.nan
-    test = ttest_1samp(values, 0.0)
-    return float(values.mean()), *test.confidence_interval(LEVEL), float(test.pvalue)
 
 
 def reliability_pair(
@@ -257,9 +237,6 @@ def reliability_pair(
     return reliability(test["class"], probabilities_of(test)), reliability(test["class"], after)
 
 
-# -- Precision against recall -----------------------------------------------------------------
-
-
 def precision_recall_curves(true: ClassIndices, probabilities: np.ndarray) -> pd.DataFrame:
     """The curve of each class that has galaxies, from classes (N,) and probabilities (N, 8).
 
@@ -267,13 +244,15 @@ def precision_recall_curves(true: ClassIndices, probabilities: np.ndarray) -> pd
     its probability is at least `threshold`; scikit-learn's end point (1, 0) has the threshold inf.
     """
     true, probabilities = np.asarray(true), _normalised(probabilities)
-    curves = []
+    curves = {}
     for index in np.unique(true):
-        curve = precision_recall_curve(true == index, probabilities[:, index])
-        precision, recall, threshold = curve
-        columns = {"class_name": CLASS_NAMES[index], "threshold": np.append(threshold, np.inf)}
-        curves.append(pd.DataFrame({**columns, "precision": precision, "recall": recall}))
-    return pd.concat(curves, ignore_index=True)
+        precision, recall, threshold = precision_recall_curve(
+            true == index, probabilities[:, index]
+        )
+        columns = {"threshold": np.append(threshold, np.inf), "precision": precision}
+        curves[CLASS_NAMES[index]] = pd.DataFrame({**columns, "recall": recall})
+    table = pd.concat(curves, names=["class_name", ""])
+    return table.reset_index("class_name").reset_index(drop=True)
 
 
 def average_precisions(
@@ -282,10 +261,10 @@ def average_precisions(
     resamples: int = CURVE_RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """The area under each class's curve with its bootstrap interval, a row for each class.
+    """The area under each class's curve with its bootstrap interval; NaN without galaxies.
 
     Columns: `class_name`, `average_precision`, `low`, `high`, `share` (the precision of guessing),
-    `galaxies` (of the class). A class without galaxies has NaN.
+    `galaxies` (of the class).
     """
     probabilities = _normalised(probabilities)
     positive = np.asarray(true)[:, None] == np.arange(CLASS_COUNT)
@@ -294,13 +273,10 @@ def average_precisions(
 
     def areas(drawn: np.ndarray) -> np.ndarray:
         """Average precisions (rows, 8) of the galaxies drawn."""
-        n = len(positive)
-        flat = (drawn + np.arange(len(drawn))[:, None] * n).ravel()
-        weights = np.bincount(flat, minlength=drawn.size).reshape(drawn.shape)
-        return np.column_stack([_weighted(own, score, weights) for own, score in columns])
+        weights = count_rows(drawn, len(positive))
+        return np.column_stack([_weighted(*one, weights) for one in columns])
 
-    draws = bootstrap(areas, len(positive), resamples=resamples, seed=seed)
-    low, high = percentile_bounds(draws)
+    low, high = percentile_bounds(bootstrap(areas, len(true), resamples=resamples, seed=seed))
     found = {"class_name": CLASS_NAMES, "average_precision": values, "low": low, "high": high}
     counts = {"share": positive.mean(axis=0), "galaxies": positive.sum(axis=0)}
     return pd.DataFrame(found | counts)

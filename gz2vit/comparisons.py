@@ -1,10 +1,8 @@
 """Two models on one test set: who is right about which galaxies, and is one of them better?
 
-Only galaxies that one model has right and the other wrong can tell: McNemar's test (1947), with
-Bonett and Price's interval of the difference (2012), which keeps its level in small samples.
-p-values shown side by side are corrected: Holm (1979) keeps the chance of one false claim at the
-level, Benjamini and Hochberg (1995) the expected fraction of false ones.
-
+McNemar's test (1947) of the galaxies that only one of them has right, with Bonett and Price's
+interval of the difference (2012). p-values shown side by side are corrected: Holm (1979) keeps the
+chance of one false claim, Benjamini and Hochberg (1995) the expected fraction of false ones.
 Positive differences favour the first model. Galaxies without a property (NaN) are left out.
 """
 
@@ -29,6 +27,7 @@ from gz2vit.evaluation import (
     ClassIndices,
     bootstrap,
     classification_metrics,
+    count_rows,
     metrics_of,
     percentile_bounds,
     resample_table,
@@ -60,14 +59,11 @@ def corrected(p_values: Sequence[float] | np.ndarray, method: str = "holm") -> n
     return p_values
 
 
-# -- Joining predictions ---------------------------------------------------------------------
-
-
 def right_table(predictions: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Which model has which galaxy right: `true` (class index) and a bool column for each model.
+    """`true` (class index) and for each model whether it is right (bool), by galaxy id.
 
-    `predictions`: tables of `read_predictions` by model. Indexed by galaxy id, in the first table's
-    order. Raises `Gz2vitError` where the test sets differ.
+    `predictions`: tables of `read_predictions` by model; the first one's order is kept. Raises
+    `Gz2vitError` where the test sets differ.
     """
     if not predictions:
         raise Gz2vitError("there are no predictions to compare; give at least one model's")
@@ -95,11 +91,7 @@ def right_table(predictions: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
 def join_predictions(
     first: pd.DataFrame, second: pd.DataFrame, names: tuple[str, str] = ("first", "second")
 ) -> pd.DataFrame:
-    """Two models side by side, indexed by galaxy id, in the order of `first`.
-
-    Columns: `true` (class index), `first_right`, `second_right` (bool), `region` (one of
-    `REGIONS`). Raises `Gz2vitError`, with the models' `names`, where the test sets differ.
-    """
+    """`right_table` of two models: `true`, `first_right`, `second_right`, `region` (`REGIONS`)."""
     right = right_table(dict(zip(names, (first, second), strict=True)))
     joined = right[["true"]].assign(first_right=right[names[0]], second_right=right[names[1]])
     # REGIONS count in twos: is the first wrong, and the second?
@@ -112,16 +104,12 @@ def region_counts(joined: pd.DataFrame) -> dict[str, int]:
     return joined["region"].value_counts().reindex(REGIONS, fill_value=0).to_dict()
 
 
-# -- McNemar's test, for all galaxies, for pairs of models and metrics -----------------------
-
-
 def compare_counts(
     both_right: int, only_first: int, only_second: int, both_wrong: int
 ) -> dict[str, Any]:
-    """McNemar's test of four counts of galaxies.
+    """McNemar's test of four counts of galaxies, two-sided; `effect`: difference of accuracies.
 
-    Returns `only_first`, `only_second`, the difference of the accuracies as `effect` with `low` and
-    `high`, `method`, the two-sided `p_value`, `n`, `standard_error` (for equally good models).
+    `standard_error` is that of equally good models. Raises `Gz2vitError` without galaxies.
     """
     n = both_right + only_first + only_second + both_wrong
     if n == 0:
@@ -153,10 +141,10 @@ def compare_right(first_right: Answers, second_right: Answers) -> dict[str, Any]
 
 
 def compare_models(predictions: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """McNemar's test of every pair of models, with corrected p-values; empty for fewer than two.
+    """McNemar's test of every pair of models, a row each; empty for fewer than two.
 
-    `predictions`: tables of `read_predictions` by name. Columns: `first`, `second`, `only_first`,
-    `only_second`, `difference`, `low`, `high`, `method`, `p_value`, `p_holm`, `p_bh`, `galaxies`.
+    Columns: `first`, `second`, `only_first`, `only_second`, `difference`, `low`, `high`, `method`,
+    `p_value`, `p_holm`, `p_bh`, `galaxies`.
     """
     pairs = list(combinations(predictions, 2))
     if not pairs:
@@ -178,9 +166,8 @@ def macro_difference(
 ) -> dict[str, Any]:
     """A macro average (`recall_macro`, `f1_macro`) of the first predictions less the second's.
 
-    By the paired bootstrap, in which both models see the same resampled galaxies: `p_value` is how
-    often the difference falls beyond zero, two-sided, at least 2 / (resamples + 1). Keys:
-    `effect`, `low`, `high`, `p_value`, `n`, `standard_error`.
+    By the paired bootstrap: `p_value` is how often the difference falls beyond zero, two-sided, at
+    least 2 / (resamples + 1).
     """
     true, one = first["class"].to_numpy(), first["pred"].to_numpy()
     two = second.set_index("GalaxyID")["pred"].reindex(first.GalaxyID).to_numpy()
@@ -203,9 +190,6 @@ def macro_difference(
     }
 
 
-# -- Two groups of galaxies and one property: do they differ, and how much? ------------------
-
-
 def separation(
     first: Values,
     second: Values,
@@ -215,12 +199,11 @@ def separation(
 ) -> dict[str, float]:
     """Test and measure how the values of two groups, which share no galaxy, differ.
 
-    Kolmogorov and Smirnov's test (`ks`, `ks_p`) looks at the largest gap between the cumulative
-    distributions, Anderson and Darling's (`ad`, `ad_p`; Scholz & Stephens 1987, permuted) weighs
-    the tails more. How much: `cliffs_delta` with `delta_low`, `delta_high`, and `median_shift` with
-    `shift_low`, `shift_high` in the property's unit, positive where the first group's values are
-    larger; their bootstrap intervals are NaN with fewer than `MIN_GROUP` galaxies in a group.
-    `first`, `second`: galaxies with a value; `left_out`: without one. An empty group gives NaN.
+    Tests: Kolmogorov and Smirnov's (`ks`, `ks_p`), Anderson and Darling's (`ad`, `ad_p`; Scholz &
+    Stephens 1987, permuted). How much: `cliffs_delta` (`delta_low`, `delta_high`), `median_shift`
+    (`shift_low`, `shift_high`; the property's unit), positive where the first group's are larger;
+    intervals by bootstrap from `MIN_GROUP` galaxies in each group. `first`, `second`: galaxies with
+    a value; `left_out`: without one. What cannot be computed is NaN.
     """
     groups = [np.asarray(group, dtype=np.float64) for group in (first, second)]
     one, two = (group[~np.isnan(group)] for group in groups)
@@ -230,17 +213,30 @@ def separation(
     found |= dict.fromkeys((*numbers, "median_shift", "shift_low", "shift_high"), np.nan)
     if not len(one) or not len(two):
         return found
+    different, ranks = np.unique(np.append(one, two), return_inverse=True)
     found["ks"], found["ks_p"] = (float(number) for number in ks_2samp(one, two))
-    if len(np.unique(np.append(one, two))) > 1:
+    if len(different) > 1:
         method = PermutationMethod(n_resamples=permutations, rng=np.random.default_rng(seed))
         test = anderson_ksamp([one, two], variant="midrank", method=method)
         found["ad"], found["ad_p"] = float(test.statistic), float(test.pvalue)
     found["cliffs_delta"] = cliffs_delta(one, two)
     found["median_shift"] = float(np.median(one) - np.median(two))
-    if min(len(one), len(two)) >= MIN_GROUP:
-        low, high = percentile_bounds(_effect_draws(one, two, resamples, seed))
-        found["delta_low"], found["shift_low"] = low.tolist()
-        found["delta_high"], found["shift_high"] = high.tolist()
+    if min(len(one), len(two)) < MIN_GROUP:
+        return found
+
+    def effects(chosen: np.ndarray, others: np.ndarray) -> np.ndarray:
+        """Cliff's delta and the shift of the median of galaxies drawn from each group, (R, 2)."""
+        first_counts = count_rows(ranks[: len(one)][chosen], len(different)) * 1.0
+        counts = count_rows(ranks[len(one) :][others], len(different)) * 1.0
+        below = counts.cumsum(axis=1) - counts / 2  # equal values count as half
+        delta = 2 * np.einsum("rk,rk->r", first_counts, below) / (len(one) * len(two)) - 1
+        shift = np.median(one[chosen], axis=1) - np.median(two[others], axis=1)
+        return np.column_stack([delta, shift])
+
+    draws = bootstrap(effects, len(one), len(two), resamples=resamples, seed=seed)
+    low, high = percentile_bounds(draws)
+    found["delta_low"], found["shift_low"] = low.tolist()
+    found["delta_high"], found["shift_high"] = high.tolist()
     return found
 
 
@@ -252,28 +248,6 @@ def cliffs_delta(first: Values, second: Values) -> float:
     return float(2 * u / (len(first) * len(second)) - 1)
 
 
-def _effect_draws(first: np.ndarray, second: np.ndarray, resamples: int, seed: int) -> np.ndarray:
-    """Cliff's delta and the shift of the median of resampled groups, (R, 2)."""
-    different, ranks = np.unique(np.append(first, second), return_inverse=True)
-    one, two = np.split(ranks, [len(first)])
-
-    def count(drawn: np.ndarray) -> np.ndarray:
-        """How often each of the K different values is drawn, float64 (rows, K)."""
-        rows, values = len(drawn), len(different)
-        flat = (drawn + np.arange(rows)[:, None] * values).ravel()
-        return np.bincount(flat, minlength=rows * values).reshape(rows, values) * 1.0
-
-    def effects(chosen: np.ndarray, others: np.ndarray) -> np.ndarray:
-        counts = count(two[others])
-        below = counts.cumsum(axis=1) - counts / 2  # equal values count as half
-        pairs = len(first) * len(second)
-        delta = 2 * np.einsum("rk,rk->r", count(one[chosen]), below) / pairs - 1
-        shift = np.median(first[chosen], axis=1) - np.median(second[others], axis=1)
-        return np.column_stack([delta, shift])
-
-    return bootstrap(effects, len(first), len(second), resamples=resamples, seed=seed)
-
-
 def compare_groups(
     joined: pd.DataFrame,
     columns: Sequence[str],
@@ -282,8 +256,8 @@ def compare_groups(
 ) -> pd.DataFrame:
     """Fig. 4: galaxies that only one model has right, against each other and against the rest.
 
-    `joined`: a table of `join_predictions` with the properties `columns`. A row for each property
-    and `comparison`: the keys of `separation`, with `ks_p_holm`, `ad_p_holm` over the rows.
+    `joined`: of `join_predictions`, with properties `columns`. A row for each `property` and
+    `comparison`: the keys of `separation`, with `ks_p_holm`, `ad_p_holm` over the rows.
     """
     first, second = (joined.region == f"only {one}" for one in ("first", "second"))
     groups = {
@@ -302,14 +276,8 @@ def compare_groups(
     return table
 
 
-# -- Accuracy, and one model's lead, in bins of a property ------------------------------------
-
-
 def bin_edges(values: Values, bins: int) -> np.ndarray:
-    """The edges of `bins` bins of equal counts, float64 (bins + 1); equal values stay together.
-
-    Each edge is a galaxy's own value, so that rounding moves no galaxy across it.
-    """
+    """The edges of `bins` bins of equal counts: galaxies' own values; equal ones stay together."""
     values = np.asarray(values, dtype=np.float64)
     values = values[~np.isnan(values)]
     if bins < 1 or not len(values):
@@ -334,30 +302,23 @@ def accuracy_trends(
 ) -> pd.DataFrame:
     """Accuracy of every model in the same bins of `values`: a row for each model and bin.
 
-    `bins`: so many of equal counts, or edges. Columns: `model`, `low_edge`, `high_edge` (the bin
-    includes its upper edge), `median` of the values, `galaxies`, `right`, `accuracy`, `low`, `high`
-    (Wilson). Galaxies without a value or beyond the edges are left out.
+    Columns: `model`, `low_edge`, `high_edge` (included), `median` of the values, `galaxies`,
+    `right`, `accuracy`, `low`, `high` (Wilson). Values beyond the edges are left out.
     """
-    parts = []
+    parts = {}
     for name, answers in right.items():
         groups = _in_bins(values, bins, right=answers).groupby(["low_edge", "high_edge"])
         part = groups.agg(median=("value", "median"), galaxies=("right", "size"))
-        part = part.assign(right=groups["right"].sum()).reset_index()
-        parts.append(part.assign(model=name))
-    table = pd.concat(parts, ignore_index=True)
+        parts[name] = part.assign(right=groups["right"].sum())
+    table = pd.concat(parts, names=["model"]).reset_index()
     low, high = wilson_interval(table.right, table.galaxies)
-    table = table.assign(accuracy=table.right / table.galaxies, low=low, high=high)
-    return table[["model", *table.columns.drop("model")]]
+    return table.assign(accuracy=table.right / table.galaxies, low=low, high=high)
 
 
 def difference_in_bins(
     first_right: Answers, second_right: Answers, values: Values, bins: Bins = BINS
 ) -> pd.DataFrame:
-    """Accuracy of the first model less that of the second, in the bins of `accuracy_trends`.
-
-    Columns: `low_edge`, `high_edge`, `median`, `galaxies`, `only_first`, `only_second`,
-    `difference`, `low`, `high`, `p_value` (McNemar), `p_holm` over the bins.
-    """
+    """McNemar's test in each of the bins of `accuracy_trends`, with `p_holm` over the bins."""
     inside = _in_bins(values, bins, first=first_right, second=second_right)
     rows = []
     for (low, high), own in inside.groupby(["low_edge", "high_edge"]):
@@ -375,10 +336,7 @@ def difference_by_class(
     classes: ClassIndices,
     bins: Bins = BINS,
 ) -> pd.DataFrame:
-    """`difference_in_bins` among the galaxies of each class, in the bins of all galaxies.
-
-    A first column `class_name`; `p_holm` corrects over all rows.
-    """
+    """`difference_in_bins` in each class (`class_name`), in the bins of all galaxies."""
     edges = bins if np.ndim(bins) else bin_edges(values, bins)
     arrays = [np.asarray(one) for one in (first_right, second_right, values)]
     tables = {}
@@ -392,8 +350,8 @@ def difference_by_class(
 def same_class_mix(by_class: pd.DataFrame) -> pd.DataFrame:
     """The lead in each bin of `difference_by_class` if all bins had the class mix of all galaxies.
 
-    Direct standardisation: what is left of a trend is not the class mix. Columns: `low_edge`,
-    `high_edge`, `galaxies`, `difference`, `low`, `high`. Classes that a bin lacks are passed over.
+    By direct standardisation; classes that a bin lacks are left out. Columns: `low_edge`,
+    `high_edge`, `galaxies`, `difference`, `low`, `high`.
     """
     weight = by_class.groupby("class_name").galaxies.transform("sum")
     edges = [by_class.low_edge, by_class.high_edge]
@@ -406,9 +364,6 @@ def same_class_mix(by_class: pd.DataFrame) -> pd.DataFrame:
     return table.assign(**ends).reset_index()
 
 
-# -- Does a lead depend on the galaxies' properties? ------------------------------------------
-
-
 def lead_trend(
     first_right: Answers,
     second_right: Answers,
@@ -418,12 +373,9 @@ def lead_trend(
     """Does the first model's lead over the second depend on `values` (N,)?
 
     A logistic regression, among the galaxies that only one model has right, of whether it is the
-    first. In a logistic model of being right with a term for each galaxy, which both models see,
-    those terms cancel where one conditions on how many of the two are right (Breslow & Day 1980,
-    chapter 7): what the property does to the lead is the slope of this regression.
-
-    `classes`: to compare galaxies of one true class only; a class in which only one of the models
-    is ever alone in being right is left out. Give sizes as logarithms, without their long tail.
+    first: the conditional likelihood of a model with a term for each galaxy (Breslow & Day 1980,
+    chapter 7). With `classes` only galaxies of one class are compared; a class in which the same
+    model is always the right one is left out. Give sizes as logarithms.
 
     Returns the slope as `effect` (log odds for one standard deviation of the whole test set) with
     Wald's `low` and `high`, `p_value` (likelihood ratio), `only_first`, `only_second`, `n` (in the
@@ -438,9 +390,8 @@ def lead_trend(
     won, terms = used["first"].astype(float), pd.get_dummies(used.stratum, dtype=float)
     scaled = (used.value - used.value.mean()) / (spread if spread > 0 else 1.0)
     counts = int(won.sum()), int((1 - won).sum())
-    # Fisher's information on the slope where it is zero, class by class.
     groups = pd.DataFrame({"won": won, "scaled": scaled}).groupby(used.stratum)
-    spreads = groups.var(ddof=0)
+    spreads = groups.var(ddof=0)  # Fisher's information on a slope of zero, class by class
     information = float((spreads.won * spreads.scaled * groups.size()).sum())
     found = dict.fromkeys(("effect", "low", "high", "p_value"), np.nan) | {
         "only_first": counts[0],
@@ -477,17 +428,15 @@ def lead_trend(
 def lead_model(
     first_right: Answers, second_right: Answers, properties: pd.DataFrame, classes: ClassIndices
 ) -> pd.DataFrame:
-    """The regression of `lead_trend` on several properties and the class at once.
+    """The regression of `lead_trend` on `properties` (N, P), standardised, and the class at once.
 
-    `properties` (N, P): each is scaled to a standard deviation of one. A row for each property and
-    each class, which is compared with the most frequent one: `term`, `coefficient` (log odds of
-    "only the first is right"), `low`, `high` (Wald), `odds_ratio`, `p_value`, `galaxies` (in the
-    fit). Empty where too few galaxies tell the models apart.
+    A row for each property, and for each class against the most frequent one: `term`, `coefficient`
+    (log odds), `low`, `high` (Wald), `odds_ratio`, `p_value`, `galaxies` (in the fit). Empty where
+    too few galaxies tell the models apart.
     """
     first = np.asarray(first_right, dtype=bool)
     names = pd.Series(np.asarray(CLASS_NAMES)[np.asarray(classes)])
-    scaled = (properties - properties.mean()) / properties.std(ddof=0)
-    scaled = scaled.reset_index(drop=True)
+    scaled = ((properties - properties.mean()) / properties.std(ddof=0)).reset_index(drop=True)
     used = (first != np.asarray(second_right, dtype=bool)) & scaled.notna().all(axis=1)
     sides = pd.crosstab(names[used], first[used]).reindex(columns=[True, False], fill_value=0)
     kept = sides.index[sides.min(axis=1) > 0]  # where one model always wins, no odds are finite
@@ -496,13 +445,10 @@ def lead_model(
     terms = scaled.shape[1] + len(kept)
     if min(first[used].sum(), (~first[used]).sum()) < EVENTS_PER_TERM * terms:
         return pd.DataFrame(columns=columns)
-    dummies = pd.get_dummies(names[used], dtype=float)
-    dummies = dummies.drop(columns=names[used].mode()[0])
+    dummies = pd.get_dummies(names[used], dtype=float).drop(columns=names[used].mode()[0])
     design = scaled[used].join(dummies).assign(intercept=1.0)
     fit = Logit(first[used].astype(float), design).fit(disp=0, maxiter=100)
     table = pd.DataFrame({"coefficient": fit.params, "p_value": fit.pvalues})
     table[["low", "high"]] = fit.conf_int(1 - LEVEL)
-    table = table.drop("intercept").assign(
-        odds_ratio=np.exp(table.coefficient), galaxies=used.sum()
-    )
-    return table.rename_axis("term").reset_index()[columns]
+    table = table.assign(odds_ratio=np.exp(table.coefficient), galaxies=used.sum())
+    return table.drop("intercept").rename_axis("term").reset_index()[columns]

@@ -29,54 +29,45 @@ QUANTITY_CLASSES = ("", "", "", *CLASS_NAMES)
 
 
 def classification_metrics(true: ClassIndices, pred: ClassIndices) -> dict:
-    """The paper's figures of merit for predictions `pred` (N,) of galaxies of class `true` (N,).
+    """`accuracy`, `recall_macro`, `f1_macro` and `class_acc` of predictions (N,) of galaxies (N,).
 
-    Returns `accuracy`, `recall_macro`, `f1_macro` (floats, 0 to 1) and `class_acc`, a list of
-    eight: each class's recall, NaN for a class without galaxies in `true`. The macro averages are
-    scikit-learn's over the classes in `true`: a class that is only ever predicted lowers the
-    others' recall and F1, but has none of its own. Raises `Gz2vitError` for empty input, different
-    lengths, or an unknown class.
+    `class_acc` is a list of eight recalls, NaN for a class without galaxies in `true`; the macro
+    averages are over the classes in `true`. Raises `Gz2vitError` for empty input, different
+    lengths or an unknown class.
     """
-    true, pred = _check_pair(true, pred)
-    options = {"labels": np.unique(true), "average": "macro", "zero_division": 0}
     counts = confusion_matrix(true, pred)
-    with np.errstate(invalid="ignore"):
-        class_acc = counts.diagonal() / counts.sum(axis=1)
+    options = {"labels": np.unique(true), "average": "macro", "zero_division": 0}
     return {
         "accuracy": float(metrics.accuracy_score(true, pred)),
         "recall_macro": float(metrics.recall_score(true, pred, **options)),
         "f1_macro": float(metrics.f1_score(true, pred, **options)),
-        "class_acc": class_acc.tolist(),
+        "class_acc": metrics_of(counts[None])[0, 3:].tolist(),
     }
 
 
 def confusion_matrix(true: ClassIndices, pred: ClassIndices) -> np.ndarray:
-    """Counts, int64 (8, 8): row = true class, column = predicted class."""
-    true, pred = _check_pair(true, pred)
-    return metrics.confusion_matrix(true, pred, labels=range(CLASS_COUNT))
+    """Counts, int64 (8, 8): row = true class, column = predicted class.
+
+    Raises `Gz2vitError` for empty input, different lengths or an unknown class.
+    """
+    true, pred = np.asarray(true), np.asarray(pred)
+    for name, array in (("true", true), ("pred", pred)):
+        if array.ndim != 1:
+            raise Gz2vitError(f"'{name}' must be one-dimensional; its shape is {array.shape}")
+        wrong = array[~np.isin(array, range(CLASS_COUNT))]
+        if len(wrong):
+            raise Gz2vitError(f"'{name}' holds {wrong[0]}, which is not a class index (0 to 7)")
+    if len(true) != len(pred):
+        raise Gz2vitError(f"there are {len(true)} true classes, but {len(pred)} predicted ones")
+    if len(true) == 0:
+        raise Gz2vitError("there are no galaxies to evaluate")
+    return metrics.confusion_matrix(true.astype(int), pred.astype(int), labels=range(CLASS_COUNT))
 
 
 def confusion_percent(counts: np.ndarray) -> np.ndarray:
     """Counts (8, 8) in percent of their row, float64; NaN in a row without galaxies."""
     with np.errstate(invalid="ignore"):
         return 100.0 * counts / counts.sum(axis=1, keepdims=True)
-
-
-def _check_pair(true: ClassIndices, pred: ClassIndices) -> tuple[np.ndarray, np.ndarray]:
-    """Both as int64 (N,), checked."""
-    arrays = {"true": np.asarray(true), "pred": np.asarray(pred)}
-    for name, array in arrays.items():
-        if array.ndim != 1:
-            raise Gz2vitError(f"'{name}' must be one-dimensional; its shape is {array.shape}")
-        wrong = array[~np.isin(array, range(CLASS_COUNT))]
-        if len(wrong):
-            raise Gz2vitError(f"'{name}' holds {wrong[0]}, which is not a class index (0 to 7)")
-    true, pred = (array.astype(np.int64) for array in arrays.values())
-    if len(true) != len(pred):
-        raise Gz2vitError(f"there are {len(true)} true classes, but {len(pred)} predicted ones")
-    if len(true) == 0:
-        raise Gz2vitError("there are no galaxies to evaluate")
-    return true, pred
 
 
 def read_predictions(path: Path | str) -> pd.DataFrame:
@@ -108,7 +99,7 @@ def read_predictions(path: Path | str) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Interval:
-    """A number measured on `galaxies` galaxies, and its confidence interval, `low` to `high`."""
+    """A number measured on `galaxies` galaxies, and its confidence interval."""
 
     value: float
     low: float
@@ -120,14 +111,10 @@ class Interval:
 
 
 def wilson_interval(successes: int, total: int, level: float = LEVEL) -> tuple[float, float]:
-    """Wilson's interval of the proportion `successes` of `total`; both may be arrays.
-
-    NaN where `total` is 0.
-    """
+    """Wilson's interval of `successes` of `total`, numbers or arrays; NaN where `total` is 0."""
+    successes, total = np.asarray(successes), np.asarray(total)
     with np.errstate(invalid="ignore", divide="ignore"):
-        ends = proportion_confint(
-            np.asarray(successes), np.asarray(total), 1 - level, method="wilson"
-        )
+        ends = proportion_confint(successes, total, 1 - level, method="wilson")
     return tuple(np.clip(ends, 0, 1))
 
 
@@ -143,11 +130,10 @@ def check_bootstrap(level: float, resamples: int) -> None:
 def bootstrap(
     statistic: Callable[..., np.ndarray], *galaxies: int, resamples: int, seed: int = 0
 ) -> np.ndarray:
-    """`statistic` of galaxies drawn with replacement, (R, ...): the suite's only bootstrap.
+    """`statistic` of galaxies drawn with replacement, (R, ...), drawn as scipy's `bootstrap` does.
 
     `statistic` takes the indices of the galaxies drawn, (rows, N) for each group of N `galaxies`,
-    and returns (rows, ...). The draws are those of `scipy.stats.bootstrap`, which refuses groups
-    of one galaxy and warns where a rare class is not drawn.
+    and returns (rows, ...). scipy's refuses groups of one, and warns where a rare class is missing.
     """
     rng = np.random.default_rng(seed)
     at_once = max(1, BATCH // sum(galaxies))
@@ -158,16 +144,19 @@ def bootstrap(
 
 
 def percentile_bounds(draws: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
-    """The ends (low, high) of the percentile interval of `draws` (R, ...), each of shape (...).
-
-    NaN draws (a resample in which the quantity is undefined) are left out; a column with nothing
-    else has NaN ends.
-    """
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    defined = ~np.isnan(draws).all(axis=0)
+    """The percentile interval (low, high) of `draws` (R, ...), without those that are NaN."""
+    defined = ~np.isnan(draws).all(axis=0)  # nanquantile warns of columns of NaN alone
     bounds = np.full((2, *draws.shape[1:]), np.nan)
+    tails = [(1 - level) / 2, (1 + level) / 2]
     bounds[:, defined] = np.nanquantile(draws[:, defined], tails, axis=0)
     return bounds[0], bounds[1]
+
+
+def count_rows(numbers: np.ndarray, size: int, weights: np.ndarray | None = None) -> np.ndarray:
+    """`np.bincount` of each row of `numbers` (R, N; 0 to size - 1), with `weights` (R, N)."""
+    flat = numbers + np.arange(len(numbers))[:, None] * size
+    weights = None if weights is None else weights.ravel()
+    return np.bincount(flat.ravel(), weights, len(numbers) * size).reshape(-1, size)
 
 
 def bootstrap_interval(
@@ -176,10 +165,7 @@ def bootstrap_interval(
     resamples: int = MEAN_RESAMPLES,
     seed: int = 0,
 ) -> Interval:
-    """The mean of `values` (N,), one for each galaxy, with its bootstrap interval.
-
-    NaN (a galaxy without a value) is left out. Raises `Gz2vitError` where nothing is left.
-    """
+    """The mean of `values` (N,) without NaN; `Gz2vitError` where nothing is left."""
     check_bootstrap(level, resamples)
     values = np.asarray(values, dtype=np.float64).ravel()
     values = values[~np.isnan(values)]
@@ -199,13 +185,9 @@ def metric_intervals(
 ) -> pd.DataFrame:
     """All metrics of `classification_metrics` with their intervals, a row for each.
 
-    Columns: `quantity`, `class_name` (of `class_acc`, else empty), `value`, `low`, `high` (the
-    bootstrap's), `wilson_low`, `wilson_high` (of a proportion, else NaN), `galaxies` (those that
-    the quantity is a proportion of). A class without galaxies has NaN throughout.
-
-    The class mix is drawn as well, because the paper's test set is a random fifth of its galaxies.
-    Of a class with few galaxies, or with all of them right, quote Wilson's interval: the bootstrap
-    never draws what it has not seen, and calls 7 of 7 certain.
+    Columns: `quantity`, `class_name` (of `class_acc`), `value`, `low`, `high` (bootstrap, in which
+    the class mix varies too), `wilson_low`, `wilson_high` (of a proportion), `galaxies`. Of a class
+    with few galaxies, or all right, quote Wilson's: the bootstrap calls 7 of 7 certain.
     """
     check_bootstrap(level, resamples)
     counts = confusion_matrix(true, pred)
@@ -236,11 +218,7 @@ def metrics_of(counts: np.ndarray) -> np.ndarray:
 
 
 def resample_table(counts: np.ndarray, resamples: int, seed: int = 0) -> np.ndarray:
-    """Tables of as many galaxies as `counts` (any shape), redrawn from it, int64 (R, ...).
-
-    Drawing N galaxies with replacement and counting them is drawing the cells from a multinomial
-    distribution: the bootstrap of 31,191 galaxies costs no more than that of 31.
-    """
+    """Counts of galaxies (any shape) redrawn with replacement, int64 (R, ...): a multinomial."""
     filled = counts > 0
     drawn = np.zeros((resamples, *counts.shape), dtype=np.int64)
     rng = np.random.default_rng(seed)

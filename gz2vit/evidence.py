@@ -1,19 +1,18 @@
 """What the numbers say about a claim, by stated rules: supported, contradicted, or not decided.
 
-A claim is a row of a list (a dict): what is claimed, the effect that was measured, on which side of
-zero the claim wants it, and the test. `judge` makes the table of verdicts from the list. At the
-level alpha a claim is
+A claim is a dict: what is claimed, the effect that was measured, on which side of zero the claim
+wants it, and the test (two-sided). `judge` makes the table of verdicts. At the level alpha a claim
+is
 
 - supported, where its p-value, corrected for all claims of its family (Holm), is below alpha, and
   the whole interval of the effect lies on the claim's side of zero;
 - contradicted, where the same holds for the other side;
-- not decided by this data otherwise. The verdict then adds the smallest effect that such data would
-  show with a power of 80 %, at alpha divided by the number of claims (the first step of Holm's
-  correction): no effect seen is no proof that there is none.
+- not decided by this data otherwise; the verdict then adds the smallest effect that such data would
+  show with a power of 80 %.
 
-What is claimed is the paper's, before any number is seen: of two networks the one with the higher
-published accuracy is the more accurate; class weights raise the macro-averaged recall; the ViT is
-better on small and faint galaxies. Tests are two-sided.
+The claims are the paper's: of two networks the one with the higher published accuracy is the more
+accurate; class weights raise the macro-averaged recall; the ViT is better on small and faint
+galaxies.
 """
 
 from collections.abc import Mapping, Sequence
@@ -62,10 +61,9 @@ PAPER_CLAIM = (
 END_FRACTION = 0.25  # "the smallest galaxies": a quarter
 TEST_FILE, VALID_FILE = "predictions.csv", "validation_predictions.csv"
 NO_PROBABILITIES = "the predictions are classes without probabilities (no columns p0 to p7)"
-# A row of the list of claims. `claim` follows "the claim that"; `quantity` names the `effect`,
-# printed `scale` times as large in `unit`; `standard_error`: the effect's where there is none;
-# `largest`: possible effect; `left_out`: galaxies without a value; `reason`: why no test was made;
-# `note`: what a reader should also know.
+# `claim` follows "the claim that"; `quantity` names the `effect`, printed `scale` times as large in
+# `unit`; `standard_error`: the effect's where there is none; `largest`: possible effect;
+# `left_out`: galaxies without a value; `reason`: why no test was made; `note`: for the reader.
 CLAIM = {
     **dict.fromkeys(("family", "claim", "quantity", "test", "unit", "reason", "note"), ""),
     **dict.fromkeys(("effect", "low", "high", "p_value", "standard_error"), np.nan),
@@ -84,19 +82,15 @@ EVIDENCE_COLUMNS = (
 
 @dataclass(frozen=True)
 class Property:
-    """A column of galaxy_properties.csv as Fig. 4 has it.
-
-    `comparative`, `superlative`: of the end that the claim is about; `towards`: 1 where values grow
-    to that end, -1 where they fall; `logarithm`: whether regressions take its logarithm.
-    """
+    """A column of galaxy_properties.csv in Fig. 4, and the end that the claim is about."""
 
     column: str
     name: str
     unit: str
     comparative: str
     superlative: str
-    towards: int
-    logarithm: bool
+    towards: int  # 1 where values grow to that end, -1 where they fall
+    logarithm: bool  # whether regressions take it
 
     def scaled(self, values: pd.Series) -> pd.Series:
         """The values as regressions take them; NaN where there is no logarithm."""
@@ -107,9 +101,6 @@ SIZE = Property("petroR90_r", "size", "arcsec", "smaller", "smallest", -1, True)
 MAGNITUDE = Property("dered_r", "r magnitude", "mag", "fainter", "faintest", 1, False)
 FIG4_PROPERTIES = (SIZE, MAGNITUDE)
 FIG4_COLUMNS = tuple(what.column for what in FIG4_PROPERTIES)
-
-
-# -- Judging ----------------------------------------------------------------------------------
 
 
 def judge(claims: Sequence[Mapping[str, Any]], alpha: float = ALPHA) -> pd.DataFrame:
@@ -124,25 +115,20 @@ def judge(claims: Sequence[Mapping[str, Any]], alpha: float = ALPHA) -> pd.DataF
         own = [CLAIM | claim for claim in claims if claim["family"] == family]
         p_corrected = corrected([claim["p_value"] for claim in own])
         tested = int(np.isfinite(p_corrected).sum())
+        # Normal approximation; alpha is divided as in the first step of Holm's correction.
+        errors = norm.ppf(1 - alpha / max(1, tested) / 2) + norm.ppf(POWER)
         for claim, p in zip(own, p_corrected, strict=True):
-            outcome = decide(claim, p, alpha)
-            se = claim["standard_error"]
-            # Normal approximation; alpha is divided as in the first step of Holm's correction.
-            smallest = (norm.ppf(1 - alpha / max(1, tested) / 2) + norm.ppf(POWER)) * se
+            value, *ends = (claim[name] * claim["towards"] for name in ("effect", "low", "high"))
+            outcome = NOT_DECIDED  # as is whatever has NaN
+            if p < alpha and value > 0 and min(ends) >= 0:
+                outcome = SUPPORTED
+            elif p < alpha and value < 0 and max(ends) <= 0:
+                outcome = CONTRADICTED
+            smallest = errors * claim["standard_error"]
             sentence = _sentence(claim, outcome, p, tested, smallest)
             found = {"outcome": outcome, "sentence": sentence, "p_corrected": p}
             rows.append(claim | found | {"smallest_effect": smallest})
     return pd.DataFrame(rows, columns=list(VERDICT_COLUMNS))
-
-
-def decide(claim: Mapping[str, Any], p_corrected: float, alpha: float = ALPHA) -> str:
-    """The outcome by the rules of this module; NaN decides nothing."""
-    value, *ends = (claim[name] * claim["towards"] for name in ("effect", "low", "high"))
-    if p_corrected < alpha and value > 0 and min(ends) >= 0:
-        return SUPPORTED
-    if p_corrected < alpha and value < 0 and max(ends) <= 0:
-        return CONTRADICTED
-    return NOT_DECIDED
 
 
 def _sentence(
@@ -177,14 +163,6 @@ def _sentence(
     return "; ".join(filter(None, parts)) + "."
 
 
-# -- Fig. 4: is the ViT better on smaller and fainter galaxies? -------------------------------
-#
-# That can mean four things: the galaxies that only the ViT has right are smaller than those that
-# only the CNN has right (what the figure shows; it holds as soon as the ViT loses less on small
-# ones); its lead grows, or its lag shrinks, towards small galaxies; the same among galaxies of one
-# class, whose sizes differ; it has more of the smallest galaxies right, as a reader takes it.
-
-
 def claim_fig4(
     joined: pd.DataFrame,
     first: str,
@@ -192,7 +170,13 @@ def claim_fig4(
     properties: Sequence[Property] = FIG4_PROPERTIES,
     permutations: int = PERMUTATIONS,
 ) -> list[dict[str, Any]]:
-    """The four claims for each property, of a table of `join_predictions` with its properties."""
+    """The four claims for each property, of a table of `join_predictions` with its properties.
+
+    "Better on small galaxies" can mean that those which only the first has right are smaller than
+    the second's own (what the figure shows; it holds as soon as the first loses less on small
+    ones), that its lead grows towards small ones, also among galaxies of one class, or that it has
+    more of the smallest right, as a reader takes it.
+    """
     claims = []
     for what in properties:
         claims.append(_apart(joined, first, second, what, permutations))
@@ -219,25 +203,11 @@ def more_accurate(
 def _apart(
     joined: pd.DataFrame, first: str, second: str, what: Property, permutations: int
 ) -> dict[str, Any]:
-    """That the galaxies that only the first has right are smaller (fainter) than the second's own.
-
-    Kolmogorov and Smirnov's test decides whether the groups differ, the interval of Cliff's delta
-    in which direction.
-    """
+    """That galaxies which only the first has right are smaller (fainter) than the second's."""
     groups = (joined[what.column][joined.region == f"only {one}"] for one in ("first", "second"))
     found = separation(*groups, permutations=permutations)
     one, two = found["first"], found["second"]
-    reason, shift = "", ""
-    if min(one, two) < MIN_GROUP:
-        reason = f"the groups have {one} and {two} galaxies; {MIN_GROUP} are needed in each"
-    else:
-        sign = "=" if found["ad_p"] > 1 / (PERMUTATIONS + 1) else "<="
-        ends = f"{found['shift_low']:+.3g} to {found['shift_high']:+.3g}"
-        shift = (
-            f"Anderson-Darling p {sign} {found['ad_p']:.2g}, medians {found['median_shift']:+.3g} "
-            f"{what.unit} apart ({ends})"
-        )
-    return {
+    claim = {
         "claim": f"the galaxies that only {first} has right are {what.comparative} than those that "
         f"only {second} has right",
         "quantity": f"Cliff's delta of the {what.name}",
@@ -247,14 +217,20 @@ def _apart(
         "n": one + two,
         "towards": what.towards,
         "test": "Kolmogorov-Smirnov",
-        "p_value": np.nan if reason else found["ks_p"],
         # Of Cliff's delta where the groups are alike (Mann & Whitney 1947).
         "standard_error": np.sqrt((one + two + 1) / (3 * one * two)) if one and two else np.inf,
         "largest": 1.0,
-        "reason": reason,
         "left_out": found["left_out"],
-        "note": shift,
     }
+    if min(one, two) < MIN_GROUP:
+        reason = f"the groups have {one} and {two} galaxies; {MIN_GROUP} are needed in each"
+        return claim | {"reason": reason}
+    sign = "=" if found["ad_p"] > 1 / (PERMUTATIONS + 1) else "<="
+    note = (
+        f"Anderson-Darling p {sign} {found['ad_p']:.2g}, medians {found['median_shift']:+.3g} "
+        f"{what.unit} apart ({found['shift_low']:+.3g} to {found['shift_high']:+.3g})"
+    )
+    return claim | {"p_value": found["ks_p"], "note": note}
 
 
 def _gains(
@@ -273,11 +249,17 @@ def _gains(
     }
 
 
-def published_galaxies(column: str) -> pd.DataFrame:
-    """The galaxies of the paper's Fig. 4, a row for each, as in a table of `join_predictions`.
+def published_edges(column: str) -> np.ndarray:
+    """The edges of the bins of the paper's Fig. 4, float64 (bins + 1): arcsec or mag."""
+    histogram = FIG4_HISTOGRAMS[column]
+    return histogram["low_edge"] + histogram["width"] * np.arange(len(histogram["all"]) + 1)
 
-    Each has the middle of its bin as property `column`. Those that both models have right or wrong,
-    which the figure does not separate, are `both right`: no comparison of two models depends on it.
+
+def published_galaxies(column: str) -> pd.DataFrame:
+    """The galaxies of the paper's Fig. 4, like a table of `join_predictions`, at bins' middles.
+
+    Those that both models have right or wrong, which the figure does not separate, are `both
+    right`: no comparison of two models depends on it.
     """
     histogram = FIG4_HISTOGRAMS[column]
     middles = histogram["low_edge"] + histogram["width"] * (np.arange(len(histogram["all"])) + 0.5)
@@ -291,27 +273,25 @@ def published_galaxies(column: str) -> pd.DataFrame:
 
 
 def claim_published_fig4(permutations: int = PERMUTATIONS) -> list[dict[str, Any]]:
-    """The claims of `claim_fig4` by the published counts, without those within one class.
+    """Which network is better, and `claim_fig4` by the published counts (without true classes).
 
-    First of all which network is the better one. The ends are the outermost whole bins, about
-    `END_FRACTION` of all galaxies.
+    The ends are the outermost whole bins, about `END_FRACTION` of all galaxies.
     """
     claims = [more_accurate(*PUBLISHED_NAMES, compare_counts(*FIG4_COUNTS.values()))]
     for what in FIG4_PROPERTIES:
         table, histogram = published_galaxies(what.column), FIG4_HISTOGRAMS[what.column]
         apart = _apart(table, *PUBLISHED_NAMES, what, permutations)
-        # The medians say nothing: they can only be whole bins apart.
-        bins = f"in bins of {histogram['width']:.2g} {what.unit}"
-        apart["note"] = apart["note"].split(", medians")[0] + f", {bins}"
+        # Medians can only be whole bins apart.
+        note = apart["note"].split(", medians")[0]
+        apart["note"] = f"{note}, in bins of {histogram['width']:.2g} {what.unit}"
         order = slice(None, None, -what.towards)  # from the end that the claim is about
         fraction = np.cumsum(histogram["all"][order]) / sum(histogram["all"])
         inside = int(np.abs(fraction - END_FRACTION).argmin()) + 1
         all_, one, two = (
             sum(histogram[name][order][:inside]) for name in ("all", "only first", "only second")
         )
-        bins_below = inside if what.towards < 0 else len(fraction) - inside
-        edge = histogram["low_edge"] + histogram["width"] * bins_below
-        side = "below" if what.towards < 0 else "above"
+        side, below = ("below", inside) if what.towards < 0 else ("above", -inside - 1)
+        edge = published_edges(what.column)[below]
         where = f" among the {what.superlative} {100 * fraction[inside - 1]:.0f} % of them"
         where += f" ({side} {edge:.1f} {what.unit})"
         ahead = compare_counts(all_ - one - two, one, two, 0)
@@ -320,13 +300,10 @@ def claim_published_fig4(permutations: int = PERMUTATIONS) -> list[dict[str, Any
     return [{"family": PAPER_FIG4, **claim} for claim in claims]
 
 
-# -- The other questions ----------------------------------------------------------------------
-
-
 def claim_accuracy(predictions: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
     """Of every pair of models, that the one with the higher published accuracy is the better.
 
-    Models that the paper does not have come last. Raises `Gz2vitError` where the test sets differ.
+    Models that the paper does not have come last.
     """
     published = {name: found["test_acc"] for name, found in PUBLISHED_RESULTS.items()}
     ranked = sorted(predictions, key=lambda name: -published.get(name, 0.0))
@@ -354,7 +331,7 @@ def claim_class_weights(predictions: Mapping[str, pd.DataFrame]) -> list[dict[st
 def claim_calibration(calibrations: Mapping[str, pd.DataFrame | None]) -> list[dict[str, Any]]:
     """Of each model, that it is overconfident, and that temperature scaling improves it.
 
-    `calibrations`: tables of `calibration.calibrate`, None for a model without probabilities.
+    `calibrations`: tables of `calibrate`, None for a model without probabilities.
     """
     claims = []
     for name, table in calibrations.items():
@@ -383,16 +360,10 @@ def claim_calibration(calibrations: Mapping[str, pd.DataFrame | None]) -> list[d
     return [{"family": CALIBRATION, **claim} for claim in claims]
 
 
-# -- What a results folder offers -------------------------------------------------------------
-
-
 def gather_predictions(
     results_dir: Path | str, model_keys: Sequence[str], file: str = TEST_FILE
 ) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
-    """The predictions of those of `model_keys` that are trained; for the others, what to run.
-
-    Of a model with several seeds those of the first. `file`: `TEST_FILE` or `VALID_FILE`.
-    """
+    """The predictions of trained models (first seed), and what to run for the others."""
     found, missing = {}, {}
     for key in model_keys:
         path = Path(results_dir).resolve() / "models" / key / file
@@ -404,10 +375,7 @@ def gather_predictions(
 
 
 def add_properties(table: pd.DataFrame, results_dir: Path | str) -> tuple[pd.DataFrame, str]:
-    """`table` with the sizes and magnitudes of the run's data folder, or why it has none.
-
-    A galaxy without a row there has NaN.
-    """
+    """`table` with the data folder's sizes and magnitudes (or NaN), or why it has none."""
     path = Path(read_selection(results_dir).data["folder"]) / "galaxy_properties.csv"
     properties = read_properties(path)
     if properties is None:
@@ -426,9 +394,6 @@ def add_properties(table: pd.DataFrame, results_dir: Path | str) -> tuple[pd.Dat
     return table.assign(**known), ""
 
 
-# -- Tables and words -------------------------------------------------------------------------
-
-
 def evidence_table(
     predictions: Mapping[str, pd.DataFrame],
     pairs: pd.DataFrame,
@@ -437,24 +402,21 @@ def evidence_table(
 ) -> pd.DataFrame:
     """All numbers in one table with `EVIDENCE_COLUMNS`, a row for each model and quantity.
 
-    `pairs`: of `compare_models`; `calibrations`: of `calibrate`; `precisions`: of
-    `average_precisions`, by model.
+    `pairs`: of `compare_models`; by model `calibrations`: of `calibrate`, `precisions`: of
+    `average_precisions`.
     """
     parts = []
     for model, table in predictions.items():
-        own = [metric_intervals(table["class"], table["pred"]).rename(columns={"galaxies": "n"})]
+        parts.append(metric_intervals(table["class"], table["pred"]).assign(model=model))
         if calibrations.get(model) is not None:
-            own.append(calibrations[model].reset_index())
+            parts.append(calibrations[model].reset_index().assign(model=model))
         if model in precisions:
-            names = {"average_precision": "value", "galaxies": "n"}
-            renamed = precisions[model].rename(columns=names)
-            own.append(renamed.assign(quantity="average_precision"))
-        parts += [part.assign(model=model) for part in own]
-    names = {"first": "model", "second": "against", "difference": "value", "p_holm": "p_corrected"}
+            parts.append(precisions[model].assign(model=model, quantity="average_precision"))
     if len(pairs):
-        renamed = pairs.rename(columns=names | {"galaxies": "n"})
-        parts.append(renamed.assign(quantity="accuracy_difference"))
-    rows = [row for part in parts for row in part.to_dict("records")]
+        parts.append(pairs.assign(quantity="accuracy_difference"))
+    names = {"first": "model", "second": "against", "p_holm": "p_corrected", "galaxies": "n"}
+    names |= {"difference": "value", "average_precision": "value"}
+    rows = [row for part in parts for row in part.rename(columns=names).to_dict("records")]
     table = pd.DataFrame(rows, columns=list(EVIDENCE_COLUMNS))
     return table.fillna({"against": "", "class_name": ""})
 
@@ -484,8 +446,8 @@ def verdict_paragraph(
 ) -> str:
     """`PAPER_CLAIM`, and what these predictions support of it, in plain words.
 
-    `verdicts`: of `claim_fig4`, made from `joined`, whose lead is counted in `bins` by column;
-    without `joined` of `claim_published_fig4`, with `PUBLISHED_NAMES`.
+    `verdicts`: of `claim_fig4(joined, ...)`, with bins to count the lead in, by column; without
+    `joined` of `claim_published_fig4`.
     """
     counts = FIG4_COUNTS if joined is None else region_counts(joined)
     galaxies = sum(counts.values())

@@ -20,6 +20,7 @@ from scipy.ndimage import gaussian_filter
 
 from gz2vit.catalog import class_weights
 from gz2vit.evaluation import PROBABILITY_COLUMNS, ClassIndices, confusion_matrix, confusion_percent
+from gz2vit.evidence import published_edges, published_galaxies
 from gz2vit.images import segment_galaxy
 from gz2vit.io import WEIGHTED, Gz2vitError
 from gz2vit.paper import (
@@ -29,7 +30,6 @@ from gz2vit.paper import (
     CLASS_SHORT_NAMES,
     FIG3_CONFUSION_PERCENT,
     FIG4_COUNTS,
-    FIG4_HISTOGRAMS,
     PUBLISHED_RESULTS,
     SPLIT_CLASS_COUNTS,
 )
@@ -342,10 +342,9 @@ def draw_published_size_brightness(colours: Mapping[str, str] = FIG4_COLOURS) ->
     """Fig. 4 from the paper's own counts (read off its pixels), to stand beside ours."""
     values, edges = {}, {}
     for column in FIG4_PANELS:
-        edges[column] = _published_edges(column)
-        middles = (edges[column][:-1] + edges[column][1:]) / 2
-        counts = FIG4_HISTOGRAMS[column]
-        values[column] = {group: np.repeat(middles, counts[group]) for group in FIG4_GROUPS}
+        edges[column], galaxies = published_edges(column), published_galaxies(column)
+        values[column] = {one: galaxies[column][galaxies.region == one] for one in FIG4_GROUPS}
+        values[column]["all"] = galaxies[column]
     totals = {**FIG4_COUNTS, "all": sum(FIG4_COUNTS.values())}
     figure, words = _draw_histograms(values, edges, ("Linformer", "ResNet-50"), colours, totals)
     write_below(
@@ -354,15 +353,9 @@ def draw_published_size_brightness(colours: Mapping[str, str] = FIG4_COLOURS) ->
     return describe(figure, f"The paper's histograms, from its counts. {words}")
 
 
-def _published_edges(column: str) -> np.ndarray:
-    """The edges of the published histogram's bins, float64 (bins + 1): arcsec or mag."""
-    histogram = FIG4_HISTOGRAMS[column]
-    return histogram["low_edge"] + histogram["width"] * np.arange(len(histogram["all"]) + 1)
-
-
 def _histogram_edges(column: str, values: Mapping[str, np.ndarray]) -> np.ndarray:
     """The bins of a panel as `draw_size_brightness` describes them."""
-    edges, everything = _published_edges(column), values["all"]
+    edges, everything = published_edges(column), values["all"]
     if np.mean((everything >= edges[0]) & (everything <= edges[-1])) < INSIDE:
         low, high = np.quantile(everything, [0.005, 0.995])
         edges = np.linspace(low, high if high > low else low + 1, len(edges))
