@@ -298,19 +298,17 @@ class _Fit:
         """Where a threshold does best, the others held fixed: above the first, up to the second."""
         return _best_split(self.value(one.answers, one.any_of), self._gain(one.answers))
 
-    def _features(self) -> Condition:
-        """The condition on odd features that makes a galaxy irregular."""
-        return next(c for c in self.rule.classes if c.class_index == IRREGULAR).conditions[-1]
-
     def _try_features(self) -> None:
         """Every set of odd features, as a sum or each alone, with its best threshold."""
-        gain = self._gain(self._features().answers)
+        rule = self.rule
+        old = next(c for c in rule.classes if c.class_index == IRREGULAR).conditions[-1].answers
+        gain = self._gain(old)
         for size in range(1, len(ODD_FEATURES) + 1):
             for answers in itertools.combinations(ODD_FEATURES, size):
                 for any_of in (True, False) if size > 1 else (False,):
                     _, high = _best_split(self.value(answers, any_of), gain)
                     new = Condition(answers, high, self.column, any_of)
-                    self._try(self.rule.with_conditions({self._features().answers: new}))
+                    self._try(rule.with_conditions({old: new}))
 
     def _try_not_odd(self) -> None:
         """Each class that asks for galaxies that are not odd without that, and the reverse."""

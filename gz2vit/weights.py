@@ -52,17 +52,15 @@ def fetch_weights(architecture: str, source: str, name: str = "") -> tuple[Path,
     if name.startswith("transformers/"):
         return hub_folder(name.partition("/")[2] if published else source)
     if name.startswith("timm/") and (published or Path(source).is_dir()):
-        if published and ":" not in name:
+        kind, _, place = name.removeprefix("timm/").partition(":")
+        if published and not place:
             import timm
 
-            settings = timm.get_pretrained_cfg(name.removeprefix("timm/"))
+            settings = timm.get_pretrained_cfg(kind)
             if settings is None or not settings.hf_hub_id:
                 raise Gz2vitError(f"timm publishes no weights for {name}; give a file, {SCRATCH}")
-            folder, record = hub_folder(settings.hf_hub_id, local=False)
-        elif published:
-            folder, record = hub_folder(name.partition(":")[2], name.startswith(f"timm/{LOCAL}:"))
-        else:
-            folder, record = hub_folder(source)
+            place = settings.hf_hub_id
+        folder, record = hub_folder(place, kind == LOCAL) if published else hub_folder(source)
         return folder / record["file"], record
     path = _torchvision_file(architecture) if published else Path(source).expanduser()
     if not path.is_file():

@@ -126,9 +126,7 @@ def test_everything_becomes_a_data_folder(tmp_path: Path, server: FileServer, ca
     for table in folder.tables.values():
         assert all(folder.image_path(name).is_file() for name in table.galaxyID)
     properties = folder.properties.set_index("galaxyID")
-    assert np.isclose(properties.petroR90_r["102"], 5) and np.isclose(
-        properties.dered_r["102"], 16.4
-    )
+    assert np.allclose(properties.loc["102", ["petroR90_r", "dered_r"]].astype(float), [5, 16.4])
     assert set(properties.index[properties.petroR90_r.isna()]) == {"100", "101"}
     for remote in (one for remotes in SMALL.values() for one in remotes):
         assert remote.path(home).read_bytes() == CONTENTS[remote.name]
@@ -542,14 +540,8 @@ def test_a_bad_zip_is_refused_and_gets_no_name(home: Path, tmp_path: Path, how: 
 
 def test_no_member_leaves_the_folder(home: Path, tmp_path: Path):
     path = write_zip(tmp_path / "a.zip")
-    unsafe = [
-        "../evil.jpg",
-        "../../1.jpg",
-        "/2.jpg",
-        "C:\\3.jpg",
-        "..\\4.jpg",
-        "5.jpg/../../../6.jpg",
-    ]
+    unsafe = ["../evil.jpg", "../../1.jpg", "/2.jpg", "C:\\3.jpg", "..\\4.jpg"]
+    unsafe += ["5.jpg/../../../6.jpg"]
     unsafe += ["__MACOSX/7.jpg", "a/__MACOSX/8.jpg", "._9.jpg", "10.JPG", "11.jpg.exe", "x12.jpg"]
     unsafe += ["١٣.jpg", "14.jpg\n", "readme.txt"]
     link = zipfile.ZipInfo("15.jpg")

@@ -66,17 +66,12 @@ def test_the_papers_rule_is_found_without_being_told():
         assert rows.above[name] < low + 0.002 and rows["up to"][name] > high - 0.002, name
     single = [name for name in found.thresholds.index if name.startswith("... ")]
     assert {name[4:] for name in single} == {"disturbed", "irregular", "other", "dust_lane"}
-    assert {one.class_index for one in found.rule.classes if len(one.conditions) == 3} == {
-        0,
-        1,
-        2,
-        3,
-    }
+    asks_not_odd = {one.class_index for one in found.rule.classes if len(one.conditions) == 3}
+    assert asks_not_odd == {0, 1, 2, 3}
     # the galaxies next to a threshold are on either side of it
     smooth = votes.t01_smooth_or_features_a01_smooth_debiased
-    assert (
-        smooth[rows["nearest below"]["smooth"]] < 0.469 <= smooth[rows["nearest above"]["smooth"]]
-    )
+    below, above = (rows[f"nearest {side}"]["smooth"] for side in ("below", "above"))
+    assert smooth[below] < 0.469 <= smooth[above]
 
 
 def test_a_hidden_rule_of_the_old_kind_is_found():
