@@ -12,11 +12,7 @@ from matplotlib.figure import Figure
 from gz2vit.comparisons import accuracy_trends, difference_in_bins
 from gz2vit.images import segment_galaxy
 from gz2vit.paper import CLASS_NAMES
-from gz2vit.plots.paper_figures import (
-    COLOUR_MAP,
-    FIG4_PANELS,
-    show_map,
-)
+from gz2vit.plots.paper_figures import COLOUR_MAP, FIG4_PANELS, show_map
 from gz2vit.plots.style import (
     BLUE,
     GREY,
@@ -161,8 +157,7 @@ def draw_lead(
         words.append(f"By {look['name']}, from low to high: {points} points.")
     first, second = map(full_name, names)
     axes[0].set_ylabel(f"accuracy of {first}\nless that of {second} (points)")
-    filled = "filled: they differ (McNemar, Holm)"
-    footer(figure, data, f"bars: 95 % intervals; {filled}")
+    footer(figure, data, "bars: 95 % intervals; filled: they differ (McNemar, Holm)")
     return describe(figure, f"The lead of {first} over {second} in bins. {' '.join(words)}")
 
 

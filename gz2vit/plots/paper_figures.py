@@ -18,21 +18,13 @@ from matplotlib.image import BboxImage
 from matplotlib.transforms import Bbox, TransformedBbox
 from scipy.ndimage import gaussian_filter
 
+from gz2vit import paper
 from gz2vit.catalog import class_weights
 from gz2vit.evaluation import PROBABILITY_COLUMNS, ClassIndices, confusion_matrix, confusion_percent
 from gz2vit.evidence import published_edges, published_galaxies
 from gz2vit.images import segment_galaxy
 from gz2vit.io import WEIGHTED, Gz2vitError
-from gz2vit.paper import (
-    ARXIV,
-    CLASS_COUNT,
-    CLASS_NAMES,
-    CLASS_SHORT_NAMES,
-    FIG3_CONFUSION_PERCENT,
-    FIG4_COUNTS,
-    PUBLISHED_RESULTS,
-    SPLIT_CLASS_COUNTS,
-)
+from gz2vit.paper import CLASS_COUNT, CLASS_NAMES, CLASS_SHORT_NAMES, SPLIT_CLASS_COUNTS
 from gz2vit.plots.style import (
     BLUE,
     GREY,
@@ -93,9 +85,7 @@ def draw_mistakes(predictions: pd.DataFrame, images: np.ndarray, count: int = 16
     where the two do not fit, or the probabilities are missing.
     """
     if len(predictions) != len(images):
-        raise Gz2vitError(
-            f"there are predictions for {len(predictions)} galaxies, but {len(images)} images"
-        )
+        raise Gz2vitError(f"predictions of {len(predictions)} galaxies, but {len(images)} images")
     if not set(PROBABILITY_COLUMNS) <= set(predictions):
         raise Gz2vitError("the predictions have no probabilities (columns p0 to p7)")
     table = predictions.reset_index(drop=True)
@@ -155,15 +145,13 @@ def draw_confusion_pair(
     if (totals[0] != totals[-1]).any():
         names = " and ".join(metric["model"] for metric in metrics)
         raise Gz2vitError(f"the models {names} were tested on different galaxies; run both again")
-    panels = [
-        (None, metric["missing"])
-        if count is None
-        else (
-            confusion_percent(count),
-            _confusion_title(metric, f"{100 * metric['accuracy']:.1f}%"),
-        )
-        for count, metric in zip(counts, metrics, strict=True)
-    ]
+    panels = []
+    for count, metric in zip(counts, metrics, strict=True):
+        if count is None:
+            panels.append((None, metric["missing"]))
+        else:
+            title = _confusion_title(metric, f"{100 * metric['accuracy']:.1f}%")
+            panels.append((confusion_percent(count), title))
     figure = _draw_matrices(panels, totals[0], colour_map, classes)
     footer(figure, data)
     return figure
@@ -175,14 +163,15 @@ def draw_published_pair(
 ) -> Figure:
     """Fig. 3 from the paper's own percentages, to stand beside ours."""
     panels = []
-    for key, percent in FIG3_CONFUSION_PERCENT.items():
+    for key, percent in paper.FIG3_CONFUSION_PERCENT.items():
         choice = "tuned" if key.endswith(WEIGHTED) else "uniform"
         weights = class_weights(choice, SPLIT_CLASS_COUNTS["train"])
-        accuracy = f"{100 * PUBLISHED_RESULTS[key]['test_acc']:.2f}%"
+        accuracy = f"{100 * paper.PUBLISHED_RESULTS[key]['test_acc']:.2f}%"
         title = _confusion_title({"model": key, "class_weights": weights}, accuracy)
         panels.append((np.array(percent), title))
     figure = _draw_matrices(panels, np.array(SPLIT_CLASS_COUNTS["test"]), colour_map, classes)
-    write_below(figure, f"drawn from the published numbers of arXiv:{ARXIV}, Fig. 3; none is ours")
+    source = f"the published numbers of arXiv:{paper.ARXIV}, Fig. 3"
+    write_below(figure, f"drawn from {source}; none is ours")
     return figure
 
 
@@ -215,11 +204,11 @@ def _draw_matrices(
             panel.set_axis_off()
             say(panel, textwrap.fill(title, 42), wrap=True)
             words.append(title)
-            continue
-        _draw_matrix(panel, percent, classes, colour_map, None if named else totals)
-        panel.set_title(title, fontsize=SMALL_PT, linespacing=1.4)
-        words.append(_describe_matrix(title, percent))
-        named = True
+        else:
+            _draw_matrix(panel, percent, classes, colour_map, None if named else totals)
+            panel.set_title(title, fontsize=SMALL_PT, linespacing=1.4)
+            words.append(_describe_matrix(title, percent))
+            named = True
     return describe(figure, f"Two confusion matrices. Left: {words[0]} Right: {words[1]}")
 
 
@@ -236,17 +225,10 @@ def _draw_matrix(
     """
     shown = percent[np.ix_(classes, classes)]
     texts = [[NO_GALAXIES if np.isnan(x) else f"{x:.1f}%" for x in row] for row in shown]
-    seaborn.heatmap(
-        np.nan_to_num(shown),
-        annot=np.array(texts),
-        fmt="",
-        annot_kws={"fontsize": SMALL_PT},
-        cmap=colour_map,
-        vmin=0,
-        vmax=100,  # the same in every matrix, so that equal shares look equal
-        cbar=False,
-        ax=axes,
-    )
+    # The same colours in every matrix, so that equal shares look equal.
+    options = {"cmap": colour_map, "vmin": 0, "vmax": 100, "cbar": False, "fmt": ""}
+    options |= {"annot": np.array(texts), "annot_kws": {"fontsize": SMALL_PT}}
+    seaborn.heatmap(np.nan_to_num(shown), ax=axes, **options)
     names = [CLASS_SHORT_NAMES[index] for index in classes]
     axes.set_xticklabels(names, rotation=30, ha="right", rotation_mode="anchor")
     axes.tick_params(length=0, pad=2)
@@ -345,11 +327,10 @@ def draw_published_size_brightness(colours: Mapping[str, str] = FIG4_COLOURS) ->
         edges[column], galaxies = published_edges(column), published_galaxies(column)
         values[column] = {one: galaxies[column][galaxies.region == one] for one in FIG4_GROUPS}
         values[column]["all"] = galaxies[column]
-    totals = {**FIG4_COUNTS, "all": sum(FIG4_COUNTS.values())}
+    totals = {**paper.FIG4_COUNTS, "all": sum(paper.FIG4_COUNTS.values())}
     figure, words = _draw_histograms(values, edges, ("Linformer", "ResNet-50"), colours, totals)
-    write_below(
-        figure, f"drawn from counts read off the published Fig. 4 of arXiv:{ARXIV}; none is ours"
-    )
+    source = f"counts read off the published Fig. 4 of arXiv:{paper.ARXIV}"
+    write_below(figure, f"drawn from {source}; none is ours")
     return describe(figure, f"The paper's histograms, from its counts. {words}")
 
 

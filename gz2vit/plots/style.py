@@ -46,18 +46,10 @@ LOOKS = tuple(
 )
 
 STYLE = {
-    "font.size": 8.0,
-    "axes.titlesize": 8.0,
-    "axes.labelsize": 8.0,
-    "xtick.labelsize": 7.0,
-    "ytick.labelsize": 7.0,
-    "legend.fontsize": 7.0,
-    "legend.frameon": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.6,
-    "xtick.major.width": 0.6,
-    "ytick.major.width": 0.6,
+    **dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), 8.0),
+    **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 7.0),
+    **dict.fromkeys(("legend.frameon", "axes.spines.top", "axes.spines.right"), False),
+    **dict.fromkeys(("axes.linewidth", "xtick.major.width", "ytick.major.width"), 0.6),
     "lines.linewidth": 1.2,
     "figure.dpi": 110.0,  # on the screen
     "savefig.dpi": FIGURE_DPI,
@@ -232,16 +224,13 @@ def save_figure(figure: Figure, stem: Path | str) -> list[Path]:
     as `Description`). The figure stays open, so that the notebook's cell still shows it. Raises
     `Gz2vitError` where a file cannot be written.
     """
-    stem, words = Path(stem), description(figure)
-    metadata = {
-        "pdf": {"CreationDate": None, "Subject": words},
-        "png": {"Software": None, "Description": words},
-    }
+    stem, words, paths = Path(stem), description(figure), []
     options = {"dpi": FIGURE_DPI, "bbox_inches": "tight", "pad_inches": 0.03}
-    paths = []
-    for kind, notes in metadata.items():
-        path = stem.with_name(f"{stem.name}.{kind}")
-        with atomic_path(path) as temporary, plt.style.context(STYLE, after_reset=True):
+    for kind, notes in (
+        ("pdf", {"CreationDate": None, "Subject": words}),
+        ("png", {"Software": None, "Description": words}),
+    ):
+        paths.append(stem.with_name(f"{stem.name}.{kind}"))
+        with atomic_path(paths[-1]) as temporary, plt.style.context(STYLE, after_reset=True):
             figure.savefig(temporary, format=kind, metadata=notes, **options)
-        paths.append(path)
     return paths
