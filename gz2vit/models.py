@@ -158,11 +158,7 @@ def build_vit(
 
 
 def build_resnet50(*, num_classes: int = 8) -> nn.Module:
-    """ResNet-50 with a new last layer; with 8 classes, 23,524,424 parameters as in the paper.
-
-    Images (B, 3, H, W) of at least 32 px -> features (B, 2048, H/32, W/32) -> their mean over the
-    plane (B, 2048) -> (B, num_classes).
-    """
+    """ResNet-50 with a new last layer, for images of 32 px or more; 23,524,424 parameters."""
     _check(num_classes=num_classes)
     network = models.resnet50(weights=None)
     network.fc = nn.Linear(network.fc.in_features, num_classes)
@@ -170,11 +166,7 @@ def build_resnet50(*, num_classes: int = 8) -> nn.Module:
 
 
 def build_vgg16_bn(*, num_classes: int = 8) -> nn.Module:
-    """VGG16 with batch normalisation and a new last layer; with 8 classes, 134,301,768 parameters.
-
-    Images (B, 3, H, W) of at least 32 px -> features (B, 512, H/32, W/32) -> averaged to
-    (B, 512, 7, 7) -> two hidden layers (B, 4096) -> (B, num_classes).
-    """
+    """VGG16 with batch norm and a new last layer, for 32 px or more; 134,301,768 parameters."""
     _check(num_classes=num_classes)
     network = models.vgg16_bn(weights=None)
     network.classifier[6] = nn.Linear(network.classifier[6].in_features, num_classes)
@@ -222,10 +214,9 @@ def build_backbone(
     *, name: str = "timm/convnext_atto", image_size: int = 224, freeze_backbone: bool = False,
     num_classes: int = 8,
 ) -> nn.Module:  # fmt: skip
-    """The network `timm/NAME` or `transformers/NAME` with a last layer of `num_classes`.
+    """`timm/NAME` or `transformers/NAME` (of the hub, or a local folder), with a new last layer.
 
-    `transformers/NAME` is a classifier of the Hugging Face hub or in a local folder. With
-    `freeze_backbone` only the last layer learns.
+    With `freeze_backbone` only the last layer learns.
     """
     _check(image_size=image_size, num_classes=num_classes)
     if name.startswith(TIMM):
@@ -364,8 +355,7 @@ def count_parameters(model: nn.Module, trainable: bool = False) -> int:
 def count_flops(model: nn.Module, image_size: int) -> int:
     """Floating-point operations for one image of `image_size` px, forward only.
 
-    Products and sums of matrix products, convolutions and attention, counted by torch; a
-    multiplication and the addition after it are two.
+    Those of matrix products, convolutions and attention; a multiply-add is two.
     """
     first = next(model.parameters())
     image = torch.zeros(1, 3, image_size, image_size, device=first.device)
@@ -376,10 +366,9 @@ def count_flops(model: nn.Module, image_size: int) -> int:
     return counter.get_total_flops()
 
 
-# Dropout with a cheaper source of masks on a CPU. torch draws a mask element by element, which is
-# most of what dropout costs: on two cores a step of the paper's Linformer is 1.5 times as fast
-# without it (`benchmarks/dropout.py`). Here one 64-bit number of NumPy's SFC64, which takes half as
-# long as torch's Mersenne twister, serves four elements.
+# torch draws a mask element by element, which is most of what dropout costs on a CPU: a step of the
+# paper's Linformer is 1.5 times as fast without it (`benchmarks/dropout.py`). Here one 64-bit
+# number of NumPy's SFC64, twice as fast as torch's Mersenne twister, serves four elements.
 # DEVIATION: the drop probability is rounded to a multiple of 2^-16; 0.1 becomes 0.100006.
 LEVELS = 1 << 16
 

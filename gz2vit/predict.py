@@ -76,9 +76,8 @@ def predict(classifier: GalaxyClassifier, galaxies: LabelledImages) -> pd.DataFr
     device = choose_device("auto")
     classifier = classifier.to(device).eval()
     settings = classifier.settings
-    batches = Batches(
-        galaxies.store, galaxies.class_index, settings.image_size, settings.batch_size
-    )
+    sizes = settings.image_size, settings.batch_size
+    batches = Batches(galaxies.store, galaxies.class_index, *sizes)
     made = DeviceBatches(batches, device) if device.type == "cuda" else batches
     with torch.inference_mode():
         logits = torch.cat([classifier(batch.images).cpu() for batch in made])
@@ -197,15 +196,9 @@ def predict_images(
         raise Gz2vitError(f"{checkpoint} must be called {CHECKPOINT}; rename it or name its folder")
     classifier = load_classifier(checkpoint.parent).to(choose_device(options.device)).eval()
     options = replace(options, crop_px=options.crop_px or classifier.crop_px)
-    run = {
-        "format": 2,
-        "model_sha256": file_sha256(checkpoint),
-        "average": options.average,
-        "resize": options.resize,
-        "crop_px": options.crop_px,
-        "part_images": PART_IMAGES,
-        **decoder_versions(),
-    }
+    run = {"format": 2, "model_sha256": file_sha256(checkpoint), "part_images": PART_IMAGES}
+    run |= {name: getattr(options, name) for name in ("average", "resize", "crop_px")}
+    run |= decoder_versions()
     folder = out.with_name(f"{out.name}.parts")
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -216,8 +209,8 @@ def predict_images(
             if restart:
                 _drop(folder)
             count = _list_images(folder, run, [str(word) for word in images])
-            numbers = range(-(-count // PART_IMAGES))
-            parts = [folder / f"part-{number:06d}.parquet" for number in numbers]
+            last = (count - 1) // PART_IMAGES
+            parts = [folder / f"part-{number:06d}.parquet" for number in range(last + 1)]
             _make_parts(parts, count, classifier, options)
             broken = _join(parts, count, out)
             _drop(folder)
@@ -342,8 +335,7 @@ def _read_ahead(
 ) -> Iterator[tuple[np.ndarray, list[str | None]]]:  # fmt: skip
     """Batches, uint8 (B, H, W, 3), and what is wrong with each image; such an image is black.
 
-    Threads decode ahead of the network: decompressing a JPEG, four fifths of the time that an image
-    takes, does not hold the interpreter's lock.
+    Threads decode ahead of the network: decompressing a JPEG does not hold the interpreter's lock.
     """
     starts, waiting = iter(range(0, len(paths), batch_size)), deque()
     while True:
