@@ -158,9 +158,11 @@ def _sentence(
         )
     elif outcome == NOT_DECIDED and not np.isnan(smallest):
         parts.append("no effect, however large, would have been seen reliably")
-    left_out = f"{claim['left_out']} galaxies without a value were left out"
-    parts += [claim["note"], left_out if claim["left_out"] else ""]
-    return "; ".join(filter(None, parts)) + "."
+    if claim["note"]:
+        parts.append(claim["note"])
+    if claim["left_out"]:
+        parts.append(f"{claim['left_out']} galaxies without a value were left out")
+    return "; ".join(parts) + "."
 
 
 def claim_fig4(
@@ -452,8 +454,8 @@ def verdict_paragraph(
     counts = FIG4_COUNTS if joined is None else region_counts(joined)
     galaxies = sum(counts.values())
     correct = [
-        f"{100 * (counts['both right'] + counts[f'only {one}']) / galaxies:.2f} %"
-        for one in ("first", "second")
+        f"{100 * (counts['both right'] + counts[region]) / galaxies:.2f} %"
+        for region in ("only first", "only second")
     ]
     words = [
         PAPER_CLAIM,

@@ -137,9 +137,8 @@ def test_calibration_with_validation_galaxies():
     assert (row.low, row.high) == pytest.approx(tuple(known.confidence_interval()))
     assert (found.n == 2000).all()
     before, after = reliability_pair(test, valid)
-    assert np.average(after.accuracy - after.confidence, weights=after.galaxies) == pytest.approx(
-        0, abs=0.03
-    )
+    gap = np.average(after.accuracy - after.confidence, weights=after.galaxies)
+    assert gap == pytest.approx(0, abs=0.03)
     assert before.galaxies.sum() == after.galaxies.sum() == 2000
     with pytest.raises(Gz2vitError, match="t0 .*2000"):
         scale(test, test)
@@ -151,9 +150,8 @@ def test_without_validation_galaxies_no_fold_influences_its_own_temperature():
     assert temperature == pytest.approx(2.0, rel=0.3)
     fold = np.random.default_rng(7).permutation(400) % 2
     own = fit_temperature(true[fold == 1], probabilities[fold == 1])
-    np.testing.assert_allclose(
-        scaled[fold == 0], apply_temperature(probabilities[fold == 0], own), rtol=1e-6
-    )
+    expected = apply_temperature(probabilities[fold == 0], own)
+    np.testing.assert_allclose(scaled[fold == 0], expected, rtol=1e-6)
     found = calibrate(table(true, probabilities), resamples=50)
     assert found.value.ece_after < 0.5 * found.value.ece_before
     with pytest.raises(Gz2vitError, match="4 galaxies .*5 folds"):
