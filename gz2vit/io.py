@@ -21,8 +21,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from gz2vit import __version__
 
 ROOT = Path(__file__).resolve().parents[1]  # the project's folder
@@ -146,12 +144,10 @@ def command_for(path: Path, step: str) -> str:
     The results folder remembers its data and settings, so that they need not be repeated.
     """
     for folder in path.parents:
-        if folder.parent == ROOT / "results":
+        if folder.parent.name == "results" and (ROOT / f"profiles/{folder.name}.yaml").exists():
             return f"`./run_all.sh {folder.name} --only {step}`"
         if (folder / SETTINGS).is_file():
-            settings = yaml.safe_load((folder / SETTINGS).read_text(encoding="utf-8")) or {}
-            profile, where = settings.get("profile", "demo"), shlex.quote(str(folder))
-            return f"`./run_all.sh {profile} --results {where} --only {step}`"
+            return f"`./run_all.sh --results {shlex.quote(str(folder))} --only {step}`"
     return f"`./run_all.sh --only {step}`"
 
 

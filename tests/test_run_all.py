@@ -258,6 +258,6 @@ def test_control_c_ends_with_one_line(tmp_path: Path):
     )  # fmt: skip
     assert any("[vit] epoch   2/" in line for line in process.stdout)
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=100)
+    _, errors = process.communicate(timeout=240)
     assert process.returncode == 130
     assert errors == "error: stopped from the keyboard; the same command continues\n"
