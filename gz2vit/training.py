@@ -1,8 +1,7 @@
 """Training, from the image cache to the best checkpoint; one printed line per epoch.
 
-`train_model(network, settings, train, valid, model_dir)` trains the network that it is given. It
-works in `model_dir/unfinished/`; `finish_training` puts the files in place once all of them are
-there, and moves an older model to `model_dir/replaced/<date>/`. Killed at any moment, the same
+`train_model` works in `model_dir/unfinished/`; `finish_training` puts the files in place once all
+are there, and moves an older model to `model_dir/replaced/<date>/`. Killed at any moment, the same
 call continues after the last whole epoch: order, augmentation and dropout of an epoch follow from
 the seed and the epoch's number alone, so that on a CPU the result is the same bit for bit.
 
@@ -98,13 +97,11 @@ DECIDING = [f"gz2vit/{n}.py" for n in ("training", "models", "batches", "images"
 class TrainingSettings:
     """One training; what is not given is the paper's.
 
-    `hyperparameters` go to `build_model`; `image_size` [px] is what the network sees; `lr` is
-    Adam's learning rate, multiplied by `gamma` every `step_size` epochs; training ends after
-    `max_epoch` epochs or after `early_stopping_epochs` without a better validation accuracy;
-    `weights` is "none" (from scratch), "imagenet" (the paper's start; for a network of a library,
-    its published weights), a local file or folder of such, or what this suite has trained (a
-    `best.ckpt`, or a model's folder), whose last layer is taken too. `architecture` follows from
-    the key unless it is given: a row of the results table may have any name.
+    `image_size` [px] is what the network sees; Adam's learning rate `lr` is multiplied by `gamma`
+    every `step_size` epochs; `early_stopping_epochs` without a better validation accuracy end the
+    training. `weights`: "none", "imagenet" (for a network of a library, its published weights), a
+    local file or folder of weights, or what this suite has trained (`best.ckpt` or a model's
+    folder), whose last layer is taken too. `architecture` follows from the key unless given.
     """
 
     model_key: str
@@ -152,10 +149,10 @@ def build_network(settings: TrainingSettings) -> nn.Module:
 
 @dataclass(frozen=True)
 class Acceleration:
-    """How a network is computed while it is trained.
+    """How a network is computed while it is trained; weights, loss and metrics are float32.
 
     `precision`: as Lightning names it; `compiled`: by torch.compile; `channels_last`: images and
-    weights lie with the channels together. Weights, loss and metrics are float32 in any case.
+    weights lie with the channels together.
     """
 
     precision: str = "32-true"
@@ -168,8 +165,7 @@ def choose_acceleration(
 ) -> Acceleration:
     """What pays on `device` with "auto", nothing with "none". `capability`: the GPU's own.
 
-    DEVIATION: the authors train in float32. With `benchmarks/precision.py` the difference is
-    measured against that between seeds.
+    DEVIATION: the authors train in float32; `benchmarks/precision.py` measures the difference.
     """
     if choice not in CHOICES:
         raise Gz2vitError(f"acceleration is {choice!r}; it must be one of {', '.join(CHOICES)}")
@@ -192,9 +188,8 @@ class GalaxyClassifier(lightning.LightningModule):
 
     Loss: cross-entropy with `loss_weights` (8,), in training and validation alike, as in the
     authors' notebooks. `mean`, `std`: of (R, G, B), 0 to 1, by default those of the architecture.
-    `crop_px`: side of the square of a 424 px image that was learned from. `differs`: layers in
-    which the network is another than `build_model` makes of the settings. All but the network
-    stands as plain values in its checkpoints.
+    `crop_px`: side of the square of a 424 px image that was learned from. `differs`: layers that
+    are not those of `build_model`. All but the network is saved as plain values in checkpoints.
     """
 
     def __init__(
@@ -205,7 +200,12 @@ class GalaxyClassifier(lightning.LightningModule):
         super().__init__()
         self.settings = TrainingSettings(**settings)
         if not mean:
-            mean, std = normalization(self.settings.network, network)
+            # ImageNet's by default, which most networks on the hub were made for
+            known = self.settings.network if self.settings.network in NORMALIZATION else "resnet50"
+            mean, std = NORMALIZATION[known]
+            if known != self.settings.network and hasattr(network, "pretrained_cfg"):
+                data = timm.data.resolve_model_data_config(network)
+                mean, std = data["mean"], data["std"]
         self.save_hyperparameters(
             {"settings": settings, "loss_weights": list(loss_weights), "mean": list(mean),
              "std": list(std), "crop_px": crop_px, "differs": list(differs)}
@@ -217,8 +217,6 @@ class GalaxyClassifier(lightning.LightningModule):
         self.register_buffer("shift", -mean / std, persistent=False)
         weights = torch.tensor(loss_weights, dtype=torch.float32)
         self.register_buffer("loss_weights", weights, persistent=False)
-        self.sums: dict[str, torch.Tensor] = {}
-        self.losses: list[torch.Tensor] = []
 
     def use(self, chosen: Acceleration) -> None:
         """Compute as `chosen` from now on; parameters keep names, shapes and values."""
@@ -318,26 +316,15 @@ class GalaxyClassifier(lightning.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule}}
 
 
-def normalization(architecture: str, network: nn.Module) -> tuple[Sequence[float], Sequence[float]]:
-    """Mean and standard deviation (R, G, B; of 0 to 1) of the images that `network` takes."""
-    if architecture in NORMALIZATION:
-        return NORMALIZATION[architecture]
-    if hasattr(network, "pretrained_cfg"):
-        settings = timm.data.resolve_model_data_config(network)
-        return settings["mean"], settings["std"]
-    return NORMALIZATION["resnet50"]  # ImageNet's, which most networks on the hub were made for
-
-
 def make_classifier(
-    network: nn.Module,
-    settings: TrainingSettings,
-    train: LabelledImages,
+    network: nn.Module, settings: TrainingSettings, train: LabelledImages,
     differs: Sequence[str] = (),
-) -> GalaxyClassifier:
+) -> GalaxyClassifier:  # fmt: skip
     """The classifier of a training, around `network` itself, before its first step."""
     weights = class_weights(settings.class_weights, train.class_counts()).tolist()
-    crop_px = train.store.crop_px
-    return GalaxyClassifier(network, settings.as_dict(), weights, (), (), crop_px, differs)
+    return GalaxyClassifier(
+        network, settings.as_dict(), weights, crop_px=train.store.crop_px, differs=differs
+    )
 
 
 def take_weights(
@@ -345,9 +332,8 @@ def take_weights(
 ) -> dict[str, Any]:
     """Give `network` the weights that the settings start from; the record of where they are from.
 
-    Published ones but for the last layer; all of a network that this suite has trained. Layers of
-    one's own (`differs`) keep their first weights. Raises `Gz2vitError` where weights cannot be
-    had or do not fit.
+    All but the last layer of published ones; layers of one's own (`differs`) keep their first
+    weights. Raises `Gz2vitError` where weights cannot be had or do not fit.
     """
     if settings.weights == "none":
         return {"source": "none"}
@@ -361,16 +347,13 @@ def take_weights(
     else:
         state = pretrained_state(architecture, sizes, path)
         spared += head_prefixes(architecture, network)
-    own, body = (
-        {name: tensor for name, tensor in one.items() if not name.startswith(spared)}
-        for one in (network.state_dict(), state)
-    )
-    wrong = [name for name in {**own, **body} if _shape(own.get(name)) != _shape(body.get(name))]
-    if wrong or len(set(kinds)) > 1:
+    body = {name: tensor for name, tensor in state.items() if not name.startswith(spared)}
+    wrong = _misfits(network, state, spared)
+    if wrong or kinds[0] != kinds[-1]:
         reason = f"they are of {kinds[-1]}, not of {kinds[0]}"
         if kinds[0] == kinds[-1]:
-            there, here = (_shape(tensors.get(wrong[0])) for tensors in (body, own))
-            reason = f"{wrong[0]} is {there} there and {here} here"
+            name, (here, there) = next(iter(wrong.items()))
+            reason = f"{name} is {there} there and {here} here"
         raise Gz2vitError(
             f"weights '{path}' do not fit the {architecture} that is trained here: {reason}"
         )
@@ -378,8 +361,18 @@ def take_weights(
     return record
 
 
-def _shape(tensor: torch.Tensor | None) -> str:
-    return "missing" if tensor is None else "x".join(map(str, tensor.shape)) or "one number"
+def _misfits(
+    network: nn.Module, state: dict[str, torch.Tensor], spared: tuple[str, ...] = ()
+) -> dict[str, tuple[str, str]]:
+    """Tensors whose shapes in `network` and `state` differ: both in words, by name."""
+    shapes = [
+        {name: "x".join(map(str, one.shape)) or "one number" for name, one in tensors.items()}
+        for tensors in (network.state_dict(), state)
+    ]
+    both = {
+        name: tuple(one.get(name, "missing") for one in shapes) for one in shapes for name in one
+    }
+    return {n: (a, b) for n, (a, b) in both.items() if a != b and not n.startswith(spared)}
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
@@ -402,9 +395,8 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]
 def load_classifier(model_dir: Path | str, network: nn.Module | None = None) -> GalaxyClassifier:
     """The trained classifier of a model folder, in evaluation mode, on the CPU.
 
-    `network`: what to load the weights into, if not what `build_model` makes of the recorded
-    hyperparameters. Raises `Gz2vitError` for a missing or foreign checkpoint, and where the
-    network that was trained cannot be built.
+    `network`: what to load the weights into, if not what `build_model` makes. Raises `Gz2vitError`
+    for a missing or foreign checkpoint, and where the trained network cannot be built.
     """
     path = require(Path(model_dir) / CHECKPOINT, Path(model_dir).name)
     recorded, state = read_checkpoint(path)
@@ -412,8 +404,7 @@ def load_classifier(model_dir: Path | str, network: nn.Module | None = None) -> 
     differs = recorded.get("differs", ())
     if network is None:
         network = build_model(settings.network, **settings.hyperparameters)
-        own = network.state_dict()
-        wrong = [n for n in {**own, **state} if _shape(own.get(n)) != _shape(state.get(n))]
+        wrong = _misfits(network, state)
         if wrong or (differs and settings.network not in REGISTERED):
             names = [*differs, *(n for n in wrong if n not in differs)]
             more = f" and {len(names) - 3} more" if len(names) > 3 else ""
@@ -545,29 +536,39 @@ def train_model(
 ) -> pd.DataFrame:  # fmt: skip
     """Train `network`; it has the best weights afterwards. One row per epoch, `HISTORY_COLUMNS`.
 
-    Leaves `best.ckpt` (the epoch with the best validation accuracy, the first of equals),
-    `history.csv` and `params.json` in `model_dir/unfinished/`, for `evaluate_model` or
-    `finish_training` to put in place. Trains nothing where the model in `model_dir` is already
-    that of this network, these settings and galaxies, unless there is a file `model_dir/retrain`.
-    `devices`: GPUs (or, without any, CPU processes) that train together, each on its share of
-    every batch, so that batch size and learning rate mean the same; the splits must then be a
-    results folder's. `acceleration`: "auto" for what pays on the device, "none" for plain float32.
-    Raises `Gz2vitError` where the loss is not finite, pretrained weights cannot be had, devices
-    are missing, or the disk is full.
+    Leaves `best.ckpt` (of the best validation accuracy, the first of equals), `history.csv` and
+    `params.json` in `model_dir/unfinished/`, for `evaluate_model` or `finish_training`. Trains
+    nothing where `model_dir` holds the model of this network, these settings and galaxies, unless
+    there is a file `model_dir/retrain`. `devices`: GPUs (or, without any, CPU processes) that each
+    take a share of every batch; the splits must then be a results folder's. `acceleration`: "auto"
+    for what pays on the device, "none" for plain float32. Raises `Gz2vitError` where the loss is
+    not finite, pretrained weights cannot be had, devices are missing, or the disk is full.
     """
-    check_devices(devices)
+    cuda = torch.cuda.is_available()
+    there = torch.cuda.device_count() if cuda else available_cores()
+    if not 1 <= devices <= there:
+        kind = "GPU" if cuda else "processor core"
+        raise Gz2vitError(f"DEVICES is {devices}, but this machine has {there} {kind}(s)")
     choose_acceleration(acceleration, settings.network, torch.device("cpu"))
     folder = model_dir / UNFINISHED
     if (folder / PUBLISHING).exists():  # killed while it put the files in place
         finish_training(model_dir)
     differs, page = compare_network(network, settings)
     known = identity(settings, train, valid, page)
-    if _is_finished(model_dir, known):
+    files = [model_dir / name for name in ("params.json", "history.csv", CHECKPOINT)]
+    whole = all(path.exists() for path in files) and not (model_dir / RETRAIN).exists()
+    if whole and read_json(files[0]).get("identity") == known:
         print(f"{model_dir} is trained already, with these settings and galaxies", flush=True)
         _set_aside(model_dir, "of other settings")
-        network.load_state_dict(read_checkpoint(model_dir / CHECKPOINT)[1])
-        return pd.read_csv(model_dir / "history.csv")
-    _begin(model_dir, {"identity": known, "code": files_hash(DECIDING)})
+        network.load_state_dict(read_checkpoint(files[2])[1])
+        return pd.read_csv(files[1])
+    run = {"identity": known, "code": files_hash(DECIDING)}
+    begun = read_json(folder / RUN) if (folder / RUN).exists() else {"identity": {}}
+    ours, theirs = ({**one, **one["identity"]} for one in (run, begun))
+    differing = [name for name in ours if theirs.get(name) != ours[name] and name != "identity"]
+    if differing:
+        _set_aside(model_dir, f"with other {' and '.join(differing)}")
+        write_json(folder / RUN, run)
     rows = _rows(folder)
     if not is_complete(rows, settings.max_epoch, settings.early_stopping_epochs):
         if rows:
@@ -646,18 +647,22 @@ def fit(
 def write_record(
     folder: Path, classifier: GalaxyClassifier, source: dict, hardware: dict[str, Any]
 ) -> None:
-    """Write `params.json`: what this run is, and after which epoch it went on where."""
+    """Write `params.json`: what this run is, and after which epoch it continued on what device."""
     settings, path = classifier.settings, folder / "params.json"
     sessions = read_json(path)["sessions"] if path.exists() else []
     sessions.append({"after_epoch": len(_rows(folder)), **hardware})
     record = run_record(settings.as_dict(), settings.seed, hardware["device"])
-    record |= {"class_weights": classifier.loss_weights.tolist(), "weights": source}
-    record["network"] = {
-        "parameters": count_parameters(classifier.network),
-        "trainable_parameters": count_parameters(classifier.network, trainable=True),
-        "differs": classifier.hparams["differs"],
+    record |= {
+        "class_weights": classifier.loss_weights.tolist(),
+        "weights": source,
+        "network": {
+            "parameters": count_parameters(classifier.network),
+            "trainable_parameters": count_parameters(classifier.network, trainable=True),
+            "differs": classifier.hparams["differs"],
+        },
+        "threads": torch.get_num_threads(),
+        "sessions": sessions,
     }
-    record |= {"threads": torch.get_num_threads(), "sessions": sessions}
     record |= read_json(folder / RUN) if (folder / RUN).exists() else {}
     write_json(path, record)
 
@@ -702,10 +707,9 @@ def identity(
 
 
 def compare_network(network: nn.Module, settings: TrainingSettings) -> tuple[list[str], str]:
-    """How `network` differs from what `build_network` makes of the settings.
+    """The layers in which `network` is not `build_network(settings)`, and a short hash of it.
 
-    The names of other layers, and a short hash of what the network is; none and "" where it is the
-    same, first weights included.
+    None and "" where it is the same, first weights included.
     """
     with torch.random.fork_rng():
         built = build_network(settings)
@@ -721,25 +725,6 @@ def compare_network(network: nn.Module, settings: TrainingSettings) -> tuple[lis
         print(f"the network's first weights are not those of seed {settings.seed}", flush=True)
         words = [one.cpu().contiguous().numpy().tobytes() for one in state.values()]
     return differs, hashlib.sha256(b"".join(words)).hexdigest()[:16]
-
-
-def _is_finished(model_dir: Path, known: dict[str, Any]) -> bool:
-    """Whether the model in `model_dir` is of the identity `known`, and is not to be renewed."""
-    needed = [model_dir / name for name in ("params.json", "history.csv", CHECKPOINT)]
-    if (model_dir / RETRAIN).exists() or not all(path.exists() for path in needed):
-        return False
-    return read_json(needed[0]).get("identity") == known
-
-
-def _begin(model_dir: Path, run: dict[str, Any]) -> None:
-    """Make `unfinished/` ready for `run`: what another run has left there is set aside."""
-    note = model_dir / UNFINISHED / RUN
-    known = read_json(note) if note.exists() else {"identity": {}}
-    ours, theirs = ({**one, **one["identity"]} for one in (run, known))
-    differing = [name for name in ours if theirs.get(name) != ours[name] and name != "identity"]
-    if differing:
-        _set_aside(model_dir, f"with other {' and '.join(differing)}")
-        write_json(note, run)
 
 
 def _set_aside(model_dir: Path, which: str) -> None:
@@ -806,7 +791,7 @@ def _fit_in_processes(
     """`fit` on `devices` devices of this machine, in processes that torchrun starts.
 
     A notebook cannot be started again for each device, as Lightning starts a script. The processes
-    end when this one does, in whatever way: they see the end of the pipe to it.
+    end when the pipe to this one does.
     """
     with TemporaryDirectory() as place, (folder / "processes.log").open("w") as log:
         order, failure = Path(place) / "order.pkl", Path(place) / "failure.txt"
@@ -849,14 +834,6 @@ def main(order: Path) -> int:
         traceback.print_exc()
         return 1
     return 0
-
-
-def check_devices(devices: int) -> None:
-    """Refuse a number of devices that this machine does not have."""
-    kind = "GPU" if torch.cuda.is_available() else "processor core"
-    there = torch.cuda.device_count() if torch.cuda.is_available() else available_cores()
-    if not 1 <= devices <= there:
-        raise Gz2vitError(f"DEVICES is {devices}, but this machine has {there} {kind}(s)")
 
 
 def local_device() -> torch.device:
