@@ -283,7 +283,7 @@ use rule notebook as realism with:
         step(
             "realism",
             "data_preprocess/21_compare_simulation.ipynb",
-            needs=["select"],
+            needs=["select", *(["transfer"] if "transfer" in config["only"] else [])],
             code="sim2real gz2sim/* plots/extra_figures",
             makes=[
                 *figures("realism"),

@@ -256,10 +256,9 @@ class Pipeline:
         if name in self.steps:
             raise Gz2vitError(f"backbones.{name}: there is a step of that name already")
         patterns = (f"{one}.py" if "gz2sim" in one else f"gz2vit/{one}.py" for one in code.split())
-        reads = [path for path in reads if path.exists()]
         model = name if name in self.models else None
         self.steps[name] = Step(
-            name, notebook, list(needs), tuple(patterns), list(makes), reads, model
+            name, notebook, list(needs), tuple(patterns), list(makes), list(reads), model
         )
         return lambda wildcards: self.inputs(name + getattr(wildcards, "seed", ""))
 
@@ -406,7 +405,11 @@ class Pipeline:
 
     def is_able(self, name: str) -> bool:
         """Whether the data allow a step: votes must exist for those that read them."""
-        return name not in VOTES_STEPS or self.simulated or bool(self.steps[name].reads)
+        return (
+            name not in VOTES_STEPS
+            or self.simulated
+            or any(path.exists() for path in self.steps[name].reads)
+        )
 
     def make_plan(self) -> None:
         """Decide which steps run and why, and write it to `logs/plan.json` for them and for `run`.
@@ -477,7 +480,8 @@ class Pipeline:
             "galaxies": galaxies,
             "code": step.code_hash(),
             "made_after": needs,
-            "reads": {str(path.name): _digest(path) for path in step.reads},
+            "reads": _digests(step.reads),
+            "files": [str(path) for path in step.reads],
             "model": step.model,
         }
 
@@ -546,10 +550,14 @@ class Pipeline:
         return "\n".join(lines) + "\n"
 
 
-def _digest(path: Path) -> str:
-    """A file's content, as a hash."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _digests(paths: Iterable[Path]) -> dict[str, str]:
+    """Names and hashes of those files that exist."""
+    found = {}
+    for path in paths:
+        if path.exists():
+            with path.open("rb") as file:
+                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
 
 
 # ---- One step: a notebook through papermill ----------------------------------------------------
@@ -624,6 +632,7 @@ def _record(name: str, one: Mapping[str, Any], results: Path, seconds: float) ->
     """Leave what a step was made of, by which the next run knows whether it is stale."""
     kept = ("parameters", "galaxies", "code", "made_after", "reads")
     record = {key: one[key] for key in kept}
+    record["reads"] = _digests(map(Path, one["files"]))  # some are made in this run
     steps = results / "logs" / "steps"
     has_images = name not in VOTES_STEPS or (Path(one["data"]) / "images").is_dir()
     if name != "simulate" and has_images and record["galaxies"]["signature"] is None:

@@ -1,5 +1,6 @@
 """What tests of several modules share."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,6 +9,9 @@ import torch
 
 from gz2vit.models import BUILDERS, REGISTERED
 from tests.trained_run import make_trained_run
+
+# Started in the background, a shell makes every process ignore Ctrl-C; some tests press it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

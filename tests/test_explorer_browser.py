@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.browser import DESKTOP, find_browser, open_browser
+from tests.browser import DESKTOP, open_browser
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOK = "explore_galaxies.ipynb"
@@ -96,7 +96,6 @@ def choose(page: Any, menu: str, option: str | int) -> None:
 
 
 def test_another_galaxy_is_another_picture(trained_run: Path, tmp_path: Path):
-    find_browser()  # skips before a server is started in vain
     pytest.importorskip("jupyterlab", reason="JupyterLab is not installed")
     (tmp_path / "notebooks").mkdir()
     shutil.copy(ROOT / "notebooks" / NOTEBOOK, tmp_path / "notebooks")

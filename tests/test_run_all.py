@@ -125,7 +125,8 @@ def test_one_parameter_trains_that_model_and_keeps_the_old_one(finished: Path):
 
 
 def test_another_seed_trains_on_the_same_galaxies(finished: Path):
-    outcome = run_all("smoke", "--results", finished, "--plan", "--set", "SEED=1", "--only", "vit")
+    words = ("smoke", "--results", finished, "--plan", "--only", "vit")
+    outcome = run_all(*words, "--set", "resnet50.SEEDS=default", "SEED=1")
     assert [line.split()[0] for line in outcome.stdout.splitlines()[1:-1]] == ["vit"]
     assert steps_started(outcome) == []
 
@@ -211,7 +212,7 @@ def test_two_runs_in_one_folder_do_not_meet(tmp_path: Path):
         assert str(results) in error_line(run_all("smoke", "--results", results))
 
 
-EPOCHS = 8
+EPOCHS = 60  # of a fraction of a second
 
 
 def killed(words: list[str], line_to_wait_for: str) -> None:
@@ -232,9 +233,10 @@ def test_a_killed_training_continues_and_ends_as_if_nothing_had_happened(tmp_pat
     data, results = make_folder(tmp_path / "mine", per_class=3), tmp_path / "out"
     words = [str(ROOT / "run_all.sh"), "smoke", "--data", str(data), "--results", str(results)]
     words += ["--only", "hf_vit", "--set", f"hf_vit.MAX_EPOCH={EPOCHS}"]
+    words += ["hf_vit.EARLY_STOPPING_EPOCHS=1000"]
     killed(words, f"epoch   4/{EPOCHS}")
     assert not (results / "models" / "hf_vit" / "predictions.csv").exists()
-    killed(words, f"epoch   {EPOCHS}/{EPOCHS}")
+    killed(words, f"epoch  {EPOCHS}/{EPOCHS}")
     again = subprocess.run(words, check=False, capture_output=True, text=True)
     assert again.returncode == 0, again.stderr
     assert "epoch   1/" not in again.stdout

@@ -290,7 +290,8 @@ def run_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         parameters = {"NUMBER": number}
         state = {"parameters": parameters, "all_parameters": parameters}
         state |= {"galaxies": {"signature": {}}}
-        state |= {"code": "c", "made_after": {}, "reads": {}, "model": None, "needs": []}
+        state |= {"code": "c", "made_after": {}, "reads": {}, "model": None}
+        state |= {"needs": [], "files": []}
         places = {"notebook": "books/03_divide.ipynb", "output": "notebooks/03_divide.ipynb"}
         write_json(results / "logs" / "plan.json", {"divide": state | places})
         execute("divide", results)
