@@ -21,7 +21,7 @@ def galaxies_at_hand(data: Path | None, copies: int = 1) -> Iterator[tuple[Path,
     """Yield a data folder and a results folder with its image cache, both gone afterwards.
 
     `copies`: how often the training split is repeated in the cache, to have more galaxies to train
-    on than images at hand.
+    on than there are images.
     """
     with TemporaryDirectory() as scratch:
         if data is None:

@@ -83,7 +83,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="a data folder; by default one is simulated")
     parser.add_argument("--model", nargs="+", default=["linformer"], help="model keys")
     parser.add_argument("--profile", default="demo")
-    parser.add_argument("--seeds", type=int, default=3, help="how many, from 0 on")
+    parser.add_argument("--seeds", type=int, default=3, help="how many: 0, 1, ...")
     options = parser.parse_args()
     if options.seeds < 2:
         parser.error("--seeds must be 2 or more: one seed has no spread")

@@ -154,7 +154,7 @@ class Batches:
     """An iterable over `Batch`es, made on the CPU.
 
     With `augment` the order and the augmentations are those of (`seed`, `epoch`); without, the
-    order is the cache's and nothing is drawn. `share` (r, n): the r-th of n devices, from 0 on.
+    order is the cache's and nothing is drawn. `share` (r, n): device r of n, counted from 0.
     """
 
     store: ImageCache
