@@ -25,15 +25,15 @@ THREADS = config["threads"]
 RUN = f"exec {shlex.quote(sys.executable)} -P -m gz2vit execute"  # and the name of a step
 
 TRAINING_NOTEBOOKS = {
-    "linformer": "notebooks/03_train_linformer.ipynb",
-    "linformer_weighted": "notebooks/03_train_linformer.ipynb",
-    "vit": "notebooks/04_train_vit.ipynb",
-    "resnet50": "notebooks/05_train_resnet50.ipynb",
-    "vgg16_bn": "notebooks/06_train_vgg16_bn.ipynb",
-    "hf_vit": "notebooks/07_train_hf_vit.ipynb",
-    "hf_vit_weighted": "notebooks/07_train_hf_vit.ipynb",
+    "linformer": "notebooks/07_train_linformer.ipynb",
+    "linformer_weighted": "notebooks/07_train_linformer.ipynb",
+    "vit": "notebooks/08_train_vit.ipynb",
+    "resnet50": "notebooks/09_train_resnet50.ipynb",
+    "vgg16_bn": "notebooks/10_train_vgg16_bn.ipynb",
+    "hf_vit": "notebooks/11_train_hf_vit.ipynb",
+    "hf_vit_weighted": "notebooks/11_train_hf_vit.ipynb",
 }
-BACKBONE_NOTEBOOK = "notebooks/08_train_backbone.ipynb"
+BACKBONE_NOTEBOOK = "notebooks/12_train_backbone.ipynb"
 TABLES = [f"gz2_{split}.csv" for split in ("train", "valid", "test")]
 
 
@@ -63,7 +63,7 @@ if pipeline.simulated:
         input:
             step(
                 "simulate",
-                "data_preprocess/00_simulate_galaxies.ipynb",
+                "data_preprocess/01_simulate_galaxies.ipynb",
                 code="gz2sim/*",
                 makes=[f"data/{name}" for name in (*TABLES, "galaxy_properties.csv")],
             ),
@@ -74,7 +74,7 @@ use rule notebook as select with:
     input:
         step(
             "select",
-            "data_preprocess/01_select_galaxies.ipynb",
+            "data_preprocess/05_select_galaxies.ipynb",
             needs=["simulate"] if pipeline.simulated else [],
             code="catalog images",
             makes=[*(f"selection/{name}" for name in (*TABLES, "data.json")), *figures("select")],
@@ -86,7 +86,7 @@ use rule notebook as pack with:
     input:
         step(
             "pack",
-            "data_preprocess/02_pack_images.ipynb",
+            "data_preprocess/06_pack_images.ipynb",
             needs=["select"],
             code="images",
             makes=["store"],
@@ -122,7 +122,7 @@ use rule notebook as fig1 with:
     input:
         step(
             "fig1",
-            "figures/11_draw_fig1_architecture.ipynb",
+            "figures/15_draw_fig1_architecture.ipynb",
             needs=["select", "linformer"],
             code="plots/paper_figures plots/style",
             makes=figures("fig1"),
@@ -134,7 +134,7 @@ use rule notebook as fig2 with:
     input:
         step(
             "fig2",
-            "figures/12_draw_fig2_examples.ipynb",
+            "figures/16_draw_fig2_examples.ipynb",
             needs=["select"],
             code="plots/paper_figures plots/style images",
             makes=figures("fig2"),
@@ -146,7 +146,7 @@ use rule notebook as fig3 with:
     input:
         step(
             "fig3",
-            "figures/13_draw_fig3_confusion.ipynb",
+            "figures/17_draw_fig3_confusion.ipynb",
             needs=["select", "linformer", "linformer_weighted"],
             code="plots/paper_figures plots/style evaluation",
             makes=figures("fig3"),
@@ -158,8 +158,8 @@ use rule notebook as fig4 with:
     input:
         step(
             "fig4",
-            "figures/14_draw_fig4_size_brightness.ipynb",
-            needs=["select", *reported(pipeline.pair, "fig4", "figures/14_draw_fig4_size_brightness.ipynb")],
+            "figures/18_draw_fig4_size_brightness.ipynb",
+            needs=["select", *reported(pipeline.pair, "fig4", "figures/18_draw_fig4_size_brightness.ipynb")],
             code="plots/paper_figures plots/style plots/extra_figures evaluation comparisons evidence",
             makes=[
                 *figures("fig4"), "tables/fig4.csv", "tables/fig4_verdicts.csv", "tables/verdict.md",
@@ -173,7 +173,7 @@ use rule notebook as attention with:
     input:
         step(
             "attention",
-            "notebooks/09_map_attention.ipynb",
+            "notebooks/13_map_attention.ipynb",
             needs=["select", "pack", *pipeline.models],
             code="attention attention_maps attention_checks models images plots/extra_figures",
             makes=[
@@ -188,7 +188,7 @@ use rule notebook as features with:
     input:
         step(
             "features",
-            "notebooks/10_extract_features.ipynb",
+            "notebooks/14_extract_features.ipynb",
             needs=["select", "pack", *pipeline.models],
             code="features models images plots/extra_figures",
             makes=[
@@ -204,7 +204,7 @@ use rule notebook as fig5 with:
     input:
         step(
             "fig5",
-            "figures/15_draw_fig5_attention.ipynb",
+            "figures/19_draw_fig5_attention.ipynb",
             needs=["select", "attention"],
             code="plots/paper_figures plots/style attention_maps",
             makes=figures("fig5"),
@@ -216,7 +216,7 @@ use rule notebook as evidence with:
     input:
         step(
             "evidence",
-            "figures/20_weigh_evidence.ipynb",
+            "figures/21_weigh_evidence.ipynb",
             needs=["select", "fig4", *pipeline.models],
             code="evidence comparisons calibration evaluation plots/extra_figures",
             makes=[
@@ -232,7 +232,7 @@ use rule notebook as table with:
     input:
         step(
             "table",
-            "figures/16_make_results_table.ipynb",
+            "figures/20_make_results_table.ipynb",
             needs=pipeline.models,
             code="results_table evaluation paper",
             makes=[f"tables/results.{kind}" for kind in ("md", "csv", "tex")],
@@ -244,7 +244,7 @@ use rule notebook as labels with:
     input:
         step(
             "labels",
-            "data_preprocess/18_derive_labels.ipynb",
+            "data_preprocess/02_derive_labels.ipynb",
             needs=["simulate"] if pipeline.simulated else [],
             code="votes plots/extra_figures",
             makes=[*(f"labels/{name}" for name in (*TABLES, "classes.csv")), *figures("labels")],
@@ -257,7 +257,7 @@ use rule notebook as recover with:
     input:
         step(
             "recover",
-            "data_preprocess/19_recover_rule.ipynb",
+            "data_preprocess/03_recover_rule.ipynb",
             needs=["simulate"] if pipeline.simulated else [],
             code="votes recover_rule",
             makes=["labels/hidden_rule.csv"],
@@ -270,7 +270,7 @@ use rule notebook as transfer with:
     input:
         step(
             "transfer",
-            "notebooks/22_transfer_simulated.ipynb",
+            "notebooks/23_transfer_simulated.ipynb",
             needs=["select", "pack"],
             code="sim2real gz2sim/* training models",
             makes=["tables/transfer.csv", "tables/transfer.md"],
@@ -282,7 +282,7 @@ use rule notebook as realism with:
     input:
         step(
             "realism",
-            "data_preprocess/21_compare_simulation.ipynb",
+            "data_preprocess/22_compare_simulation.ipynb",
             needs=["select", *(["transfer"] if "transfer" in config["only"] else [])],
             code="sim2real gz2sim/* plots/extra_figures",
             makes=[
@@ -299,7 +299,7 @@ use rule notebook as report with:
     input:
         step(
             "report",
-            "figures/17_make_report.ipynb",
+            "figures/24_make_report.ipynb",
             needs=[],
             code="report results_table plots/style templates/*",
             makes=["report.html"],

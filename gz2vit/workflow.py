@@ -205,7 +205,7 @@ class Step:
 
     @property
     def output(self) -> str:
-        """Where its executed notebook goes: `notebooks/03_linformer_weighted.ipynb`."""
+        """Where its executed notebook goes: `notebooks/07_linformer_weighted.ipynb`."""
         return f"notebooks/{Path(self.notebook).name[:2]}_{self.name}.ipynb"
 
 
@@ -279,7 +279,7 @@ class Pipeline:
         """For each step that reads votes, the catalogue and the file map where there are any."""
         from gz2vit.votes import MAPPING_FILE, VOTES_FILE
 
-        notebook = ROOT / "data_preprocess" / "18_derive_labels.ipynb"
+        notebook = ROOT / "data_preprocess" / "02_derive_labels.ipynb"
         named = {step: self.value(step, "VOTES", notebook) for step in VOTES_STEPS}
         own = [] if self.simulated else [self.data / VOTES_FILE, self.data / MAPPING_FILE]
         return {step: [Path(file)] if file else own for step, file in named.items()}
@@ -805,7 +805,7 @@ def _check_data(config: Mapping[str, Any]) -> None:
     if set(config["only"]) and set(config["only"]) <= set(VOTES_STEPS):
         return
     pipeline = Pipeline(config)
-    notebook = ROOT / "data_preprocess" / "01_select_galaxies.ipynb"
+    notebook = ROOT / "data_preprocess" / "05_select_galaxies.ipynb"
     leave_out = pipeline.value("select", "LEAVE_OUT_BROKEN", notebook)
     check_folder(read_data_folder(pipeline.data), pipeline.results, leave_out)
 

@@ -148,7 +148,7 @@ def test_the_same_command_continues_and_a_failing_step_has_one_line(
 ):
     results = Path(str(words[0]))
     call = start(*words, "--set", "resnet50.BATCH_SIZE=-1")
-    call.wait_for(lambda: "[vit] continuing after epoch " in call.said())
+    call.wait_for(lambda: "[vit] resumes after epoch " in call.said())
     call.wait_for((results / "logs" / "resnet50.error").exists)
     subprocess.run(["scancel", "--user=root"], check=True)
     code, (line,) = call.end()

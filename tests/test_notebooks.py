@@ -25,9 +25,9 @@ NOTEBOOKS = sorted(
     (path for folder in FOLDERS for path in (ROOT / folder).glob("[0-9]*.ipynb")),
     key=lambda path: path.name,
 )
-NEEDS_REAL = "22"  # its own parameters' galaxies are simulated; test_run_all.py runs it
+NEEDS_REAL = "23"  # its own parameters' galaxies are simulated; test_run_all.py runs it
 # The step that makes what a notebook misses when it is opened first of all.
-FIRST_MISSING = {"01": "simulate", "02": "select", "03": "select", "13": "linformer"}
+FIRST_MISSING = {"05": "simulate", "06": "select", "07": "select", "17": "linformer"}
 
 
 def copy_notebooks(target: Path) -> list[Path]:
@@ -51,9 +51,9 @@ def test_all_run_in_order_with_their_own_parameters(tmp_path: Path):
     before = [book for book in books if book.parent.name != "figures"]
     run("pytest", "--nbmake", *options, *before)
     # Fig. 3 compares two runs of one notebook, the second with other parameters.
-    linformer = tmp_path / "notebooks" / "03_train_linformer.ipynb"
+    linformer = tmp_path / "notebooks" / "07_train_linformer.ipynb"
     weighted = "{MODEL_KEY: linformer_weighted, CLASS_WEIGHTS: tuned}"
-    output = tmp_path / "results" / "smoke" / "notebooks" / "03_linformer_weighted.ipynb"
+    output = tmp_path / "results" / "smoke" / "notebooks" / "07_linformer_weighted.ipynb"
     output.parent.mkdir(parents=True)
     run("papermill", linformer, output, "-y", weighted, "--cwd", linformer.parent)
     run("pytest", "--nbmake", *options, *[book for book in books if book not in before])
@@ -75,7 +75,7 @@ def test_a_published_selection_is_compared_and_its_rule_found(tmp_path: Path):
     results = tmp_path / "results" / "paper"
     (results / "notebooks").mkdir(parents=True)
     places = ("-p", "DATA_DIR", home, "-p", "RESULTS_DIR", results)
-    for step, name in (("labels", "18_derive_labels"), ("recover", "19_recover_rule")):
+    for step, name in (("labels", "02_derive_labels"), ("recover", "03_recover_rule")):
         book = ROOT / "data_preprocess" / f"{name}.ipynb"
         output = results / "notebooks" / f"{name[:2]}_{step}.ipynb"
         run("papermill", book, output, *places, "--cwd", book.parent)

@@ -68,7 +68,7 @@ def test_the_networks_are_the_builders_own(key: str):
         assert known[name].default == value, name
 
 
-NOTEBOOKS = {"linformer": "03_train_linformer", "resnet50": "05_train_resnet50"}
+NOTEBOOKS = {"linformer": "07_train_linformer", "resnet50": "09_train_resnet50"}
 
 
 @pytest.mark.parametrize("key", list(NOTEBOOKS))

@@ -80,8 +80,8 @@ def make_results(root: Path) -> Path:
     ]
     table = pd.DataFrame(rows, columns=["family", "claim", "outcome", "sentence"])
     table.to_csv(results / "tables" / "verdicts.csv", index=False)
-    write_notebook(results, "03_linformer", "# Train the Linformer")
-    write_notebook(results, "13_fig3", "# Fig. 3")
+    write_notebook(results, "07_linformer", "# Train the Linformer")
+    write_notebook(results, "17_fig3", "# Fig. 3")
     return results
 
 
@@ -186,10 +186,10 @@ def test_every_picture_is_in_the_file_and_described(reader: Reader):
 
 def test_each_figure_names_and_links_the_notebook_that_drew_it(reader: Reader):
     links = [one["href"] for one in reader.all("a")]
-    assert links.count("notebooks/13_fig3.ipynb") == 3  # fig3, fig3_paper, the list
-    assert "Drawn by 13_fig3.ipynb" in reader.text
-    assert "Drawn by figures/12_draw_fig2_examples.ipynb" in reader.text  # not executed here
-    assert links.count("notebooks/03_linformer.ipynb") == 2  # its curves, the list
+    assert links.count("notebooks/17_fig3.ipynb") == 3  # fig3, fig3_paper, the list
+    assert "Drawn by 17_fig3.ipynb" in reader.text
+    assert "Drawn by figures/16_draw_fig2_examples.ipynb" in reader.text  # not executed here
+    assert links.count("notebooks/07_linformer.ipynb") == 2  # its curves, the list
 
 
 def test_what_is_missing_is_said_in_its_place(reader: Reader, results: Path):
@@ -252,7 +252,7 @@ def test_a_long_list_of_verdicts_is_folded_under_its_sum(results: Path):
     rows = "".join(f"Pairs,c{row},not decided,The claim {row}.\n" for row in range(9))
     table = f"family,claim,outcome,sentence\n{rows}One,c,supported,a <script> & `b<c`\n"
     (results / "tables" / "verdicts.csv").write_text(table)
-    write_notebook(results, "08_mine", "# <b>Mine</b> & yours")
+    write_notebook(results, "12_mine", "# <b>Mine</b> & yours")
     reader = read(results)
     assert reader.all("details") == [{}, {"open": None}]
     assert "9 not decided" in reader.text and "The claim 8." in reader.text
@@ -277,12 +277,12 @@ def test_it_asks_no_one_and_every_link_leads_somewhere(made: Path, reader: Reade
 
 
 def test_its_own_failed_and_unfinished_files_are_not_linked(results: Path):
-    for name in ("17_report", "05_resnet50.failed", ".04_vit.running"):
+    for name in ("24_report", "09_resnet50.failed", ".08_vit.running"):
         write_notebook(results, name, "# x")
     write_notebook(results, "02_b", "no heading")
     (results / "notebooks" / "04_c.ipynb").write_text("{")
     titles = [link.title for link in page.find_notebooks(results, but="report")]
-    assert titles == ["02_b.ipynb", "Train the Linformer", "04_c.ipynb", "Fig. 3"]
+    assert titles == ["02_b.ipynb", "04_c.ipynb", "Train the Linformer", "Fig. 3"]
     for name in ("tables/.a.1.tmp.csv", "models/vit/unfinished/predictions.csv"):
         (results / name).parent.mkdir(parents=True, exist_ok=True)
         (results / name).write_text("")

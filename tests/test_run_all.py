@@ -57,7 +57,7 @@ def test_every_file_of_the_contract_is_there(finished: Path):
         assert len(pd.read_csv(finished / "tables" / f"{name}.csv"))
     assert (finished / "tables" / "results.md").exists()
     assert (finished / "report.html").stat().st_size > 100_000
-    assert (finished / "notebooks" / "03_linformer_weighted.ipynb").exists()
+    assert (finished / "notebooks" / "07_linformer_weighted.ipynb").exists()
     assert not [path for path in finished.rglob(".*tmp*")]
 
 
