@@ -533,6 +533,7 @@ class GalaxyData(lightning.LightningDataModule):
 def train_model(
     network: nn.Module, settings: TrainingSettings, train: LabelledImages, valid: LabelledImages,
     model_dir: Path, devices: int = 1, acceleration: str = "auto",
+    callbacks: Sequence[Callback] = (),
 ) -> pd.DataFrame:  # fmt: skip
     """Train `network`; it has the best weights afterwards. One row per epoch, `HISTORY_COLUMNS`.
 
@@ -541,7 +542,8 @@ def train_model(
     nothing where `model_dir` holds the model of this network, these settings and galaxies, unless
     there is a file `model_dir/retrain`. `devices`: GPUs (or, without any, CPU processes) that each
     take a share of every batch; the splits must then be a results folder's. `acceleration`: "auto"
-    for what pays on the device, "none" for plain float32. Raises `Gz2vitError` where the loss is
+    for what pays on the device, "none" for plain float32. `callbacks`: further ones of Lightning's,
+    on one device (a module's `total("train")` and `total("valid")` are the epoch's sums). Raises `Gz2vitError` where the loss is
     not finite, pretrained weights cannot be had, devices are missing, or the disk is full.
     """
     cuda = torch.cuda.is_available()
@@ -575,7 +577,10 @@ def train_model(
             print(f"resumes after epoch {len(rows)}, the last whole one", flush=True)
         trained = copy.deepcopy(network)  # so that nothing of the acceleration stays with the page
         options = (settings, train, valid, folder, devices, acceleration)
-        (fit if devices == 1 else _fit_in_processes)(trained, *options, differs=differs)
+        if devices == 1:
+            fit(trained, *options, callbacks, differs)
+        else:
+            _fit_in_processes(trained, *options, differs=differs)
     history = write_history(folder, _rows(folder))
     write_json(folder / RUN, read_json(folder / RUN) | {"trained": True})
     network.load_state_dict(read_checkpoint(folder / CHECKPOINT)[1])
