@@ -73,8 +73,8 @@ def simulate_way(
         list(pool.map(partial(make_chunk, folder, seed=SEED, change=change), chunks))
     ids = [str(number) for number, _ in numbered]
     paths = [folder / f"{name}.jpg" for name in ids]
-    store = pack_images(paths, ids, folder / "store", CROP_PX)
-    return LabelledImages("test", store, classes)
+    cache = pack_images(paths, ids, folder / "store", CROP_PX)
+    return LabelledImages("test", cache, classes)
 
 
 def main() -> None:

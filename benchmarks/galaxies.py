@@ -45,6 +45,6 @@ def open_galaxies(results: Path, copies: int = 1) -> tuple[LabelledImages, Label
     train, valid = (open_split(results, split) for split in ("train", "valid"))
     if copies == 1:
         return train, valid
-    ids = [f"{name}-{copy}" for copy in range(copies) for name in train.store.galaxy_ids]
-    store = open_cache(results / "store" / "repeated", ids)
-    return replace(train, store=store, class_index=np.tile(train.class_index, copies)), valid
+    ids = [f"{name}-{copy}" for copy in range(copies) for name in train.cache.galaxy_ids]
+    cache = open_cache(results / "store" / "repeated", ids)
+    return replace(train, cache=cache, class_index=np.tile(train.class_index, copies)), valid

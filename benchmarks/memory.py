@@ -2,9 +2,9 @@
 
     python benchmarks/memory.py [--data DIR] [--model KEY] [--copies N...] [--epochs N]
 
-Repeats the training galaxies in the store so many times, trains on each for `--epochs` epochs in a
+Repeats the training galaxies in the cache so many times, trains on each for `--epochs` epochs in a
 process of its own (where there is a GPU, on it), and prints the peaks that the process reached:
-its own memory (RssAnon of /proc), and the pages of the store that the system kept in memory for it
+its own memory (RssAnon of /proc), and the pages of the cache that the system kept in memory for it
 (RssFile), which it takes back when it needs them. On a GPU also what lay on it at most.
 """
 
@@ -52,7 +52,7 @@ def train_and_watch(results: Path, copies: int, options: argparse.Namespace) -> 
     with TemporaryDirectory() as folder:
         train_model(build_network(settings), settings, train, valid, Path(folder))
     gpu = torch.cuda.max_memory_allocated() // 1024 if torch.cuda.is_available() else None
-    print(json.dumps({"galaxies": len(train.store), **watch.peaks, "GPU": gpu}))
+    print(json.dumps({"galaxies": len(train.cache), **watch.peaks, "GPU": gpu}))
 
 
 def measure(copies: int, options: argparse.Namespace) -> dict[str, int | None]:

@@ -6,11 +6,11 @@
 Four rates, images a second, of the same model and settings on the same device in one process, by
 turns, so that what else the machine does falls on all of them:
 
-- end to end: `gz2vit.training.fit`, from the store on the disk to the optimiser's step, without the
+- end to end: `gz2vit.training.fit`, from the cache to the optimiser's step, without the
   validation;
 - bare: the same classifier and optimiser on one ready batch again and again;
 - plain: images decoded, transformed and fed one by one (`plain_loop.py`), with torch's dropout;
-- feeding alone, on one core: the store's reader with the batch augmentation, and the plain loop's
+- feeding alone, on one core: the cache's reader with the batch augmentation, and the plain loop's
   data set.
 
 On a GPU the first two run as the suite trains there (mixed precision, compiled), the plain loop in
@@ -76,7 +76,7 @@ class TrainingTime(Callback):
     def on_validation_start(self, trainer: lightning.Trainer, module: nn.Module) -> None:
         """Its training ends."""
         wait_for_device()
-        images = len(trainer.datamodule.train.store)
+        images = len(trainer.datamodule.train.cache)
         self.rate.add(images, time.perf_counter() - self.start)
 
 
@@ -159,7 +159,7 @@ def feeding_turns(
         threads = torch.get_num_threads(), cv2.getNumThreads()
         torch.set_num_threads(1)
         cv2.setNumThreads(1)
-        batches = Batches(train.store, train.class_index, CROP_PX, BATCH_SIZE, augment=True)
+        batches = Batches(train.cache, train.class_index, CROP_PX, BATCH_SIZE, augment=True)
         start, done = time.perf_counter(), 0
         for batch in itertools.islice(batches, images // BATCH_SIZE):
             done += len(batch.images)
@@ -183,7 +183,7 @@ def measure(data: Path, results: Path, options: argparse.Namespace) -> dict[str,
     paths = [folder.image_path(name) for name in table.galaxyID]
     galaxies = JpegGalaxies(paths, table.label1.tolist(), settings.network)
     rates = {name: Rate() for name in ("end to end", "bare", "plain", "our feed", "plain feed")}
-    turn = len(train.store) if options.copies == 1 else len(train.store) // 4
+    turn = len(train.cache) if options.copies == 1 else len(train.cache) // 4
     others = [
         plain_turns(settings, galaxies, rates["plain"], min(turn, 4 * len(galaxies))),
         bare_turns(settings, train, options.acceleration, rates["bare"], turn),

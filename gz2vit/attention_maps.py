@@ -213,19 +213,19 @@ def read_sample(results_dir: Path | str, lists: dict[str, list[str]]) -> Sample:
     ids, classes, images = [], [], []
     for split in read_selection(results_dir).tables:
         galaxies = open_split(results_dir, split)
-        rows = pd.Index(galaxies.store.galaxy_ids).get_indexer(wanted)  # -1: of another split
+        rows = pd.Index(galaxies.cache.galaxy_ids).get_indexer(wanted)  # -1: of another split
         rows = rows[rows >= 0]
-        ids += [galaxies.store.galaxy_ids[row] for row in rows]
+        ids += [galaxies.cache.galaxy_ids[row] for row in rows]
         classes.append(galaxies.class_index[rows])
-        images.append(galaxies.store.read(rows))
+        images.append(galaxies.cache.read(rows))
     return Sample(tuple(ids), np.concatenate(classes), np.concatenate(images), lists)
 
 
 def draw_test_images(results_dir: Path | str, count: int, seed: int) -> np.ndarray:
     """The images of `count` test galaxies at most, drawn with `seed`: uint8 (N, H, W, 3)."""
-    store = open_split(results_dir, "test").store
-    rows = np.random.default_rng(seed).permutation(len(store))[:count]
-    return store.read(np.sort(rows))
+    cache = open_split(results_dir, "test").cache
+    rows = np.random.default_rng(seed).permutation(len(cache))[:count]
+    return cache.read(np.sort(rows))
 
 
 def write_sample(folder: Path | str, sample: Sample) -> None:

@@ -157,7 +157,7 @@ class Batches:
     order is the cache's and nothing is drawn. `share` (r, n): device r of n, counted from 0.
     """
 
-    store: ImageCache
+    cache: ImageCache
     class_index: np.ndarray
     image_size: int
     batch_size: int
@@ -172,7 +172,7 @@ class Batches:
 
     def _starts(self) -> list[int]:
         """Where each batch begins in the order."""
-        count = len(self.store)
+        count = len(self.cache)
         starts = list(range(0, count, self.batch_size))
         if self.augment and 1 < self.batch_size < count and count - starts[-1] == 1:
             starts.pop()  # batch normalisation cannot learn from one image: it joins the others
@@ -181,7 +181,7 @@ class Batches:
     def plan(self) -> Iterator[Order]:
         """What each batch of the pass is made of, drawn as it is asked for."""
         rng = np.random.default_rng([self.seed, self.epoch])
-        count, (rank, devices) = len(self.store), self.share
+        count, (rank, devices) = len(self.cache), self.share
         order = rng.permutation(count) if self.augment else np.arange(count)
         for rows in np.split(order, self._starts()[1:]):
             whole, own, matrices = self.class_index[rows], slice(rank, None, devices), None
@@ -194,7 +194,7 @@ class Batches:
 
     def __iter__(self) -> Iterator[Batch]:
         def fill(share: slice) -> None:
-            found = shrink(self.store.read(order.rows[share]), self.image_size)
+            found = shrink(self.cache.read(order.rows[share]), self.image_size)
             if order.matrices is None:
                 images[share] = found
             else:
@@ -242,7 +242,7 @@ class DeviceBatches:
         def fetch(order: Order) -> tuple[Order, torch.Tensor]:
             if self.images is not None:
                 return order, torch.from_numpy(order.rows)
-            pixels = shrink(self.batches.store.read(order.rows), self.batches.image_size)
+            pixels = shrink(self.batches.cache.read(order.rows), self.batches.image_size)
             return order, torch.from_numpy(pixels)
 
         with ThreadPoolExecutor(1 if self.images is not None else READERS) as pool:
@@ -288,13 +288,13 @@ def warp_on_device(images: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor
     return functional.grid_sample(images.float(), grid, align_corners=True)
 
 
-def load_images(store: ImageCache, image_size: int, device: torch.device) -> torch.Tensor:
+def load_images(cache: ImageCache, image_size: int, device: torch.device) -> torch.Tensor:
     """All images of a cache on a device, uint8 (N, H, W, 3), shrunk to `image_size` px."""
-    shape = (len(store), image_size, image_size, 3)
+    shape = (len(cache), image_size, image_size, 3)
     images = torch.empty(shape, dtype=torch.uint8, device=device)
-    for start in range(0, len(store), CHUNK):
-        rows = np.arange(start, min(start + CHUNK, len(store)))
-        images[start : start + CHUNK] = torch.from_numpy(shrink(store.read(rows), image_size))
+    for start in range(0, len(cache), CHUNK):
+        rows = np.arange(start, min(start + CHUNK, len(cache)))
+        images[start : start + CHUNK] = torch.from_numpy(shrink(cache.read(rows), image_size))
     return images
 
 

@@ -49,7 +49,7 @@ class Viewer:
         self.places = {  # of each galaxy: its split, and its row there
             galaxy_id: (split, row)
             for split, galaxies in self.splits.items()
-            for row, galaxy_id in enumerate(galaxies.store.galaxy_ids)
+            for row, galaxy_id in enumerate(galaxies.cache.galaxy_ids)
         }
         self.model = cache(lambda key: open_model(self.results_dir, key))
         self.maps = cache(self._find_maps)
@@ -114,7 +114,7 @@ class Viewer:
             raise Gz2vitError(f"galaxy {galaxy_id} is not among this run's {len(self.places):,}")
         split, row = self.places[galaxy_id]
         galaxies = self.splits[split]
-        return galaxies.store.read(np.array([row]))[0], int(galaxies.class_index[row])
+        return galaxies.cache.read(np.array([row]))[0], int(galaxies.class_index[row])
 
     def map_of(self, key: str, galaxy_id: str, layer: str, head: str = AVERAGE) -> np.ndarray:
         """The map (g, g), 0 to 1, that `layer` and `head` name; `Gz2vitError` for other names."""

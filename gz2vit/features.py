@@ -154,7 +154,7 @@ def write_features(
     `most`: galaxies of a split at most, drawn with `seed`. `Gz2vitError` for values not finite.
     """
     splits = [open_split(results_dir, split) for split in SPLIT_FRACTIONS]
-    drawn = [_draw(np.arange(len(one.store)), most, seed) for one in splits]
+    drawn = [_draw(np.arange(len(one.cache)), most, seed) for one in splits]
     look = {"desc": f"features of {model.key}", "unit": " images"}
     path, writer = features_path(results_dir, model.key), None
     with (
@@ -163,7 +163,7 @@ def write_features(
         ExitStack() as closing,
     ):
         for galaxies, rows in zip(splits, drawn, strict=True):
-            ids = np.array(galaxies.store.galaxy_ids)
+            ids = np.array(galaxies.cache.galaxy_ids)
             for start in range(0, len(rows), CHUNK):
                 own = rows[start : start + CHUNK]
                 columns = {
@@ -171,7 +171,7 @@ def write_features(
                     "split": pa.array([galaxies.split] * len(own), pa.string()),
                     "class": pa.array(galaxies.class_index[own], pa.int8()),
                 }
-                prepared = model.prepare(galaxies.store.read(own))
+                prepared = model.prepare(galaxies.cache.read(own))
                 for name, vectors in layer_embeddings(model.network, prepared).items():
                     halves = vectors.numpy().astype(np.float16)
                     if not np.isfinite(halves).all():

@@ -261,11 +261,6 @@ class ImageCache:
         chosen = np.arange(len(self))[rows]
         return self.read(np.atleast_1d(chosen))[0 if chosen.ndim == 0 else slice(None)]
 
-    @property
-    def images(self) -> np.ndarray:
-        """All images in one array (N, H, W, 3): a copy in memory, for small sets."""
-        return self[:]
-
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Images of `rows` (B,), uint8 (B, H, W, 3), read past the memory maps.
 
@@ -483,7 +478,7 @@ class LabelledImages:
     """The images of one split and their classes: `class_index` int64 (N,), in the cache's order."""
 
     split: str
-    store: ImageCache
+    cache: ImageCache
     class_index: np.ndarray
 
     def class_counts(self) -> np.ndarray:
@@ -492,8 +487,8 @@ class LabelledImages:
 
     def signature(self) -> str:
         """A digest of ids, classes, pixels and crop: what a training on them is identified by."""
-        known = {key: self.store.record.get(key) for key in ("source", "image_px", "crop_px")}
-        words = [list(self.store.galaxy_ids), self.class_index.tolist(), known]
+        known = {key: self.cache.record.get(key) for key in ("source", "image_px", "crop_px")}
+        words = [list(self.cache.galaxy_ids), self.class_index.tolist(), known]
         return hashlib.sha256(json.dumps(words).encode()).hexdigest()
 
 

@@ -77,12 +77,12 @@ def predict(classifier: GalaxyClassifier, galaxies: LabelledImages) -> pd.DataFr
     classifier = classifier.to(device).eval()
     settings = classifier.settings
     sizes = settings.image_size, settings.batch_size
-    batches = Batches(galaxies.store, galaxies.class_index, *sizes)
+    batches = Batches(galaxies.cache, galaxies.class_index, *sizes)
     made = DeviceBatches(batches, device) if device.type == "cuda" else batches
     with torch.inference_mode():
         logits = torch.cat([classifier(batch.images).cpu() for batch in made])
     probabilities = logits.double().softmax(dim=1).numpy()
-    table = pd.DataFrame({"GalaxyID": galaxies.store.galaxy_ids, "class": galaxies.class_index})
+    table = pd.DataFrame({"GalaxyID": galaxies.cache.galaxy_ids, "class": galaxies.class_index})
     table["pred"] = probabilities.argmax(axis=1)
     return table.assign(**dict(zip(PROBABILITY_COLUMNS, probabilities.T, strict=True)))
 

@@ -502,7 +502,7 @@ def train_arms(
             start = seed if seed in simulated_seeds else simulated_seeds[0]
             weights = home / SIMULATED_ALONE / str(start) / CHECKPOINT
             settings = replace(settings, weights=str(weights))
-        galaxies = len(train.store)
+        galaxies = len(train.cache)
         print(f"{arm}, seed {seed}: {galaxies:,} galaxies to learn from", flush=True)
         network = build_network(settings)
         train_model(network, settings, train, valid, folder, acceleration=acceleration)

@@ -323,7 +323,7 @@ def make_classifier(
     """The classifier of a training, around `network` itself, before its first step."""
     weights = class_weights(settings.class_weights, train.class_counts()).tolist()
     return GalaxyClassifier(
-        network, settings.as_dict(), weights, crop_px=train.store.crop_px, differs=differs
+        network, settings.as_dict(), weights, crop_px=train.cache.crop_px, differs=differs
     )
 
 
@@ -506,10 +506,10 @@ class GalaxyData(lightning.LightningDataModule):
     ) -> None:  # fmt: skip
         super().__init__()
         self.settings, self.train, self.valid, self.device = settings, train, valid, device
-        counts, size = [len(train.store), len(valid.store)], settings.image_size
+        counts, size = [len(train.cache), len(valid.cache)], settings.image_size
         fits = fits_on_device(counts, size, device)
         splits = (train, valid) if fits else ()
-        self.images = {one.split: load_images(one.store, size, device) for one in splits}
+        self.images = {one.split: load_images(one.cache, size, device) for one in splits}
 
     def train_dataloader(self) -> Batches | DeviceBatches:
         """Augmented batches of the current epoch."""
@@ -522,7 +522,7 @@ class GalaxyData(lightning.LightningDataModule):
     def _batches(self, galaxies: LabelledImages, **options: bool | int) -> Batches | DeviceBatches:
         settings, share = self.settings, (self.trainer.global_rank, self.trainer.world_size)
         batches = Batches(
-            galaxies.store, galaxies.class_index, settings.image_size, settings.batch_size,
+            galaxies.cache, galaxies.class_index, settings.image_size, settings.batch_size,
             seed=settings.seed, share=share, **options,
         )  # fmt: skip
         if self.device.type != "cuda":
@@ -800,7 +800,7 @@ def _fit_in_processes(
     """
     with TemporaryDirectory() as place, (folder / "processes.log").open("w") as log:
         order, failure = Path(place) / "order.pkl", Path(place) / "failure.txt"
-        results_dir = str(train.store.path.resolve().parents[1])
+        results_dir = str(train.cache.path.resolve().parents[1])
         options = (settings, folder.resolve(), devices, acceleration, differs)
         order.write_bytes(cloudpickle.dumps((network, results_dir, *options)))
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]

@@ -244,7 +244,7 @@ def test_gains_are_positive_where_the_map_is_the_better_order():
 
 
 def test_every_quantity_of_every_map(trained_run: Path, capsys: pytest.CaptureFixture):
-    images = open_splits(trained_run)[2].store.images[:6]
+    images = open_splits(trained_run)[2].cache[:][:6]
     models = {key: open_model(trained_run, key) for key in ("linformer", "convnext")}
     per_galaxy, curves = check_maps(models.values(), images, steps=2)
     bars, masks = capsys.readouterr().err, galaxy_masks(images)

@@ -99,8 +99,8 @@ def test_draws_depend_on_the_seed_alone_and_chosen_galaxies_must_exist():
 
 def test_a_sample_keeps_images_classes_and_lists_on_disk(trained_run: Path, tmp_path: Path):
     train, _, test = open_splits(trained_run)
-    lists = {"one": [test.store.galaxy_ids[row] for row in (5, 2)] + [train.store.galaxy_ids[2]]}
-    lists["two"] = [train.store.galaxy_ids[2]]
+    lists = {"one": [test.cache.galaxy_ids[row] for row in (5, 2)] + [train.cache.galaxy_ids[2]]}
+    lists["two"] = [train.cache.galaxy_ids[2]]
     sample = read_sample(trained_run, lists)
     assert len(sample.galaxy_ids) == 3  # each galaxy once
     with pytest.raises(Gz2vitError, match="attention"):
@@ -112,7 +112,7 @@ def test_a_sample_keeps_images_classes_and_lists_on_disk(trained_run: Path, tmp_
         expected = [(test, 5), (test, 2), (train, 2)]
         assert one.class_index[rows].tolist() == [own.class_index[n] for own, n in expected]
         for row, (own, number) in zip(rows, expected, strict=True):
-            np.testing.assert_array_equal(one.images[row], own.store.images[number])
+            np.testing.assert_array_equal(one.images[row], own.cache[:][number])
         assert one.rows("two").tolist() == [rows[2]]
         assert one.rows("three").tolist() == []
 
@@ -124,7 +124,7 @@ def test_ids_that_look_like_missing_values_survive(tmp_path: Path):
 
 
 def test_test_images_are_drawn_once_each(trained_run: Path):
-    test = open_splits(trained_run)[2].store.images
+    test = open_splits(trained_run)[2].cache[:]
     some, every = (draw_test_images(trained_run, count, seed=3) for count in (5, 10**6))
     np.testing.assert_array_equal(every, test)
     assert len({image.tobytes() for image in some}) == 5
@@ -134,9 +134,9 @@ def test_test_images_are_drawn_once_each(trained_run: Path):
 @pytest.mark.parametrize("key", KEYS)
 def test_a_model_sees_its_images_as_in_its_evaluation(trained_run: Path, key: str):
     test, model = open_splits(trained_run)[2], open_model(trained_run, key)
-    found = predict_probabilities(model.network, model.prepare(test.store.images))
+    found = predict_probabilities(model.network, model.prepare(test.cache[:]))
     table = read_all_predictions(trained_run, [key])[key]
-    assert table.index.tolist() == list(test.store.galaxy_ids)
+    assert table.index.tolist() == list(test.cache.galaxy_ids)
     np.testing.assert_allclose(found, table[list(PROBABILITY_COLUMNS)], atol=2e-3)
 
 
@@ -177,7 +177,7 @@ def test_predictions_of_other_galaxies_are_refused(trained_run: Path, tmp_path: 
 
 
 def test_maps_are_those_of_the_network_on_disk_too(trained_run: Path, tmp_path: Path):
-    model, images = open_model(trained_run, "linformer"), open_splits(trained_run)[2].store.images
+    model, images = open_model(trained_run, "linformer"), open_splits(trained_run)[2].cache[:]
     maps, prepared = map_galaxies(model, images[:3]), model.prepare(images[:3])
     attentions = collect_attention(model.network, prepared)
     expected = [
@@ -199,7 +199,7 @@ def test_maps_are_those_of_the_network_on_disk_too(trained_run: Path, tmp_path: 
 def test_a_cnn_has_no_heads_and_a_network_without_maps_the_reason(
     trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    model, images = open_model(trained_run, "convnext"), open_splits(trained_run)[2].store.images
+    model, images = open_model(trained_run, "convnext"), open_splits(trained_run)[2].cache[:]
     maps = map_galaxies(model, images[:2])
     assert maps.heads.shape == (2, 0, *maps.average.shape[1:])
     expected = attribution_maps(model.network, model.prepare(images[:2]))

@@ -146,7 +146,7 @@ def test_without_augmentation_the_images_come_as_they_are():
     assert len(batches) == 3
     images = torch.cat([batch.images for batch in made])
     assert images.dtype == torch.uint8
-    assert np.array_equal(images.permute(0, 2, 3, 1).numpy(), cache.images)
+    assert np.array_equal(images.permute(0, 2, 3, 1).numpy(), cache[:])
     assert torch.cat([batch.class_index for batch in made]).tolist() == classes.tolist()
     assert next(iter(Batches(cache, classes, 8, 4))).images.shape == (4, 3, 8, 8)
     with pytest.raises(IndexError):
@@ -204,7 +204,7 @@ def batches() -> Batches:
 
 @pytest.mark.parametrize("resident", [True, False])
 def test_a_device_makes_the_batches_of_the_cpu(batches: Batches, resident: bool):
-    images = load_images(batches.store, SIZE_PX, CPU) if resident else None
+    images = load_images(batches.cache, SIZE_PX, CPU) if resident else None
     made = list(DeviceBatches(batches, CPU, images))
     for ours, theirs in zip(made, batches, strict=True):
         assert torch.equal(ours.class_index, theirs.class_index)
@@ -213,8 +213,8 @@ def test_a_device_makes_the_batches_of_the_cpu(batches: Batches, resident: bool)
     plain = replace(batches, augment=False)
     pixels = torch.cat([batch.images for batch in DeviceBatches(plain, CPU, images)])
     assert pixels.dtype == torch.uint8
-    assert np.array_equal(pixels.permute(0, 2, 3, 1).numpy(), batches.store.images)
-    assert load_images(batches.store, 48, CPU).shape == (10, 48, 48, 3)
+    assert np.array_equal(pixels.permute(0, 2, 3, 1).numpy(), batches.cache[:])
+    assert load_images(batches.cache, 48, CPU).shape == (10, 48, 48, 3)
 
 
 @pytest.mark.gpu
@@ -222,7 +222,7 @@ def test_a_gpu_makes_the_batches_of_the_cpu(batches: Batches):
     if not torch.cuda.is_available():
         pytest.skip("needs a GPU")
     gpu = torch.device("cuda")
-    for images in (load_images(batches.store, SIZE_PX, gpu), None):
+    for images in (load_images(batches.cache, SIZE_PX, gpu), None):
         for ours, theirs in zip(DeviceBatches(batches, gpu, images), batches, strict=True):
             assert torch.equal(ours.class_index.cpu(), theirs.class_index)
             assert (ours.images.cpu() - theirs.images.float()).abs().mean() < 0.5

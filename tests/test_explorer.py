@@ -28,7 +28,7 @@ def viewer(trained_run: Path) -> Viewer:
 
 
 def test_maps_are_those_of_layer_and_head(viewer: Viewer, trained_run: Path):
-    name = open_splits(trained_run)[2].store.galaxy_ids[3]
+    name = open_splits(trained_run)[2].cache.galaxy_ids[3]
     model = viewer.model("linformer")
     prepared = model.prepare(viewer.galaxy(name)[0][None])
     attentions = collect_attention(model.network, prepared)
@@ -72,14 +72,14 @@ def test_groups_are_all_mistakes_and_classes(viewer: Viewer, trained_run: Path):
 
 def test_any_split_can_be_seen_and_neighbours_are_of_its_split(viewer: Viewer, trained_run: Path):
     train = open_splits(trained_run)[0]
-    name = train.store.galaxy_ids[4]
+    name = train.cache.galaxy_ids[4]
     image, true = viewer.galaxy(name)
-    np.testing.assert_array_equal(image, train.store.images[4])
+    np.testing.assert_array_equal(image, train.cache[:][4])
     assert true == train.class_index[4]
     near, note = viewer.neighbours("linformer", name)
     assert len(near) == 7
     assert name not in near
-    assert set(near) <= set(train.store.galaxy_ids)
+    assert set(near) <= set(train.cache.galaxy_ids)
     assert "block 1 of linformer, train" in note
     near, note = viewer.neighbours("convnext", name)  # it has no features
     assert near == []
@@ -135,7 +135,7 @@ def test_another_choice_makes_one_other_picture(trained_run: Path, monkeypatch: 
 
 
 def test_groups_named_galaxies_and_unknown_ones(trained_run: Path):
-    name = open_splits(trained_run)[0].store.galaxy_ids[1]
+    name = open_splits(trained_run)[0].cache.galaxy_ids[1]
     explorer = Explorer(trained_run, "convnext", name)
     assert (explorer.shown, explorer.network.value) == (name, "convnext")
     before = bytes(explorer.image.value)

@@ -113,12 +113,12 @@ def test_the_file_holds_every_galaxys_vectors(trained_run: Path):
     path = features_path(trained_run, "linformer")
     assert layers_of(path) == ["block 1"]
     found, splits = read_features(path), open_splits(trained_run)
-    sizes = {one.split: len(one.store) for one in splits}
+    sizes = {one.split: len(one.cache) for one in splits}
     assert pd.Series(found.split).value_counts().to_dict() == sizes
     model, test, own = open_model(trained_run, "linformer"), splits[2], found.of("test")
-    assert own.galaxy_ids.tolist() == list(test.store.galaxy_ids)
+    assert own.galaxy_ids.tolist() == list(test.cache.galaxy_ids)
     assert own.class_index.tolist() == test.class_index.tolist()
-    exact = layer_embeddings(model.network, model.prepare(test.store.images))["block 1"]
+    exact = layer_embeddings(model.network, model.prepare(test.cache[:]))["block 1"]
     np.testing.assert_allclose(own.vectors, exact, rtol=2e-3, atol=2e-3)  # half precision
 
 
@@ -189,7 +189,7 @@ def test_probes_of_a_run_learn_from_its_training_galaxies(trained_run: Path):
     table, hits = probe_layers(trained_run, "linformer", 6, seed=1)
     every = read_features(features_path(trained_run, "linformer"))
     expected = probe_hits(every.of("train", 6, seed=1), every.of("test"))
-    assert hits.index.tolist() == list(open_splits(trained_run)[2].store.galaxy_ids)
+    assert hits.index.tolist() == list(open_splits(trained_run)[2].cache.galaxy_ids)
     assert hits["block 1"].tolist() == expected.tolist()
     assert 0 < expected.mean() < 1  # six galaxies do not show all eight classes
     row = table.iloc[0]
@@ -236,7 +236,7 @@ def test_the_same_galaxies_are_projected_for_each_model(
 
 def test_properties_are_joined_by_id_or_the_reason_is_given(trained_run: Path, tmp_path: Path):
     selection = read_selection(trained_run)
-    ids = open_splits(trained_run)[2].store.galaxy_ids[:2]
+    ids = open_splits(trained_run)[2].cache.galaxy_ids[:2]
     words = property_values(selection, ids)
     assert all("galaxy_properties.csv" in one for one in words.values())
     rows = f"galaxyID,petroR90_r,dered_r,dered_g_r\n{ids[1]},7.5,,0.5\n"

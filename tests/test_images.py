@@ -264,7 +264,7 @@ def test_the_cache_holds_the_cropped_pixels_in_order(
     wanted = np.stack([read_image(path, CROP_PX) for path in paths])
     assert [len(shard) for shard in cache.shards] == [6, 6, 4]
     assert (len(cache), cache.galaxy_ids) == (16, tuple(ids))
-    assert np.array_equal(cache.images, wanted)
+    assert np.array_equal(cache[:], wanted)
     rows = np.random.default_rng(0).permutation(16).repeat(2)
     assert np.array_equal(cache.read(rows), wanted[rows])
     for rows in (5, -1, slice(4, 9), [15, 0, 7]):
@@ -292,7 +292,7 @@ def test_a_cache_of_other_data_is_refused_and_made_again(tmp_path: Path, galaxie
     pack_images(paths, ids, target, CROP_PX)
     assert [path.stat().st_mtime_ns for path in sorted(target.iterdir())] == stamps
 
-    assert pack_images(paths, ids, target, 32).images.shape == (16, 32, 32, 3)
+    assert pack_images(paths, ids, target, 32)[:].shape == (16, 32, 32, 3)
     shutil.copy(paths[0], paths[1])
     cache = pack_images(paths, ids, target, 32)
     assert np.array_equal(*cache.read([0, 1]))
@@ -302,7 +302,7 @@ def test_a_cache_of_other_data_is_refused_and_made_again(tmp_path: Path, galaxie
     with pytest.raises(Gz2vitError, match="shard_00001.npy"):
         open_cache(target, ids[:7])
     cache = pack_images(paths[:7], ids[:7], target, 32)
-    assert np.array_equal(cache.images[6], read_image(paths[6], 32))
+    assert np.array_equal(cache[:][6], read_image(paths[6], 32))
     with pytest.raises(Gz2vitError, match="--only pack"):
         open_cache(tmp_path / "results" / "demo" / "store" / "test", ["a"])
 
@@ -438,9 +438,9 @@ def test_packed_splits_are_opened(tmp_path: Path, folder: DataFolder):
     signatures = set()
     for split, table in folder.tables.items():
         part = open_split(results, split)
-        assert part.store.galaxy_ids == tuple(table.galaxyID)
+        assert part.cache.galaxy_ids == tuple(table.galaxyID)
         assert part.class_index.tolist() == table.label1.tolist()
-        assert part.class_counts().sum() == len(part.store)
+        assert part.class_counts().sum() == len(part.cache)
         signatures.add(part.signature())
     assert len(signatures) == 3
 
@@ -475,7 +475,7 @@ def test_records_of_an_earlier_version_are_of_another_state(
             pack_selection(results, CROP_PX)
         select(results, folder)
     pack_selection(results, CROP_PX)
-    assert len(open_split(results, "test").store) == 8
+    assert len(open_split(results, "test").cache) == 8
 
 
 def test_a_cache_of_changed_images_is_refused(tmp_path: Path, folder: DataFolder):
@@ -490,9 +490,9 @@ def test_a_cache_of_changed_images_is_refused(tmp_path: Path, folder: DataFolder
     select(results, folder)
     with pytest.raises(Gz2vitError, match="source.*--only pack"):
         open_split(results, "train")
-    assert len(open_split(results, "test").store) == 8
+    assert len(open_split(results, "test").cache) == 8
     pack_selection(results, CROP_PX)
-    assert len(open_split(results, "train").store) == 16
+    assert len(open_split(results, "train").cache) == 16
 
 
 def test_undecodable_images_are_listed_and_then_left_out(tmp_path: Path, folder: DataFolder):
@@ -509,7 +509,7 @@ def test_undecodable_images_are_listed_and_then_left_out(tmp_path: Path, folder:
     select(results, folder, leave_out_broken=True)
     assert read_selection(results).data["name"].startswith("28 galaxies of mine, 4 left out")
     pack_selection(results, CROP_PX)
-    assert len(open_split(results, "test").store) == 6
+    assert len(open_split(results, "test").cache) == 6
 
 
 def test_what_is_found_later_is_left_out_by_the_same_command(tmp_path: Path, folder: DataFolder):
@@ -524,4 +524,4 @@ def test_what_is_found_later_is_left_out_by_the_same_command(tmp_path: Path, fol
     select(results, folder, leave_out_broken=True)
     pack_selection(results, CROP_PX)
     assert read_selection(results).left_out.galaxyID.tolist() == ["test-001", "test-002"]
-    assert len(open_split(results, "test").store) == 6
+    assert len(open_split(results, "test").cache) == 6

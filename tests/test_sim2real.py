@@ -372,8 +372,8 @@ ARMS = {SIMULATED_ALONE: SETTINGS, REAL_ALONE: SETTINGS, FINE_TUNED: replace(SET
 
 def test_three_arms_are_trained_without_the_test_galaxies_and_kept(real_run: Path, capsys):
     train, valid = simulated = make_simulated(real_run, GALAXIES, 1, crop_px=64, processes=1)
-    assert (len(train.store), len(valid.store)) == (16, 8)
-    assert not set(train.store.galaxy_ids) & set(valid.store.galaxy_ids)
+    assert (len(train.cache), len(valid.cache)) == (16, 8)
+    assert not set(train.cache.galaxy_ids) & set(valid.cache.galaxy_ids)
     (real_run / "store/test").rename(real_run / "store/hidden")
     trained = train_arms(real_run, ARMS, simulated, seeds=[0, 1], simulated_seeds=[0])
     (real_run / "store/hidden").rename(real_run / "store/test")

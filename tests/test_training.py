@@ -526,8 +526,8 @@ def test_a_finished_model_is_trained_again_only_on_request(
     with pytest.raises(Gz2vitError):
         trains(replace(ONCE, lr=1e30))
     assert not trains(replace(ONCE, lr=1e-4)), "a failing successor replaces nothing"
-    record = splits[0].store.record | {"source": "other pixels"}
-    other = replace(splits[0], store=replace(splits[0].store, record=record))
+    record = splits[0].cache.record | {"source": "other pixels"}
+    other = replace(splits[0], cache=replace(splits[0].cache, record=record))
     assert trains(replace(ONCE, lr=1e-4), (other, *splits[1:]))
     assert older() == 3
 
