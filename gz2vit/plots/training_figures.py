@@ -1,0 +1,80 @@
+"""What a training notebook shows beside its curves: a batch, the schedule, curves as they grow."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import lightning
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import torch
+from IPython import get_ipython
+from IPython.display import Image, display
+from lightning.pytorch.callbacks import Callback
+from matplotlib.figure import Figure
+
+from gz2vit.paper import CLASS_SHORT_NAMES
+from gz2vit.plots.extra_figures import draw_learning_curves
+from gz2vit.plots.style import BLUE, NOTEBOOK_WIDTH_IN, describe, png_bytes, styled
+
+
+@styled
+def draw_batch(
+    before: np.ndarray, after: torch.Tensor, class_index: Sequence[int], count: int = 8
+) -> Figure:
+    """The first `count` images of a batch: as they are stored, and below as the network gets them.
+
+    `before`: uint8 (B, H, W, 3); `after`: the same galaxies augmented, (B, 3, H, W), 0 to 255.
+    """
+    count = min(count, len(before))
+    turned = after[:count].permute(0, 2, 3, 1).round().to(torch.uint8).cpu().numpy()
+    size = (NOTEBOOK_WIDTH_IN, 2.2 * NOTEBOOK_WIDTH_IN / count + 0.2)
+    figure, axes = plt.subplots(2, count, figsize=size, squeeze=False, layout="constrained")
+    for row, (words, images) in enumerate({"stored": before, "augmented": turned}.items()):
+        for panel, image in zip(axes[row], images, strict=False):
+            panel.imshow(image)
+            panel.set(xticks=[], yticks=[])
+        axes[row, 0].set_ylabel(words)
+    for panel, label in zip(axes[0], class_index, strict=False):
+        panel.set_title(CLASS_SHORT_NAMES[int(label)])
+    return describe(figure, f"{count} galaxies of a batch, as stored and as augmented.")
+
+
+@styled
+def draw_schedule(rates: Sequence[float]) -> Figure:
+    """The learning rate of each epoch, the first at 1."""
+    figure, axes = plt.subplots(figsize=(0.55 * NOTEBOOK_WIDTH_IN, 1.8), layout="constrained")
+    axes.step(range(1, len(rates) + 1), rates, where="mid", color=BLUE)
+    axes.plot(range(1, len(rates) + 1), rates, ".", color=BLUE, markersize=3)
+    axes.set(xlabel="epoch", ylabel="learning rate", ylim=(0, 1.08 * max(rates)))
+    axes.xaxis.set_major_locator(plt.MaxNLocator(8, integer=True, min_n_ticks=1))
+    words = f"from {rates[0]:g} to {rates[-1]:.3g} over {len(rates)} epochs"
+    return describe(figure, f"Learning rate {words}.")
+
+
+class LiveCurve(Callback):
+    """Learning curves in JupyterLab, drawn anew after every epoch.
+
+    Where nobody watches (a terminal, a notebook run by the pipeline) it draws nothing.
+    """
+
+    def __init__(self, authors: pd.DataFrame | None = None) -> None:
+        self.authors, self.shown = authors, None
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: Any) -> None:
+        """Draw `history.csv`, which has the epoch's row by now."""
+        if not is_watched():
+            return
+        history = pd.read_csv(f"{trainer.default_root_dir}/history.csv")
+        picture = Image(png_bytes(draw_learning_curves(history, authors=self.authors), dpi=110))
+        if self.shown is None:
+            self.shown = display(picture, display_id=True)
+        else:
+            self.shown.update(picture)
+
+
+def is_watched() -> bool:
+    """Whether the cell that runs was started by a front end that somebody can type into."""
+    kernel = getattr(get_ipython(), "kernel", None)
+    request = kernel.get_parent("shell") if kernel else {}
+    return bool(request.get("content", {}).get("allow_stdin"))

@@ -1,0 +1,77 @@
+"""`gz2vit site`: a run as a static site, its report in front and its notebooks as pages.
+
+Nothing on it needs JavaScript or the network. Cells have the addresses that JupyterLab, too, knows:
+`#cell-id=...`.
+"""
+
+import re
+import shutil
+from pathlib import Path
+
+import nbformat
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from nbconvert import HTMLExporter
+from pygments.formatters import HtmlFormatter
+
+from gz2vit.io import Gz2vitError, read_json, require, write_text
+from gz2vit.report import STEP, find_notebooks
+
+NOTEBOOK_LINK = re.compile(r'href="(notebooks/[^"#]+)\.ipynb')
+MODULES = re.compile(r"^(?:from|import) (gz2(?:vit|sim)[\w.]*)(?: import ([\w, ]+))?", re.MULTILINE)
+
+
+def write_site(results: Path, to: Path) -> Path:
+    """Write the site of a run into the folder `to`; its front page.
+
+    Raises `Gz2vitError` where the run has no report, and where `to` is the results folder itself.
+    """
+    report = require(results / "report.html", STEP)
+    if to.resolve() == results.resolve():
+        raise Gz2vitError(f"--to {to} is the results folder; name another")
+    front = NOTEBOOK_LINK.sub(r'href="\1.html', report.read_text(encoding="utf-8"))
+    linked = re.findall(r'href="([^"#:]+)"', front)
+    for name in [name for name in linked if (results / name).is_file()]:
+        (to / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(results / name, to / name)
+    links = find_notebooks(results)
+    template = Environment(
+        loader=PackageLoader("gz2vit"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True,
+    ).get_template("page.html.j2")  # fmt: skip
+    exporter = HTMLExporter(template_name="basic")
+    colours = Markup(HtmlFormatter().get_style_defs(".highlight"))
+    for place, link in enumerate(links):
+        path = results / link.address
+        book = nbformat.read(path, as_version=4)
+        page = template.render(
+            title=link.title,
+            name=path.name,
+            body=Markup(exporter.from_notebook_node(book)[0]),
+            colours=colours,
+            before=links[place - 1] if place else None,
+            after=links[place + 1] if place + 1 < len(links) else None,
+            origin=_origin(results, path.stem[3:], book),
+        )
+        write_text(to / link.address.replace(".ipynb", ".html"), page)
+        shutil.copyfile(path, to / link.address)
+    write_text(to / "index.html", front)
+    return to / "index.html"
+
+
+def _origin(results: Path, step: str, book: nbformat.NotebookNode) -> dict[str, str]:
+    """What made a notebook's figures: source notebook, modules, checksum of the data, commit."""
+    record = results / "logs" / "steps" / f"{step}.json"
+    known = read_json(record) if record.exists() else {}
+    code = "\n".join(cell.source for cell in book.cells if cell.cell_type == "code")
+    modules = set()
+    for module, names in MODULES.findall(code):
+        own = [f"{module}.{name}" for name in names.split(", ")] if "." not in module else [module]
+        modules |= {f"{name.replace('.', '/')}.py" for name in own}
+    source = Path(book.metadata.get("papermill", {}).get("input_path", "unknown"))
+    return {
+        "notebook": "/".join(source.parts[-2:]),
+        "modules": ", ".join(sorted(modules)) or "none",
+        "checksum of the data": (known.get("galaxies") or {}).get("signature") or "not recorded",
+        "commit": known.get("commit", "not recorded"),
+    }
