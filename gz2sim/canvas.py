@@ -22,14 +22,11 @@ NATIVE = {"scale": NATIVE_PIXEL_ARCSEC, "method": "no_pixel"}
 FAST = galsim.GSParams(
     maximum_fft_size=4096, folding_threshold=1e-2, maxk_threshold=5e-3, kvalue_accuracy=1e-3
 )
-# Zeros around an array before its FFT: 20 px is 8 arcsec, 5 times the seeing.
-FFT_PADDING_PX = 20
-# SDSS cuts its de Vaucouleurs models at 8 half-light radii; cut profiles keep GalSim's FFT small.
-SERSIC_TRUNCATION = 8.0
+FFT_PADDING_PX = 20  # zeros around an array before its FFT: 8 arcsec, 5 times the seeing
+SERSIC_TRUNCATION = 8.0  # half-light radii, as SDSS cuts its models; keeps GalSim's FFT small
 ZERO_POINT_MAG = 22.5
 PETROSIAN_RATIO, APERTURE_RADII = 0.2, 2.0
-# Radii are searched from 1.2 arcsec: below, an annulus holds too few pixels.
-STEP_PX, FIRST_PX = 0.5, 3.0
+STEP_PX, FIRST_PX = 0.5, 3.0  # radii from 1.2 arcsec: below, an annulus holds too few pixels
 
 
 class Component(NamedTuple):
@@ -41,10 +38,7 @@ class Component(NamedTuple):
 
 
 class Canvas:
-    """A square of native pixels, and the point (arcsec) around which light is laid.
-
-    Seen through a Moffat PSF (beta = 3, near the wings of SDSS) of the given FWHM.
-    """
+    """A square of native pixels, seen through a Moffat PSF, and where (arcsec) light is laid."""
 
     def __init__(
         self, side_px: int, fwhm_arcsec: float, centre_arcsec: tuple[float, float] = (0.0, 0.0)
@@ -67,9 +61,8 @@ class Canvas:
 
     def coordinates(self) -> tuple[np.ndarray, np.ndarray]:
         """Offsets x, y of every pixel from the centre in arcsec: (1, W) and (H, 1) float32."""
-        x, y = np.float32(self.centre_arcsec)
+        (x, y), pixel = np.float32(self.centre_arcsec), np.float32(NATIVE_PIXEL_ARCSEC)
         columns, rows = offsets_px(self.side_px)
-        pixel = np.float32(NATIVE_PIXEL_ARCSEC)
         return pixel * columns - x, pixel * rows - y
 
     def plane(self, axis_ratio: float, angle_rad: float) -> tuple[np.ndarray, np.ndarray]:
@@ -115,10 +108,9 @@ def sersic(
 
     `index` is rounded to the next half, because GalSim tabulates every new index for milliseconds.
     """
-    circular = radius_arcsec * math.sqrt(axis_ratio)
-    truncation = SERSIC_TRUNCATION * circular
-    index = round(2 * index) / 2
-    profile = galsim.Sersic(index, half_light_radius=circular, trunc=truncation, gsparams=FAST)
+    circular, index = radius_arcsec * math.sqrt(axis_ratio), round(2 * index) / 2
+    size = {"half_light_radius": circular, "trunc": SERSIC_TRUNCATION * circular}
+    profile = galsim.Sersic(index, **size, gsparams=FAST)
     return profile.shear(q=axis_ratio, beta=angle_rad * galsim.radians)
 
 

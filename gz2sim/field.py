@@ -25,24 +25,19 @@ from gz2sim.canvas import (
 )
 from gz2sim.population import draw_mag
 
-# Shares of stars by kind, set by eye to the colours of stars in real images.
+# Shares of stars by kind, and the starlight in wings wider than the seeing's: by eye.
 TURN_OFF_SHARE, RED_DWARF_SHARE = 0.5, 0.35
-# A Moffat of beta = 3, and the 4 % of SDSS starlight that lies in wider wings (fitted by eye to
-# bright stars of real images).
 HALO_SHARE, HALO_RADII = 0.04, 2.2
-# The network sees 224 of 424 pixels: this part of half the field's side.
-SEEN = 224 / 424
-# Of ordinary galaxies, the share with each fault (counted on about 250 real images).
+SEEN = 224 / 424  # of half the field's side: what the network sees
+# Of ordinary galaxies, counted on about 250 real images.
 EDGE_SHARE, GLARE_SHARE, STAR_SHARE, TRAIL_SHARE = 0.03, 0.04, 0.015, 0.004
-# And with a companion (galaxies cluster) or a star close by.
 COMPANION_SHARE, CLOSE_STAR_SHARE = 0.12, 0.03
 SPOILT_EDGE_SHARE = 0.15
+Source = tuple[galsim.GSObject, tuple[float, ...]]  # a profile of unit flux; its fluxes in g, r, i
 
 
-def star(
-    rng: Generator, fwhm_arcsec: float, mag: float
-) -> tuple[galsim.GSObject, tuple[float, ...]]:
-    """A star of a given r magnitude: its profile of unit flux, and its fluxes in g, r, i.
+def star(rng: Generator, fwhm_arcsec: float, mag: float) -> Source:
+    """A star of a given r magnitude.
 
     Colours follow the stellar locus (Covey et al. 2007, AJ 134, 2398): far from the Milky Way's
     plane most stars are either near the turn-off or red dwarfs.
@@ -62,10 +57,8 @@ def star(
     return light, band_fluxes(nanomaggies(mag), g_r, r_i)
 
 
-def small_galaxy(
-    rng: Generator, fwhm_arcsec: float, mag: float
-) -> tuple[galsim.GSObject, tuple[float, ...]]:
-    """A background galaxy of a given r magnitude and the size that goes with it, as `star`.
+def small_galaxy(rng: Generator, fwhm_arcsec: float, mag: float) -> Source:
+    """A background galaxy of a given r magnitude and the size that goes with it.
 
     A Moffat of the width that disk and seeing have together replaces both, which spares an FFT.
     """
@@ -80,9 +73,7 @@ def small_galaxy(
     return body, band_fluxes(nanomaggies(mag), g_r, 0.45 * g_r + 0.05)
 
 
-# Neighbours per square arcmin between two magnitudes at high galactic latitude, and the growth of
-# their number in dex per mag; the densities are set to the spread of grey levels along the borders
-# of real images.
+# Neighbours per square arcmin (as in real images) between two magnitudes, with growth in dex / mag.
 NEIGHBOURS = ((star, 2.9, 13.5, 22.5, 0.15), (small_galaxy, 5.0, 17.0, 22.5, 0.38))
 
 
@@ -112,10 +103,10 @@ def add_stamp(
     half = int(min(8 * (1 + max(fluxes)) ** 0.25 + 6, 80))
     column, row = place
     left, top = math.floor(column) - half, math.floor(row) - half
-    if left >= side or top >= side or min(left, top) <= -2 * half:
+    if max(left, top) >= side or min(left, top) <= -2 * half:
         return
-    offset = (column % 1, row % 1)
-    seen = profile.drawImage(nx=2 * half, ny=2 * half, offset=offset, **NATIVE).array
+    size = {"nx": 2 * half, "ny": 2 * half, "offset": (column % 1, row % 1)}
+    seen = profile.drawImage(**size, **NATIVE).array
     seen = seen[max(-top, 0) : side - top, max(-left, 0) : side - left]
     top, left = max(top, 0), max(left, 0)
     window = np.s_[:, top : top + seen.shape[0], left : left + seen.shape[1]]
@@ -139,18 +130,17 @@ def glare(bands: np.ndarray, fwhm_arcsec: float, rng: Generator, brightest: floa
         light = 1 / (1 + np.exp(-np.clip(distance / width, -30, 30)))
     level = brightest * math.exp(rng.uniform(math.log(0.04), 0.0))
     # Mostly in one band, often i.
-    levels = rng.uniform(0.0, 0.15, 3)
+    levels = rng.uniform(0.0, 0.15, 3).astype(np.float32)
     levels[rng.choice(3, p=[0.15, 0.25, 0.6])] = 1.0
-    levels = np.float32(level) * levels.astype(np.float32)
+    levels *= np.float32(level)
     bands += levels[:, None, None] * (light + rng.uniform(0.0, 0.4))
 
 
 def saturated_star(bands: np.ndarray, fwhm_arcsec: float, rng: Generator) -> None:
     """A star with wide wings, four spikes and a column of spilt charge, white or in a colour."""
     side = bands.shape[1]
-    x, y = offsets_px(side)
-    column, row = near_the_middle(rng, side, 0.2, 1.3 * SEEN) - side / 2
-    x, y = x - np.float32(column), y - np.float32(row)
+    place = np.float32(near_the_middle(rng, side, 0.2, 1.3 * SEEN) - side / 2)
+    x, y = (offsets - at for offsets, at in zip(offsets_px(side), place, strict=True))
     flux = nanomaggies(rng.uniform(10.0, 14.0))
     radius2 = x**2 + y**2
     core = 2 / (math.pi * 9) * (1 + radius2 / 9) ** -3
@@ -169,19 +159,17 @@ def saturated_star(bands: np.ndarray, fwhm_arcsec: float, rng: Generator) -> Non
 
 def trail(bands: np.ndarray, fwhm_arcsec: float, rng: Generator) -> None:
     """A satellite or meteor that crossed the field while one band was exposed."""
-    distance = _across(bands.shape[1], rng, 0.6 * SEEN)
-    width = rng.uniform(0.8, 3.0)
+    distance, width = _across(bands.shape[1], rng, 0.6 * SEEN), rng.uniform(0.8, 3.0)
     level = math.exp(rng.uniform(math.log(0.3), math.log(10.0)))
     bands[rng.integers(3)] += np.float32(level) * np.exp(-0.5 * (distance / width) ** 2)
 
 
 def misfit(bands: np.ndarray, fwhm_arcsec: float, rng: Generator) -> None:
     """Bands that lie beside each other by a pixel or three: coloured ghosts."""
-    size = bands.shape[2], bands.shape[1]
     for band in (0, 2):
-        dx, dy = rng.normal(0.0, 1.3, 2)
-        shift = np.array([[1, 0, dx], [0, 1, dy]])
-        bands[band] = cv2.warpAffine(bands[band], shift, size, borderMode=cv2.BORDER_REPLICATE)
+        shift = np.column_stack([np.eye(2), rng.normal(0.0, 1.3, 2)])
+        size, replicated = bands.shape[1:], {"borderMode": cv2.BORDER_REPLICATE}
+        bands[band] = cv2.warpAffine(bands[band], shift, size, **replicated)
 
 
 def step(bands: np.ndarray, fwhm_arcsec: float, rng: Generator) -> None:
@@ -205,15 +193,8 @@ def covering_star(bands: np.ndarray, fwhm_arcsec: float, rng: Generator) -> None
 
 
 # What makes an image odd, and how often; fitted to 29 real ones.
-ODD_FAULTS = {
-    glare: 0.44,
-    saturated_star: 0.14,
-    crowd: 0.14,
-    covering_star: 0.1,
-    step: 0.08,
-    trail: 0.06,
-    misfit: 0.04,
-}
+ODD_FAULTS = {glare: 0.44, saturated_star: 0.14, crowd: 0.14, covering_star: 0.1, step: 0.08}
+ODD_FAULTS |= {trail: 0.06, misfit: 0.04}
 
 
 def spoil(bands: np.ndarray, fwhm_arcsec: float, rng: Generator) -> None:

@@ -1,8 +1,7 @@
 """The simulated data folder: many processes, resuming, and tables that are written last.
 
-`simulation.json` is written first and identifies the simulation and its code; every image is
-renamed into place when it is whole and carries its own properties in its JPEG comment; the tables
-come last, so that their presence means that the folder is complete.
+`simulation.json` comes first and identifies the simulation and its code; an image is renamed into
+place when it is whole, its properties in its JPEG comment; with the tables the folder is complete.
 """
 
 import ast
@@ -11,7 +10,6 @@ import io
 import json
 import os
 import re
-import shutil
 import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor
@@ -21,33 +19,29 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 
 import cv2
+import joblib
 import numpy as np
 import pandas as pd
 from PIL import Image
 from tqdm import tqdm
 
 from gz2sim import SimulationError
-from gz2sim.exposure import COLUMNS, Change, expose
 from gz2sim.population import LABELS, SPLIT_FRACTIONS, assign_classes
+from gz2sim.survey import COLUMNS, Change, expose
 
 RECORD_NAME = "simulation.json"
 TABLE_NAMES = (*(f"gz2_{split}.csv" for split in SPLIT_FRACTIONS), "galaxy_properties.csv")
 # The real images have the quantisation tables of quality 75, and colours at half resolution.
 JPEG_QUALITY, JPEG_END = 75, b"\xff\xd9"
 UNFINISHED = re.compile(r"\.\d+\.\d+\.tmp\.jpg")
-# Mean 13 kB, with room for file system blocks and the larger ones.
-BYTES_PER_GALAXY = 24_000
-# About a second of work, so that the bar moves and an interruption loses little.
-CHUNK_GALAXIES = 32
+DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef
+CHUNK_GALAXIES = 32  # a second of work: the bar moves, and an interruption loses little
 
 
 def simulate(
-    directory: Path | str,
-    galaxies: int,
-    seed: int,
-    processes: int | None = None,
+    directory: Path | str, galaxies: int, seed: int, processes: int | None = None,
     replace: bool = False,
-) -> None:
+) -> None:  # fmt: skip
     """Fill `directory` with `galaxies` simulated galaxies: images, label tables, properties.
 
     The files depend on (galaxies, seed) and the code only, whatever `processes` (default: all
@@ -64,16 +58,15 @@ def simulate(
     _claim(directory, galaxies, seed, replace)
     if all((directory / name).exists() for name in TABLE_NAMES):
         return
-    measured = _make_images(directory / "images", classes, seed, processes or _cores())
-    for path in (directory / "images").iterdir():
-        if UNFINISHED.fullmatch(path.name):
-            path.unlink(missing_ok=True)
+    measured = _make_images(directory / "images", classes, seed, processes or joblib.cpu_count())
+    for path in filter(lambda path: UNFINISHED.fullmatch(path.name), directory.glob("images/*")):
+        path.unlink(missing_ok=True)
     properties = pd.DataFrame.from_dict(measured, orient="index", columns=COLUMNS).sort_index()
-    tables = {"galaxy_properties.csv": properties}
     columns = [f"label{level}" for level in (1, 2, 3, 4)]
     labels = pd.DataFrame([LABELS[index] for index in classes], properties.index, columns)
-    tables |= {f"gz2_{split}.csv": labels[splits == split] for split in SPLIT_FRACTIONS}
-    for name, table in tables.items():
+    for name in reversed(TABLE_NAMES):
+        split = name.removeprefix("gz2_").removesuffix(".csv")
+        table = labels[splits == split] if split in SPLIT_FRACTIONS else properties
         text = table.to_csv(index_label="galaxyID", float_format="%.4f", lineterminator="\n")
         _write(directory / name, text.encode())
 
@@ -85,29 +78,18 @@ def code_signature(package: Path = Path(__file__).parent) -> str:
     for path in sorted(package.glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
-            documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-            if documented and ast.get_docstring(node, clean=False) is not None:
+            if isinstance(node, DOCUMENTED) and ast.get_docstring(node):
                 node.body[0] = ast.Pass()
         if path.stem != "volunteers":  # they vote on galaxies, and draw none
             digest.update(ast.unparse(tree).encode())
     return digest.hexdigest()[:16]
 
 
-def _cores() -> int:
-    """Cores that this process may use: a cluster or container may give fewer than there are."""
-    limited = hasattr(os, "sched_getaffinity")
-    return len(os.sched_getaffinity(0)) if limited else os.cpu_count() or 1
-
-
 def _claim(directory: Path, galaxies: int, seed: int, replace: bool) -> None:
     """Mark `directory` as this simulation's; raise `SimulationError` if it holds something else."""
-    record = {
-        "simulated": True,
-        "what": "Simulated galaxies, not observations, in the form of Galaxy Zoo 2.",
-        "galaxies": galaxies,
-        "seed": seed,
-        "code": code_signature(),
-    }
+    what = "Simulated galaxies, not observations, in the form of Galaxy Zoo 2."
+    record = {"simulated": True, "what": what, "galaxies": galaxies, "seed": seed}
+    record["code"] = code_signature()
     path, found = directory / RECORD_NAME, None
     try:
         directory.mkdir(parents=True, exist_ok=True)
@@ -116,41 +98,27 @@ def _claim(directory: Path, galaxies: int, seed: int, replace: bool) -> None:
             found = json.loads(path.read_text(encoding="utf-8"))
             found = found if isinstance(found, dict) else {}
     except OSError as error:
-        reason = f"{error.strerror}; give a folder that you may write"
-        raise SimulationError(f"cannot use the folder {directory}: {reason}") from error
+        raise SimulationError(f"cannot use the folder {directory}: {error.strerror}") from error
     except ValueError:
         found = {}
     if found == record:
         return
     if found is None and occupied:
         raise SimulationError(
-            f"{directory} already holds something other than simulated galaxies: give a folder "
-            "that is empty or does not exist yet"
+            f"{directory} holds something other than simulated galaxies: give an empty folder"
         )
     if found is not None and not replace:
-        other = [
-            f"{key} {found.get(key)}, not {record[key]}"
-            for key in ("galaxies", "seed", "code")
-            if found.get(key) != record[key]
-        ]
+        other = "; ".join(f"{k} {found.get(k)}" for k in record if found.get(k) != record[k])
         raise SimulationError(
-            f"{directory} holds another simulation ({'; '.join(other)}): give another folder, or "
-            "pass --replace"
+            f"{directory} holds another simulation ({other}): give another one, or pass --replace"
         )
     if found is not None:
-        # Tables first, so that nobody takes what remains for complete. The old record stays until
-        # the new one replaces it, so that a kill in between does no harm.
+        # Tables first, so that what remains is not complete; the record last, in case of a kill.
         for name in TABLE_NAMES:
             (directory / name).unlink(missing_ok=True)
         for image in list((directory / "images").glob("*.jpg")):
             if UNFINISHED.fullmatch(image.name) or _read_properties(image) is not None:
                 image.unlink()
-    needed, free = galaxies * BYTES_PER_GALAXY, shutil.disk_usage(directory).free
-    if free < needed:
-        raise SimulationError(
-            f"{directory}: {galaxies} galaxies need about {needed / 1e9:.2f} GB, but the disk has "
-            f"{free / 1e9:.2f} GB free: make room or ask for fewer --galaxies"
-        )
     _write(path, (json.dumps(record, indent=2) + "\n").encode())
 
 
@@ -194,10 +162,7 @@ def _start_worker() -> None:
 def make_chunk(
     images: Path, chunk: list[tuple[int, int]], seed: int, change: Change | None = None
 ) -> dict[int, dict[str, float]]:
-    """Make the images of (galaxy id, class index) pairs that do not exist; properties of all.
-
-    `change`: as of `expose`.
-    """
+    """Make the images of (galaxy id, class) pairs that do not exist; the properties of all."""
     measured = {}
     for galaxy_id, class_index in chunk:
         path = images / f"{galaxy_id}.jpg"
@@ -205,8 +170,7 @@ def make_chunk(
         # A file that lost its end in a power failure still has its comment.
         if properties is None or not path.read_bytes().endswith(JPEG_END):
             pixels, properties = expose(galaxy_id, class_index, seed, change)
-            comment = json.dumps({"simulated": True, **properties}).encode()
-            encoded = io.BytesIO()
+            comment, encoded = json.dumps({"simulated": True, **properties}).encode(), io.BytesIO()
             Image.fromarray(pixels).save(encoded, "jpeg", quality=JPEG_QUALITY, comment=comment)
             _write(path, encoded.getvalue())
         measured[galaxy_id] = properties

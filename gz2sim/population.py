@@ -22,32 +22,21 @@ LABELS = (
     *((0, 0, 0, 0), (1, 0, 0, 0), (2, 0, 0, 0), (3, 1, 1, 1)),
     *((4, 2, 1, 1), (5, 2, 1, 1), (6, 3, 2, 2), (7, 4, 3, 2)),
 )
-# One galaxy of each class in each split.
-MIN_GALAXIES = len(CLASS_COUNTS) * len(SPLIT_FRACTIONS)
+MIN_GALAXIES = len(CLASS_COUNTS) * len(SPLIT_FRACTIONS)  # one of each class in each split
 
-# Willett et al. 2013: selection of the Galaxy Zoo 2 main sample.
-FAINTEST_R_MAG, SMALLEST_R90_ARCSEC = 17.0, 3.0
-# PAPER, Fig. 4: the histogram falls by a factor 3 from r = 16.6 to 15.7, so log10 N = 0.53 r;
-# nothing is seen brighter than r = 12.
+FAINTEST_R_MAG, SMALLEST_R90_ARCSEC, LARGEST_R90_ARCSEC = 17.0, 3.0, 40.0
+# PAPER, Fig. 4: the histogram falls by a factor 3 from r = 16.6 to 15.7, and ends at r = 12.
 MAG_SLOPE_DEX, BRIGHTEST_R_MAG = 0.53, 12.0
-# Between constant size (0) and constant surface brightness (0.2 dex per mag).
-SIZE_SLOPE_DEX_PER_MAG = 0.14
+SIZE_SLOPE_DEX_PER_MAG = 0.14  # between constant size (0) and constant surface brightness (0.2)
 MEDIAN_R_MAG = 16.43  # FAINTEST_R_MAG - log10(2) / MAG_SLOPE_DEX
-LARGEST_R90_ARCSEC = 40.0
-# Half of the irregulars are ordinary round or in-between galaxies in spoilt images: not published,
-# a guess between what the paper's Fig. 2 shows (1 of 2) and those that we have seen (nearly all).
+# Half of the irregulars are smooth galaxies in spoilt images: a guess from those that we have seen.
 IRREGULAR, SPOILT_SHARE, SPOILT_CLASSES = 6, 0.5, (0, 1)
-
-
-# From the green valley to galaxies that form stars at their fastest.
-BLUER_MAG = (0.15, 0.6)
+BLUER_MAG = (0.15, 0.6)  # from the green valley to galaxies that form stars at their fastest
 # Sizes: published median petroR50 (2.34, 3.04, 3.41 arcsec for ellipticals, edge-on, spirals)
 # times the concentration R90/R50 that goes with them (2.8, 2.6, 2.4), and 20 % more for disks,
-# less for mergers, with which the grain of the sky in the cutouts, that is the native pixel in
-# units of R90, comes out as in real ones. Scatter: the published 10th and 90th percentiles less
-# what the magnitudes bring in (0.32 ln per mag x 0.82 mag = 0.26), again set by that grain.
-# Colours: red sequence and blue cloud at redshift 0.08; some, young systems among the smooth ones,
-# are bluer by BLUER_MAG.
+# less for mergers, with which the sky's grain in the cutouts comes out as in real ones. Scatter:
+# the published 10th and 90th percentiles less what the magnitudes bring in. Colours: red sequence
+# and blue cloud at redshift 0.08; some, young systems among the smooth ones, bluer by BLUER_MAG.
 # Of each class: R90 (arcsec) at the median magnitude, ln scatter, g - r (mag), scatter, bluer ones.
 CLASS_POPULATIONS = (
     (7.2, 0.32, 0.86, 0.10, 0.25),

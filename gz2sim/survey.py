@@ -6,37 +6,32 @@ galaxy is blurred, and its noise comes in patches.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
 from numpy.random import Generator
 
-from gz2sim.canvas import NATIVE_PIXEL_ARCSEC
+from gz2sim.canvas import NATIVE_PIXEL_ARCSEC, Canvas, band_fluxes, measure, nanomaggies
+from gz2sim.classes import BUILDERS
+from gz2sim.field import add_neighbours, draw_edges, spoil, touch
+from gz2sim.population import SMALLEST_R90_ARCSEC, Galaxy, draw_galaxy
 
 IMAGE_PX = 424
-# Willett et al. 2013: one image pixel is 0.02 x petroR90_r, so that R90 always spans 50 px.
-PIXEL_SCALE_PER_R90 = 0.02
-
+PIXEL_SCALE_PER_R90 = 0.02  # Willett et al. 2013: R90 always spans 50 px
 # SDSS DR7: quartiles of the r-band seeing 1.30, 1.43, 1.58 arcsec; ln(1.58 / 1.30) / 1.349 = 0.145.
 SEEING_FWHM_ARCSEC, SEEING_LN_SCATTER = 1.43, 0.145
-# Noise per native pixel, sky and read-out together: 0.028 in r follows from sky, gain and exposure
-# time; g and i are set so that empty sky has the grey levels of real images in R, G and B.
+# Per native pixel, sky and read-out: r from sky, gain and exposure time, g and i as in real images.
 SKY_NOISE_NMGY = (0.0145, 0.028, 0.035)
-# Median sky per native pixel: 21.84, 20.86 and 20.30 mag per square arcsec.
-SKY_LEVEL_NMGY = (0.29, 0.71, 1.19)
-# Band to colour: i -> R, r -> G, g -> B, weighted as in the SDSS composites (4.9 : 5.7 : 7.8).
-COMPOSITE_WEIGHTS = (1.37, 1.0, 0.86)
-# Fitted to the radial brightness profiles and the sky noise of real Galaxy Zoo 2 images: slope at
-# the sky (full scale per nanomaggy), and the flux per native pixel where the stretch bends.
+SKY_LEVEL_NMGY = (0.29, 0.71, 1.19)  # 21.84, 20.86, 20.30 mag per square arcsec: the medians
+COMPOSITE_WEIGHTS = (1.37, 1.0, 0.86)  # of g, r, i as in the SDSS composites (4.9 : 5.7 : 7.8)
+# Fitted to real images: slope at the sky (full scale per nanomaggy), flux where the stretch bends.
 STRETCH_SLOPE, STRETCH_SOFTENING_NMGY = 2.7, 0.05
-# The composites are stored as JPEG before they are cut; this quality gives the correlation of the
-# colours (0.9) and of neighbouring pixels (0.9) in the noise of real images.
-FIELD_JPEG_QUALITY = 80
+FIELD_JPEG_QUALITY = 80  # of the composites before they are cut: gives the grain of real noise
 # Misfit of the bands, in native pixels (one standard deviation), and its scatter over the fields.
 REGISTRATION_PX, REGISTRATION_LN_SCATTER = 0.15, 0.5
-# From night to night: noise as a whole and in each band, and what is left of the sky (fitted to
-# the scatter of noise and median of empty sky in real images).
+# From night to night: noise as a whole and in each band, and what is left of the sky (fitted).
 NOISE_LN_SCATTER, BAND_LN_SCATTER = 0.1, 0.08
 SKY_RESIDUAL_NMGY = 0.003
 
@@ -56,12 +51,9 @@ def draw_night(rng: Generator) -> Night:
     common = NOISE_LN_SCATTER * rng.standard_normal()
     factors = np.exp(common + BAND_LN_SCATTER * rng.standard_normal(3))
     fwhm_arcsec = SEEING_FWHM_ARCSEC * math.exp(SEEING_LN_SCATTER * rng.standard_normal())
-    return Night(
-        fwhm_arcsec,
-        tuple(factors * SKY_NOISE_NMGY),
-        tuple(SKY_RESIDUAL_NMGY * rng.standard_normal(3)),
-        REGISTRATION_PX * math.exp(REGISTRATION_LN_SCATTER * rng.standard_normal()),
-    )
+    sky = tuple(SKY_RESIDUAL_NMGY * rng.standard_normal(3))
+    registration_px = REGISTRATION_PX * math.exp(REGISTRATION_LN_SCATTER * rng.standard_normal())
+    return Night(fwhm_arcsec, tuple(factors * SKY_NOISE_NMGY), sky, registration_px)
 
 
 def cut_side_px(pixel_scale_arcsec: float) -> int:
@@ -70,15 +62,12 @@ def cut_side_px(pixel_scale_arcsec: float) -> int:
 
 
 def resample(bands: np.ndarray, night: Night, rng: Generator) -> None:
-    """Resample each band to the sky's grid in place, up to half a pixel aside.
-
-    As in mosaics, it smooths the noise; misfits of the bands give small galaxies coloured edges.
-    """
+    """Resample each band to the sky's grid in place, as in mosaics; misfits give coloured edges."""
     side = bands.shape[1]
     common = rng.uniform(-0.5, 0.5, 2)
     for band in range(len(bands)):
-        dx, dy = common + night.registration_px * rng.standard_normal(2)
-        shift = np.array([[1, 0, dx], [0, 1, dy]])
+        aside = common + night.registration_px * rng.standard_normal(2)
+        shift = np.column_stack([np.eye(2), aside])
         bands[band] = cv2.warpAffine(bands[band], shift, (side, side), flags=cv2.INTER_LINEAR)
 
 
@@ -93,8 +82,7 @@ def add_noise(bands: np.ndarray, night: Night, rng: Generator) -> None:
 def composite(bands: np.ndarray) -> np.ndarray:
     """Lupton et al. (2004) asinh composite of (3, H, W) g, r, i: (H, W, 3) R, G, B in 0 to 1.
 
-    The mean of the weighted bands is stretched; a pixel with a channel above 1 is dimmed as a
-    whole, so that colours are kept.
+    A pixel with a channel above 1 is dimmed as a whole, so that colours are kept.
     """
     weighted = bands * np.array(COMPOSITE_WEIGHTS, np.float32)[:, None, None]
     intensity = weighted.mean(0)
@@ -122,3 +110,75 @@ def cut(rgb: np.ndarray, centre_px: tuple[float, float], pixel_scale_arcsec: flo
     to_native = np.array([[native_px, 0, left], [0, native_px, top]])
     flags, size = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, (IMAGE_PX, IMAGE_PX)
     return cv2.warpAffine(rgb, to_native, size, flags=flags, borderMode=cv2.BORDER_REFLECT)
+
+
+Change = Callable[[Galaxy, Night], tuple[Galaxy, Night]]  # another one than the drawn ones
+COLUMNS = ("petroR90_r", "dered_r", "dered_g_r")  # of the properties: arcsec, mag, mag
+SIZE_MARGIN = 1.2  # room for a galaxy whose measured R90 comes out larger than the drawn one
+# Scatter of the measured R90: fitted to that of sizes in real cutouts, which are scaled by it.
+R90_LN_ERROR = 0.1
+
+
+def expose(
+    galaxy_id: int, class_index: int, seed: int, change: Change | None = None
+) -> tuple[np.ndarray, dict[str, float]]:
+    """The image (424, 424, 3) uint8 of galaxy `galaxy_id` of a class, and its COLUMNS.
+
+    Everything follows from (seed, galaxy_id, class_index); each stage has a stream of its own, so
+    that a change to one leaves the draws of the others. `change` makes it a fainter galaxy, say, or
+    worse air, before it is drawn; where that changes its R90, cutout and neighbours change as well.
+    """
+    streams = np.random.SeedSequence([seed, galaxy_id]).spawn(5)
+    truth, body, field, noise, faults = (np.random.default_rng(stream) for stream in streams)
+    galaxy = draw_galaxy(class_index, truth)
+    night = draw_night(truth)
+    if change is not None:
+        galaxy, night = change(galaxy, night)
+    centre = tuple(truth.uniform(-0.5, 0.5, 2) * NATIVE_PIXEL_ARCSEC)
+    bands, r90_arcsec, g_r_mag = _draw_body(galaxy, night.fwhm_arcsec, centre, body)
+    add_neighbours(bands, night.fwhm_arcsec, field)
+    (spoil if galaxy.spoilt else touch)(bands, night.fwhm_arcsec, faults)
+    add_noise(bands, night, noise)
+    resample(bands, night, noise)
+    rgb = composite(bands)
+    draw_edges(rgb, galaxy.spoilt, faults)
+    middle = (bands.shape[1] - 1) / 2
+    centre_px = tuple(middle + offset / NATIVE_PIXEL_ARCSEC for offset in centre)
+    image = cut(compress(rgb), centre_px, PIXEL_SCALE_PER_R90 * r90_arcsec)
+    values = (r90_arcsec, galaxy.r_mag, g_r_mag)
+    return image, {name: round(value, 4) for name, value in zip(COLUMNS, values, strict=True)}
+
+
+def _draw_body(
+    galaxy: Galaxy, fwhm_arcsec: float, centre: tuple[float, float], rng: Generator
+) -> tuple[np.ndarray, float, float]:
+    """The galaxy alone without noise, bands (3, H, W) in nanomaggies; its R90 [arcsec] and g - r.
+
+    A galaxy that comes out with R90 below the sample's limit is drawn again, larger.
+    """
+    state = rng.bit_generator.state
+    while True:
+        rng.bit_generator.state = state
+        scale = PIXEL_SCALE_PER_R90 * galaxy.r90_arcsec * SIZE_MARGIN
+        canvas = Canvas(cut_side_px(scale), fwhm_arcsec, centre)
+        bands = np.zeros((3, canvas.side_px, canvas.side_px), np.float32)
+        for light, share, redder in BUILDERS[galaxy.drawn_as](rng, canvas, galaxy.r90_arcsec):
+            # Along the stellar locus r - i changes by 0.45 of g - r.
+            colours = galaxy.g_r_mag + redder, galaxy.r_i_mag + 0.45 * redder
+            bands += np.array(band_fluxes(share, *colours), np.float32)[:, None, None] * light
+        bands = np.maximum(bands, 0)
+        flux, _, r90_arcsec = measure(bands[1], canvas)
+        if r90_arcsec > SMALLEST_R90_ARCSEC:
+            break
+        galaxy = replace(galaxy, r90_arcsec=1.1 * galaxy.r90_arcsec)
+    bands *= np.float32(nanomaggies(galaxy.r_mag) / flux)
+    g_r_mag = -2.5 * np.log10(measure(bands[0], canvas)[0] / nanomaggies(galaxy.r_mag))
+    # As a pipeline finds it under noise and neighbours, still above the sample's limit.
+    found = r90_arcsec * math.exp(R90_LN_ERROR * rng.standard_normal())
+    r90_arcsec = found if found > SMALLEST_R90_ARCSEC else r90_arcsec
+    side_px = cut_side_px(PIXEL_SCALE_PER_R90 * r90_arcsec)
+    # Crop, or pad with dark sky; one pixel is added where only that keeps the middle.
+    border = (side_px - canvas.side_px + 1) // 2
+    outside, inside = max(border, 0), slice(max(-border, 0), canvas.side_px + min(border, 0))
+    bands = np.pad(bands[:, inside, inside], ((0, 0), (outside, outside), (outside, outside)))
+    return bands, r90_arcsec, float(g_r_mag)
