@@ -122,6 +122,13 @@ def _parser() -> argparse.ArgumentParser:
         one.add_argument("--rule", type=Path, metavar="FILE", help="a rule in YAML")
         one.add_argument("--min-votes", type=int, metavar="N", help="instead of the rule's")
 
+    lab = command("lab", _lab, "open JupyterLab on the notebooks, with the parameters of a run")
+    lab.add_argument("results", nargs="?", type=Path, metavar="RESULTS", help="the latest run's")
+
+    site = command("site", _site, "write a run as a static site: its report and its notebooks")
+    site.add_argument("results", type=Path, metavar="RESULTS", help="the results folder")
+    site.add_argument("--to", type=Path, required=True, metavar="DIR", help="where it goes")
+
     predict = command("predict", _predict, "classify images with a trained model")
     predict.add_argument(
         "images", nargs="+", metavar="IMAGES", help="images, folders, @LIST, or - (standard input)"
@@ -205,6 +212,18 @@ def _rule(options: argparse.Namespace):
 
     rule = read_rule(options.rule) if options.rule else DEFAULT_RULE
     return rule if options.min_votes is None else replace(rule, min_votes=options.min_votes)
+
+
+def _lab(options: argparse.Namespace) -> None:
+    from gz2vit.lab import open_lab
+
+    open_lab(options.results)
+
+
+def _site(options: argparse.Namespace) -> None:
+    from gz2vit.site import write_site
+
+    print(write_site(options.results, options.to))
 
 
 def _predict(options: argparse.Namespace) -> None:

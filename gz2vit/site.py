@@ -63,6 +63,7 @@ def _origin(results: Path, step: str, book: nbformat.NotebookNode) -> dict[str, 
     """What made a notebook's figures: source notebook, modules, checksum of the data, commit."""
     record = results / "logs" / "steps" / f"{step}.json"
     known = read_json(record) if record.exists() else {}
+    signature = known.get("galaxies", {}).get("signature")
     code = "\n".join(cell.source for cell in book.cells if cell.cell_type == "code")
     modules = set()
     for module, names in MODULES.findall(code):
@@ -72,6 +73,7 @@ def _origin(results: Path, step: str, book: nbformat.NotebookNode) -> dict[str, 
     return {
         "notebook": "/".join(source.parts[-2:]),
         "modules": ", ".join(sorted(modules)) or "none",
-        "checksum of the data": (known.get("galaxies") or {}).get("signature") or "not recorded",
+        "checksum of the data": ", ".join(f"{k} {v[:16]}" for k, v in (signature or {}).items())
+        or "not recorded",
         "commit": known.get("commit", "not recorded"),
     }
