@@ -15,7 +15,6 @@ from nbconvert import HTMLExporter
 from pygments.formatters import HtmlFormatter
 
 from gz2vit.io import Gz2vitError, read_json, require, write_text
-from gz2vit.report import STEP, find_notebooks
 
 NOTEBOOK_LINK = re.compile(r'href="(notebooks/[^"#]+)\.ipynb')
 MODULES = re.compile(r"^(?:from|import) (gz2(?:vit|sim)[\w.]*)(?: import ([\w, ]+))?", re.MULTILINE)
@@ -26,7 +25,7 @@ def write_site(results: Path, to: Path) -> Path:
 
     Raises `Gz2vitError` where the run has no report, and where `to` is the results folder itself.
     """
-    report = require(results / "report.html", STEP)
+    report = require(results / "report.html", "report")
     if to.resolve() == results.resolve():
         raise Gz2vitError(f"--to {to} is the results folder; name another")
     front = NOTEBOOK_LINK.sub(r'href="\1.html', report.read_text(encoding="utf-8"))
@@ -34,27 +33,25 @@ def write_site(results: Path, to: Path) -> Path:
     for name in [name for name in linked if (results / name).is_file()]:
         (to / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(results / name, to / name)
-    links = find_notebooks(results)
     template = Environment(
         loader=PackageLoader("gz2vit"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     ).get_template("page.html.j2")  # fmt: skip
     exporter = HTMLExporter(template_name="basic")
     colours = Markup(HtmlFormatter().get_style_defs(".highlight"))
-    for place, link in enumerate(links):
-        path = results / link.address
-        book = nbformat.read(path, as_version=4)
-        page = template.render(
-            title=link.title,
-            name=path.name,
-            body=Markup(exporter.from_notebook_node(book)[0]),
-            colours=colours,
-            before=links[place - 1] if place else None,
-            after=links[place + 1] if place + 1 < len(links) else None,
-            origin=_origin(results, path.stem[3:], book),
-        )
-        write_text(to / link.address.replace(".ipynb", ".html"), page)
-        shutil.copyfile(path, to / link.address)
+    paths = [p for p in sorted(results.glob("notebooks/[0-9]*.ipynb")) if ".failed" not in p.name]
+    books = {path: nbformat.read(path, as_version=4) for path in paths}
+    titles = {path.stem: book.cells[0].source.splitlines()[0] for path, book in books.items()}
+    for path, book in books.items():
+        content = {
+            "name": path.stem,
+            "titles": {name: title.lstrip("# ") for name, title in titles.items()},
+            "body": Markup(exporter.from_notebook_node(book)[0]),
+            "colours": colours,
+            "origin": _origin(results, path.stem[3:], book),
+        }
+        write_text(to / "notebooks" / f"{path.stem}.html", template.render(content))
+        shutil.copyfile(path, to / "notebooks" / path.name)
     write_text(to / "index.html", front)
     return to / "index.html"
 
