@@ -6,8 +6,8 @@ Wilson's (1927).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -32,36 +32,32 @@ def classification_metrics(true: ClassIndices, pred: ClassIndices) -> dict:
     """`accuracy`, `recall_macro`, `f1_macro` and `class_acc` of predictions (N,) of galaxies (N,).
 
     `class_acc` is a list of eight recalls, NaN for a class without galaxies in `true`; the macro
-    averages are over the classes in `true`. Raises `Gz2vitError` for empty input, different
-    lengths or an unknown class.
+    averages are over the classes in `true`. Raises `Gz2vitError` as `confusion_matrix` does.
     """
-    counts = confusion_matrix(true, pred)
+    class_acc = metrics_of(confusion_matrix(true, pred)[None])[0, 3:].tolist()
     options = {"labels": np.unique(true), "average": "macro", "zero_division": 0}
     return {
         "accuracy": float(metrics.accuracy_score(true, pred)),
         "recall_macro": float(metrics.recall_score(true, pred, **options)),
         "f1_macro": float(metrics.f1_score(true, pred, **options)),
-        "class_acc": metrics_of(counts[None])[0, 3:].tolist(),
+        "class_acc": class_acc,
     }
 
 
 def confusion_matrix(true: ClassIndices, pred: ClassIndices) -> np.ndarray:
     """Counts, int64 (8, 8): row = true class, column = predicted class.
 
-    Raises `Gz2vitError` for empty input, different lengths or an unknown class.
+    Raises `Gz2vitError` without galaxies and for an unknown class.
     """
-    true, pred = np.asarray(true), np.asarray(pred)
-    for name, array in (("true", true), ("pred", pred)):
-        if array.ndim != 1:
-            raise Gz2vitError(f"'{name}' must be one-dimensional; its shape is {array.shape}")
-        wrong = array[~np.isin(array, range(CLASS_COUNT))]
-        if len(wrong):
-            raise Gz2vitError(f"'{name}' holds {wrong[0]}, which is not a class index (0 to 7)")
-    if len(true) != len(pred):
-        raise Gz2vitError(f"there are {len(true)} true classes, but {len(pred)} predicted ones")
-    if len(true) == 0:
-        raise Gz2vitError("there are no galaxies to evaluate")
-    return metrics.confusion_matrix(true.astype(int), pred.astype(int), labels=range(CLASS_COUNT))
+    classes = np.concatenate([true, pred])
+    wrong = classes[~np.isin(classes, range(CLASS_COUNT))]
+    if len(wrong) or not len(true):
+        what = (
+            f"{wrong[0]} is not a class index (0 to 7)" if len(wrong) else "no galaxies are given"
+        )
+        raise Gz2vitError(f"{what}; give the true and the predicted class of each galaxy")
+    true, pred = (np.asarray(one, dtype=int) for one in (true, pred))
+    return metrics.confusion_matrix(true, pred, labels=range(CLASS_COUNT))
 
 
 def confusion_percent(counts: np.ndarray) -> np.ndarray:
@@ -75,7 +71,7 @@ def read_predictions(path: Path | str) -> pd.DataFrame:
 
     Raises `Gz2vitError` naming the file where it is missing, or a column, class or id is wrong.
     """
-    unknown = {name: ["", "nan"] for name in (*PREDICTION_COLUMNS[1:], *PROBABILITY_COLUMNS)}
+    unknown = dict.fromkeys((*PREDICTION_COLUMNS[1:], *PROBABILITY_COLUMNS), ["", "nan"])
     try:  # a galaxy may be called NA
         table = pd.read_csv(path, dtype={"GalaxyID": str}, na_values=unknown, keep_default_na=False)
     except (OSError, ValueError) as error:
@@ -84,21 +80,17 @@ def read_predictions(path: Path | str) -> pd.DataFrame:
         if name not in table:
             raise Gz2vitError(f"{path} has no column {name}")
     for name in ("class", "pred"):
-        wrong = table[~table[name].isin(range(CLASS_COUNT))]
-        if len(wrong):
-            value = wrong[name].iloc[0]
-            raise Gz2vitError(f"{path}: galaxy {wrong.GalaxyID.iloc[0]} has {name} {value}")
+        for row in table[~table[name].isin(range(CLASS_COUNT))].to_dict("records"):
+            raise Gz2vitError(f"{path}: galaxy {row['GalaxyID']} has {name} {row[name]}")
         table[name] = table[name].astype(np.int64)
-    repeated = table.GalaxyID[table.GalaxyID.duplicated()]
-    if len(repeated):
-        raise Gz2vitError(f"{path}: galaxy {repeated.iloc[0]} is listed more than once")
-    if table[[name for name in PROBABILITY_COLUMNS if name in table]].isna().any(axis=None):
+    for galaxy_id in table.GalaxyID[table.GalaxyID.duplicated()]:
+        raise Gz2vitError(f"{path}: galaxy {galaxy_id} is listed more than once")
+    if table.filter(PROBABILITY_COLUMNS).isna().any(axis=None):
         raise Gz2vitError(f"{path} has probabilities that are not numbers")
     return table
 
 
-@dataclass(frozen=True)
-class Interval:
+class Interval(NamedTuple):
     """A number measured on `galaxies` galaxies, and its confidence interval."""
 
     value: float
@@ -110,21 +102,11 @@ class Interval:
         return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}] (n = {self.galaxies:,})"
 
 
-def wilson_interval(successes: int, total: int, level: float = LEVEL) -> tuple[float, float]:
-    """Wilson's interval of `successes` of `total`, numbers or arrays; NaN where `total` is 0."""
-    successes, total = np.asarray(successes), np.asarray(total)
+def wilson_interval(successes: ClassIndices | int, total: ClassIndices | int) -> np.ndarray:
+    """Wilson's interval of `successes` of `total`, (2,) or (2, N); NaN where `total` is 0."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        ends = proportion_confint(successes, total, 1 - level, method="wilson")
-    return tuple(np.clip(ends, 0, 1))
-
-
-def check_bootstrap(level: float, resamples: int) -> None:
-    """Raise `Gz2vitError` where `level` is not between 0 and 1, or nothing would be drawn."""
-    if not 0 < level < 1 or resamples < 1:
-        raise Gz2vitError(
-            f"level {level} and resamples {resamples} make no interval; give a level between 0 and "
-            "1 and at least one resample"
-        )
+        ends = proportion_confint(np.asarray(successes), np.asarray(total), 1 - LEVEL, "wilson")
+    return np.clip(ends, 0, 1)
 
 
 def bootstrap(
@@ -138,67 +120,55 @@ def bootstrap(
     rng = np.random.default_rng(seed)
     at_once = max(1, BATCH // sum(galaxies))
     batches = [min(at_once, resamples - done) for done in range(0, resamples, at_once)]
-    return np.concatenate(
-        [statistic(*(rng.integers(n, size=(rows, n)) for n in galaxies)) for rows in batches]
-    )
+    draws = [statistic(*(rng.integers(n, size=(rows, n)) for n in galaxies)) for rows in batches]
+    return np.concatenate(draws)
 
 
-def percentile_bounds(draws: np.ndarray, level: float = LEVEL) -> tuple[np.ndarray, np.ndarray]:
-    """The percentile interval (low, high) of `draws` (R, ...), without those that are NaN."""
+def percentile_bounds(draws: np.ndarray) -> np.ndarray:
+    """The percentile interval of `draws` (R, ...), without those that are NaN: (2, ...)."""
+    if not len(draws):
+        raise Gz2vitError("without resamples there is no interval; set RESAMPLES to at least 1")
     defined = ~np.isnan(draws).all(axis=0)  # nanquantile warns of columns of NaN alone
     bounds = np.full((2, *draws.shape[1:]), np.nan)
-    tails = [(1 - level) / 2, (1 + level) / 2]
+    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
     bounds[:, defined] = np.nanquantile(draws[:, defined], tails, axis=0)
-    return bounds[0], bounds[1]
+    return bounds
 
 
 def count_rows(numbers: np.ndarray, size: int, weights: np.ndarray | None = None) -> np.ndarray:
     """`np.bincount` of each row of `numbers` (R, N; 0 to size - 1), with `weights` (R, N)."""
-    flat = numbers + np.arange(len(numbers))[:, None] * size
+    flat = (numbers + np.arange(len(numbers))[:, None] * size).ravel()
     weights = None if weights is None else weights.ravel()
-    return np.bincount(flat.ravel(), weights, len(numbers) * size).reshape(-1, size)
+    return np.bincount(flat, weights, len(numbers) * size).reshape(-1, size)
 
 
 def bootstrap_interval(
-    values: Sequence[float] | np.ndarray,
-    level: float = LEVEL,
-    resamples: int = MEAN_RESAMPLES,
-    seed: int = 0,
+    values: Sequence[float] | np.ndarray, resamples: int = MEAN_RESAMPLES, seed: int = 0
 ) -> Interval:
     """The mean of `values` (N,) without NaN; `Gz2vitError` where nothing is left."""
-    check_bootstrap(level, resamples)
-    values = np.asarray(values, dtype=np.float64).ravel()
-    values = values[~np.isnan(values)]
-    if len(values) == 0:
+    values = pd.Series(values, dtype=np.float64).dropna().to_numpy()
+    if not len(values):
         raise Gz2vitError("no galaxy has a value to average; give at least one number")
     draws = bootstrap(lambda i: values[i].mean(axis=1), len(values), resamples=resamples, seed=seed)
-    low, high = percentile_bounds(draws, level)
-    return Interval(float(values.mean()), float(low), float(high), len(values))
+    return Interval(float(values.mean()), *map(float, percentile_bounds(draws)), len(values))
 
 
 def metric_intervals(
-    true: ClassIndices,
-    pred: ClassIndices,
-    level: float = LEVEL,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
+    true: ClassIndices, pred: ClassIndices, resamples: int = RESAMPLES, seed: int = 0
 ) -> pd.DataFrame:
     """All metrics of `classification_metrics` with their intervals, a row for each.
 
-    Columns: `quantity`, `class_name` (of `class_acc`), `value`, `low`, `high` (bootstrap, in which
-    the class mix varies too), `wilson_low`, `wilson_high` (of a proportion), `galaxies`. Of a class
-    with few galaxies, or all right, quote Wilson's: the bootstrap calls 7 of 7 certain.
+    Columns: `quantity`, `class_name` (of `class_acc`), `value`, `low`, `high` (bootstrap),
+    `wilson_low`, `wilson_high` (of a proportion), `galaxies`. Of a class with few galaxies, or all
+    right, quote Wilson's: the bootstrap calls 7 of 7 certain.
     """
-    check_bootstrap(level, resamples)
-    counts = confusion_matrix(true, pred)
-    low, high = percentile_bounds(metrics_of(resample_table(counts, resamples, seed)), level)
-    found = classification_metrics(true, pred)
-    values = [*(found[name] for name in QUANTITIES[:3]), *found["class_acc"]]
-    right = np.array([counts.trace(), 0, 0, *counts.diagonal()])
+    counts, found = confusion_matrix(true, pred), classification_metrics(true, pred)
+    low, high = percentile_bounds(metrics_of(resample_table(counts, resamples, seed)))
     galaxies = np.array([*[counts.sum()] * 3, *counts.sum(axis=1)])
-    wilson = np.array(wilson_interval(right, galaxies, level))
+    wilson = wilson_interval([counts.trace(), 0, 0, *counts.diagonal()], galaxies)
     wilson[:, 1:3] = np.nan  # the macro averages are not proportions
-    columns = {"quantity": QUANTITIES, "class_name": QUANTITY_CLASSES, "value": values}
+    columns = {"quantity": QUANTITIES, "class_name": QUANTITY_CLASSES}
+    columns |= {"value": [*(found[name] for name in QUANTITIES[:3]), *found["class_acc"]]}
     columns |= {"low": low, "high": high, "wilson_low": wilson[0], "wilson_high": wilson[1]}
     return pd.DataFrame(columns | {"galaxies": galaxies})
 
@@ -208,13 +178,10 @@ def metrics_of(counts: np.ndarray) -> np.ndarray:
     right = np.diagonal(counts, axis1=1, axis2=2).astype(np.float64)
     true, pred = counts.sum(axis=2), counts.sum(axis=1)
     present = true > 0
-    with np.errstate(invalid="ignore"):
-        class_acc = right / np.where(present, true, np.nan)
-        f1 = np.where(present, 2 * right / np.where(present, true + pred, 1), 0)
-        classes = present.sum(axis=1)
-        recall_macro = np.where(present, class_acc, 0).sum(axis=1) / classes
-        accuracy = right.sum(axis=1) / true.sum(axis=1)
-    return np.column_stack([accuracy, recall_macro, f1.sum(axis=1) / classes, class_acc])
+    class_acc = np.divide(right, true, out=np.full(right.shape, np.nan), where=present)
+    f1 = np.divide(2 * right, true + pred, out=np.zeros(right.shape), where=present)
+    macro = [each.sum(axis=1) / present.sum(axis=1) for each in (np.nan_to_num(class_acc), f1)]
+    return np.column_stack([right.sum(axis=1) / true.sum(axis=1), *macro, class_acc])
 
 
 def resample_table(counts: np.ndarray, resamples: int, seed: int = 0) -> np.ndarray:

@@ -1,10 +1,10 @@
 """What the numbers say about a claim, by stated rules: supported, contradicted, or not decided.
 
 A claim is a dict: what is claimed, the effect that was measured, on which side of zero the claim
-wants it, and the test (two-sided). `judge` makes the table of verdicts. At the level alpha a claim
+wants it, and the test (two-sided). `judge` makes the table of verdicts. At the level ALPHA a claim
 is
 
-- supported, where its p-value, corrected for all claims of its family (Holm), is below alpha, and
+- supported, where its p-value, corrected for all claims of its family (Holm), is below ALPHA, and
   the whole interval of the effect lies on the claim's side of zero;
 - contradicted, where the same holds for the other side;
 - not decided by this data otherwise; the verdict then adds the smallest effect that such data would
@@ -16,32 +16,18 @@ galaxies.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.stats import norm, t
 
+from gz2vit import comparisons
 from gz2vit.catalog import read_properties, read_selection
-from gz2vit.comparisons import (
-    BINS,
-    MIN_GROUP,
-    PERMUTATIONS,
-    compare_counts,
-    compare_right,
-    corrected,
-    difference_in_bins,
-    lead_trend,
-    macro_difference,
-    region_counts,
-    right_table,
-    separation,
-)
-from gz2vit.evaluation import LEVEL, metric_intervals, read_predictions
-from gz2vit.io import WEIGHTED, Gz2vitError, atomic_path, command_for
+from gz2vit.evaluation import LEVEL, read_predictions
+from gz2vit.io import WEIGHTED, command_for
 from gz2vit.paper import FIG4_COUNTS, FIG4_HISTOGRAMS, PUBLISHED_RESULTS
 
 ALPHA = 0.05
@@ -54,6 +40,7 @@ ACCURACY = "Which network is the more accurate?"
 WEIGHTS = "Do tuned class weights help the rare classes?"
 CALIBRATION = "Are the networks as sure as they are right?"
 PUBLISHED_NAMES = ("the paper's Linformer", "the paper's ResNet-50")
+PUBLISHED_ENDS = {"petroR90_r": 6.3, "dered_r": 16.8}  # outermost whole bins, about a quarter
 PAPER_CLAIM = (
     "The paper says of its Fig. 4, judged by eye, that the Vision Transformer (the Linformer) is "
     "better than the CNN (the ResNet-50) on smaller and fainter galaxies."
@@ -69,19 +56,15 @@ CLAIM = {
     **dict.fromkeys(("effect", "low", "high", "p_value", "standard_error"), np.nan),
     **{"n": 0, "left_out": 0, "towards": 1, "largest": np.inf, "scale": 1.0},
 }
+ENDS = ("effect", "low", "high")
 POINTS = {"scale": 100.0, "unit": " points", "largest": 1.0}
 VERDICT_COLUMNS = (
     *("family", "claim", "outcome", "sentence", "effect", "low", "high", "n"),
     *("p_value", "p_corrected", "smallest_effect"),
 )
-EVIDENCE_COLUMNS = (
-    *("model", "against", "quantity", "class_name", "value", "low", "high"),
-    *("p_value", "p_corrected", "n"),
-)
 
 
-@dataclass(frozen=True)
-class Property:
+class Property(NamedTuple):
     """A column of galaxy_properties.csv in Fig. 4, and the end that the claim is about."""
 
     column: str
@@ -90,111 +73,73 @@ class Property:
     comparative: str
     superlative: str
     towards: int  # 1 where values grow to that end, -1 where they fall
-    logarithm: bool  # whether regressions take it
 
     def scaled(self, values: pd.Series) -> pd.Series:
-        """The values as regressions take them; NaN where there is no logarithm."""
-        return np.log10(values.where(values > 0)) if self.logarithm else values
+        """The values as regressions take them: of sizes the logarithm, NaN where there is none."""
+        return np.log10(values.where(values > 0)) if self.unit == "arcsec" else values
 
 
-SIZE = Property("petroR90_r", "size", "arcsec", "smaller", "smallest", -1, True)
-MAGNITUDE = Property("dered_r", "r magnitude", "mag", "fainter", "faintest", 1, False)
+SIZE = Property("petroR90_r", "size", "arcsec", "smaller", "smallest", -1)
+MAGNITUDE = Property("dered_r", "r magnitude", "mag", "fainter", "faintest", 1)
 FIG4_PROPERTIES = (SIZE, MAGNITUDE)
 FIG4_COLUMNS = tuple(what.column for what in FIG4_PROPERTIES)
 
 
-def judge(claims: Sequence[Mapping[str, Any]], alpha: float = ALPHA) -> pd.DataFrame:
+def judge(claims: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """The verdicts on `claims` (dicts with keys of `CLAIM`), a table with `VERDICT_COLUMNS`.
 
-    p-values are corrected within each family. Raises `Gz2vitError` for a level outside 0 to 1.
+    p-values are corrected within each family.
     """
-    if not 0 < alpha < 1:
-        raise Gz2vitError(f"alpha {alpha} is not a level; give a number between 0 and 1")
     rows = []
     for family in dict.fromkeys(claim["family"] for claim in claims):
         own = [CLAIM | claim for claim in claims if claim["family"] == family]
-        p_corrected = corrected([claim["p_value"] for claim in own])
+        p_corrected = comparisons.corrected([claim["p_value"] for claim in own])
         tested = int(np.isfinite(p_corrected).sum())
-        # Normal approximation; alpha is divided as in the first step of Holm's correction.
-        errors = norm.ppf(1 - alpha / max(1, tested) / 2) + norm.ppf(POWER)
+        # Normal approximation; ALPHA is divided as in the first step of Holm's correction.
+        errors = norm.ppf(1 - ALPHA / max(1, tested) / 2) + norm.ppf(POWER)
         for claim, p in zip(own, p_corrected, strict=True):
-            value, *ends = (claim[name] * claim["towards"] for name in ("effect", "low", "high"))
+            value, low, high = (claim["towards"] * claim[name] for name in ENDS)
             outcome = NOT_DECIDED  # as is whatever has NaN
-            if p < alpha and value > 0 and min(ends) >= 0:
+            if p < ALPHA and value > 0 and min(low, high) >= 0:
                 outcome = SUPPORTED
-            elif p < alpha and value < 0 and max(ends) <= 0:
+            elif p < ALPHA and value < 0 and max(low, high) <= 0:
                 outcome = CONTRADICTED
             smallest = errors * claim["standard_error"]
-            sentence = _sentence(claim, outcome, p, tested, smallest)
-            found = {"outcome": outcome, "sentence": sentence, "p_corrected": p}
-            rows.append(claim | found | {"smallest_effect": smallest})
+            claim |= {"outcome": outcome, "p_corrected": p, "smallest_effect": smallest}
+            rows.append(claim | {"sentence": _sentence(claim, tested)})
     return pd.DataFrame(rows, columns=list(VERDICT_COLUMNS))
 
 
-def _sentence(
-    claim: Mapping[str, Any], outcome: str, p_corrected: float, tested: int, smallest: float
-) -> str:
-    """A verdict with all the numbers that it rests on."""
-    scale, unit = claim["scale"], claim["unit"]
-    ends = np.array([claim["effect"], claim["low"], claim["high"]]) * scale
-    parts = [f"The claim that {claim['claim']} is {outcome}"]
-    if outcome == NOT_DECIDED:
-        parts[0] += " by this data"
+def _sentence(claim: Mapping[str, Any], tested: int) -> str:
+    """A verdict with all the numbers that it rests on, one of `tested` in its family."""
+    unit, smallest = claim["unit"], claim["smallest_effect"]
+    undecided = claim["outcome"] == NOT_DECIDED
+    by = " by this data" if undecided else ""
+    parts = [f"The claim that {claim['claim']} is {claim['outcome']}{by}"]
     if claim["reason"]:
         parts.append(f"no test was made: {claim['reason']}")
     else:
+        ends = [claim[name] * claim["scale"] for name in ENDS]
         half = (ends[2] - ends[1]) / 2  # printed to two digits
         digits = max(0, 1 - int(np.floor(np.log10(half)))) if 0 < half < np.inf else 2
         value, low, high = (f"{end:+.{digits}f}" for end in ends)
-        correction = f", {p_corrected:.2g} corrected for {tested} claims" if tested > 1 else ""
+        several = f", {claim['p_corrected']:.2g} corrected for {tested} claims"
         parts.append(
             f"{claim['quantity']} {value}{unit} ({100 * LEVEL:g} % interval {low} to {high}, "
-            f"n = {claim['n']:,}), {claim['test']}: p = {claim['p_value']:.2g}{correction}"
+            f"n = {claim['n']:,}), {claim['test']}: p = {claim['p_value']:.2g}"
+            f"{several if tested > 1 else ''}"
         )
-    if outcome == NOT_DECIDED and smallest <= claim["largest"] and np.isfinite(smallest):
-        parts.append(
-            f"an effect of {smallest * scale:.2g}{unit} would have been seen four times in five, "
-            "smaller ones less often"
-        )
-    elif outcome == NOT_DECIDED and not np.isnan(smallest):
+    if undecided and smallest < np.inf and smallest <= claim["largest"]:
+        seen = f"{smallest * claim['scale']:.2g}{unit} would have been seen four times in five"
+        parts.append(f"an effect of {seen}, smaller ones less often")
+    elif undecided and not np.isnan(smallest):
         parts.append("no effect, however large, would have been seen reliably")
-    if claim["note"]:
-        parts.append(claim["note"])
     if claim["left_out"]:
         parts.append(f"{claim['left_out']} galaxies without a value were left out")
-    return "; ".join(parts) + "."
+    return "; ".join(filter(None, [*parts, claim["note"]])) + "."
 
 
-def claim_fig4(
-    joined: pd.DataFrame,
-    first: str,
-    second: str,
-    properties: Sequence[Property] = FIG4_PROPERTIES,
-    permutations: int = PERMUTATIONS,
-) -> list[dict[str, Any]]:
-    """The four claims for each property, of a table of `join_predictions` with its properties.
-
-    "Better on small galaxies" can mean that those which only the first has right are smaller than
-    the second's own (what the figure shows; it holds as soon as the first loses less on small
-    ones), that its lead grows towards small ones, also among galaxies of one class, or that it has
-    more of the smallest right, as a reader takes it.
-    """
-    claims = []
-    for what in properties:
-        claims.append(_apart(joined, first, second, what, permutations))
-        for classes in (None, joined.true):
-            claims.append(_gains(joined, first, second, what, classes))
-        values = joined[what.column] * what.towards
-        end = values >= np.nanquantile(values, 1 - END_FRACTION, method="higher")
-        found = compare_right(joined.first_right[end], joined.second_right[end])
-        where = f" among the {what.superlative} {100 * END_FRACTION:g} % of them"
-        claims.append(more_accurate(first, second, found, where))
-    return [{"family": OUR_FIG4, **claim} for claim in claims]
-
-
-def more_accurate(
-    first: str, second: str, found: Mapping[str, Any], where: str = ""
-) -> dict[str, Any]:
+def more_accurate(first: str, second: str, found: Mapping[str, Any], where: str = "") -> dict:
     """That the first model has more galaxies right, by McNemar's test (of `compare_counts`)."""
     counts = f"{found['only_first']} against {found['only_second']}"
     claim = f"{first} classifies more galaxies correctly than {second}{where}"
@@ -202,53 +147,73 @@ def more_accurate(
     return POINTS | found | {"claim": claim, "quantity": "difference of accuracies", "test": test}
 
 
-def _apart(
-    joined: pd.DataFrame, first: str, second: str, what: Property, permutations: int
-) -> dict[str, Any]:
-    """That galaxies which only the first has right are smaller (fainter) than the second's."""
-    groups = (joined[what.column][joined.region == f"only {one}"] for one in ("first", "second"))
-    found = separation(*groups, permutations=permutations)
-    one, two = found["first"], found["second"]
-    claim = {
-        "claim": f"the galaxies that only {first} has right are {what.comparative} than those that "
-        f"only {second} has right",
-        "quantity": f"Cliff's delta of the {what.name}",
-        "effect": found["cliffs_delta"],
-        "low": found["delta_low"],
-        "high": found["delta_high"],
-        "n": one + two,
-        "towards": what.towards,
-        "test": "Kolmogorov-Smirnov",
-        # Of Cliff's delta where the groups are alike (Mann & Whitney 1947).
-        "standard_error": np.sqrt((one + two + 1) / (3 * one * two)) if one and two else np.inf,
-        "largest": 1.0,
-        "left_out": found["left_out"],
-    }
-    if min(one, two) < MIN_GROUP:
-        reason = f"the groups have {one} and {two} galaxies; {MIN_GROUP} are needed in each"
-        return claim | {"reason": reason}
-    sign = "=" if found["ad_p"] > 1 / (PERMUTATIONS + 1) else "<="
-    note = (
-        f"Anderson-Darling p {sign} {found['ad_p']:.2g}, medians {found['median_shift']:+.3g} "
-        f"{what.unit} apart ({found['shift_low']:+.3g} to {found['shift_high']:+.3g})"
-    )
-    return claim | {"p_value": found["ks_p"], "note": note}
+def claim_fig4(
+    joined: pd.DataFrame,
+    first: str,
+    second: str,
+    properties: Sequence[Property] = FIG4_PROPERTIES,
+    permutations: int = comparisons.PERMUTATIONS,
+    ends: Mapping[str, float] | None = None,
+) -> list[dict[str, Any]]:
+    """The claims for each property, of a table of `join_predictions` with its properties.
+
+    "Better on small galaxies" can mean that those which only the first has right are smaller than
+    the second's own (what the figure shows; it holds as soon as the first loses less on small
+    ones), that its lead grows towards small ones, also among galaxies of one class (where the table
+    has classes), or that it has more of the smallest right, as a reader takes it. `ends`: where
+    these begin, by column; otherwise at the quarter.
+    """
+    claims = []
+    for what in properties:
+        values, about = joined[what.column], {"family": OUR_FIG4, "towards": what.towards}
+        groups = [values[joined.region == f"only {one}"] for one in ("first", "second")]
+        found = comparisons.separation(*groups, permutations=permutations)
+        one, two = found["first"], found["second"]
+        sign = "=" if found["ad_p"] > 1 / (comparisons.PERMUTATIONS + 1) else "<="
+        few = (
+            f"the groups have {one} and {two} galaxies; {comparisons.MIN_GROUP} are needed in each"
+        )
+        enough = min(one, two) >= comparisons.MIN_GROUP
+        claim = {
+            "claim": f"the galaxies that only {first} has right are {what.comparative} than those "
+            f"that only {second} has right",
+            "quantity": f"Cliff's delta of the {what.name}",
+            **{"effect": found["cliffs_delta"], "n": one + two, "left_out": found["left_out"]},
+            **{"low": found["delta_low"], "high": found["delta_high"], "largest": 1.0},
+            # Of Cliff's delta where the groups are alike (Mann & Whitney 1947).
+            "standard_error": np.sqrt((one + two + 1) / (3 * one * two)) if one * two else np.inf,
+            "test": "Kolmogorov-Smirnov",
+        }
+        note = {"p_value": found["ks_p"], "note": f"Anderson-Darling p {sign} {found['ad_p']:.2g}"}
+        claims.append(about | claim | (note if enough else {"reason": few}))
+        for classes in (None, joined.true) if "true" in joined else (None,):
+            answers = joined.first_right, joined.second_right
+            found = comparisons.lead_trend(*answers, what.scaled(values), classes)
+            within = "" if classes is None else ", among galaxies of one class"
+            counts = f"{found['only_first']} against {found['only_second']} galaxies"
+            claim = f"{first} gains on {second} towards {what.comparative} galaxies{within}"
+            words = {"claim": claim, "quantity": f"slope of the log odds with the {what.name}"}
+            words |= {"test": f"likelihood ratio ({counts})", "unit": " per standard deviation"}
+            claims.append(about | found | words)
+        far = values * what.towards
+        edge = np.nanquantile(far, 1 - END_FRACTION, method="higher") * what.towards
+        edge = (ends or {}).get(what.column, edge)
+        inside = far >= edge * what.towards
+        share, side = inside.sum() / values.count(), "up to" if what.towards < 0 else "from"
+        where = f" among the {what.superlative} {100 * share:.0f} % of them "
+        where += f"({side} {edge:.1f} {what.unit})"
+        found = comparisons.compare_right(joined.first_right[inside], joined.second_right[inside])
+        claims.append({"family": OUR_FIG4, **more_accurate(first, second, found, where)})
+    return claims
 
 
-def _gains(
-    joined: pd.DataFrame, first: str, second: str, what: Property, classes: pd.Series | None = None
-) -> dict[str, Any]:
-    """That the first model's lead grows towards smaller (fainter) galaxies (of one class)."""
-    answers = (joined.first_right, joined.second_right)
-    found = lead_trend(*answers, what.scaled(joined[what.column]), classes)
-    where = "" if classes is None else ", among galaxies of one class"
-    return found | {
-        "claim": f"{first} gains on {second} towards {what.comparative} galaxies{where}",
-        "quantity": f"slope of the log odds with the {what.name}",
-        "towards": what.towards,
-        "test": f"likelihood ratio ({found['only_first']} against {found['only_second']} galaxies)",
-        "unit": " per standard deviation",
-    }
+def claim_published_fig4(permutations: int = comparisons.PERMUTATIONS) -> list[dict[str, Any]]:
+    """Which network is better, and `claim_fig4` by the published counts (without true classes)."""
+    claims = [more_accurate(*PUBLISHED_NAMES, comparisons.compare_counts(*FIG4_COUNTS.values()))]
+    for what in FIG4_PROPERTIES:
+        galaxies = published_galaxies(what.column)
+        claims += claim_fig4(galaxies, *PUBLISHED_NAMES, [what], permutations, PUBLISHED_ENDS)
+    return [claim | {"family": PAPER_FIG4} for claim in claims]
 
 
 def published_edges(column: str) -> np.ndarray:
@@ -263,43 +228,14 @@ def published_galaxies(column: str) -> pd.DataFrame:
     Those that both models have right or wrong, which the figure does not separate, are `both
     right`: no comparison of two models depends on it.
     """
-    histogram = FIG4_HISTOGRAMS[column]
-    middles = histogram["low_edge"] + histogram["width"] * (np.arange(len(histogram["all"])) + 0.5)
+    histogram, edges = FIG4_HISTOGRAMS[column], published_edges(column)
     counts = {name: np.array(histogram[name]) for name in ("only first", "only second")}
     counts["both right"] = np.array(histogram["all"]) - sum(counts.values())
+    middles = (edges[:-1] + edges[1:]) / 2
     parts = [pd.DataFrame({column: np.repeat(middles, n), "region": r}) for r, n in counts.items()]
     table = pd.concat(parts, ignore_index=True)
-    return table.assign(
-        first_right=table.region != "only second", second_right=table.region != "only first"
-    )
-
-
-def claim_published_fig4(permutations: int = PERMUTATIONS) -> list[dict[str, Any]]:
-    """Which network is better, and `claim_fig4` by the published counts (without true classes).
-
-    The ends are the outermost whole bins, about `END_FRACTION` of all galaxies.
-    """
-    claims = [more_accurate(*PUBLISHED_NAMES, compare_counts(*FIG4_COUNTS.values()))]
-    for what in FIG4_PROPERTIES:
-        table, histogram = published_galaxies(what.column), FIG4_HISTOGRAMS[what.column]
-        apart = _apart(table, *PUBLISHED_NAMES, what, permutations)
-        # Medians can only be whole bins apart.
-        note = apart["note"].split(", medians")[0]
-        apart["note"] = f"{note}, in bins of {histogram['width']:.2g} {what.unit}"
-        order = slice(None, None, -what.towards)  # from the end that the claim is about
-        fraction = np.cumsum(histogram["all"][order]) / sum(histogram["all"])
-        inside = int(np.abs(fraction - END_FRACTION).argmin()) + 1
-        all_, one, two = (
-            sum(histogram[name][order][:inside]) for name in ("all", "only first", "only second")
-        )
-        side, below = ("below", inside) if what.towards < 0 else ("above", -inside - 1)
-        edge = published_edges(what.column)[below]
-        where = f" among the {what.superlative} {100 * fraction[inside - 1]:.0f} % of them"
-        where += f" ({side} {edge:.1f} {what.unit})"
-        ahead = compare_counts(all_ - one - two, one, two, 0)
-        claims += [apart, _gains(table, *PUBLISHED_NAMES, what)]
-        claims.append(more_accurate(*PUBLISHED_NAMES, ahead, where))
-    return [{"family": PAPER_FIG4, **claim} for claim in claims]
+    table["first_right"] = table.region != "only second"
+    return table.assign(second_right=table.region != "only first")
 
 
 def claim_accuracy(predictions: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
@@ -309,23 +245,23 @@ def claim_accuracy(predictions: Mapping[str, pd.DataFrame]) -> list[dict[str, An
     """
     published = {name: found["test_acc"] for name, found in PUBLISHED_RESULTS.items()}
     ranked = sorted(predictions, key=lambda name: -published.get(name, 0.0))
-    right = right_table(predictions) if len(predictions) > 1 else None
-    return [
-        {"family": ACCURACY, **more_accurate(one, two, compare_right(right[one], right[two]))}
-        for one, two in combinations(ranked, 2)
-    ]
+    right, claims = comparisons.right_table(predictions) if ranked else None, []
+    for one, two in combinations(ranked, 2):
+        found = comparisons.compare_right(right[one], right[two])
+        claims.append({"family": ACCURACY, **more_accurate(one, two, found)})
+    return claims
 
 
 def claim_class_weights(predictions: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
     """Of each network trained with and without class weights, that they raise the macro recall."""
+    words = {"quantity": "difference of macro-averaged recall", "test": "bootstrap"}
     claims = []
     for name, table in predictions.items():
         plain = name.removesuffix(WEIGHTED)
         if name != plain and plain in predictions:
-            right_table({name: table, plain: predictions[plain]})  # the same test set
+            comparisons.right_table({name: table, plain: predictions[plain]})  # the same test set
             claim = f"{name} has a higher macro-averaged recall than {plain}"
-            words = {"quantity": "difference of macro-averaged recall", "test": "bootstrap"}
-            found = macro_difference(table, predictions[plain])
+            found = comparisons.macro_difference(table, predictions[plain])
             claims.append(POINTS | found | words | {"family": WEIGHTS, "claim": claim})
     return claims
 
@@ -337,42 +273,37 @@ def claim_calibration(calibrations: Mapping[str, pd.DataFrame | None]) -> list[d
     """
     claims = []
     for name, table in calibrations.items():
+        claim = {"family": CALIBRATION, "claim": f"{name} is overconfident"}
         if table is None:
-            claims.append({"claim": f"{name} is overconfident", "reason": NO_PROBABILITIES})
+            claims.append(claim | {"reason": NO_PROBABILITIES})
             continue
         value, ece = table["value"], f"ECE {table.value.ece_before:.3f}"
-        sure = {
-            "claim": f"{name} is overconfident",
-            "quantity": "mean confidence less accuracy",
-            "note": f"{ece}, and {value.ece_if_calibrated:.3f} for a perfectly calibrated model "
-            f"(p = {table.p_value.ece_before:.2g})",
-        }
-        scaling = f"temperature scaling (T = {value.temperature:.3g})"
-        gain = {
-            "claim": f"{scaling} improves the probabilities of {name}",
-            "quantity": "gain in log likelihood per galaxy",
-            "note": f"{ece} before and {value.ece_after:.3f} after",
-        }
-        for words, row in ((sure, "overconfidence"), (gain, "log_likelihood_gain")):
+        perfect = f"{value.ece_if_calibrated:.3f} for a perfectly calibrated model"
+        note = f"{ece}, and {perfect} (p = {table.p_value.ece_before:.2g})"
+        sure = claim | {"quantity": "mean confidence less accuracy", "note": note}
+        scaling = f"temperature scaling (T = {value.temperature:.3g}) improves the probabilities of"
+        gain = {"quantity": "gain in log likelihood per galaxy", "claim": f"{scaling} {name}"}
+        gain["note"] = f"{ece} before and {value.ece_after:.3f} after"
+        for row, words in (("overconfidence", sure), ("log_likelihood_gain", claim | gain)):
             found = table.loc[row].rename({"value": "effect"}).to_dict() | {"n": int(table.n[row])}
             half = (found["high"] - found["low"]) / 2
             found["standard_error"] = half / t.ppf((1 + LEVEL) / 2, max(1, found["n"] - 1))
-            reason = "" if half > 0 else "the galaxies do not differ"
-            claims.append(found | words | {"test": "Student's test", "reason": reason})
-    return [{"family": CALIBRATION, **claim} for claim in claims]
+            found["reason"] = "" if half > 0 else "the galaxies do not differ"
+            claims.append(found | words | {"test": "Student's test"})
+    return claims
 
 
 def gather_predictions(
     results_dir: Path | str, model_keys: Sequence[str], file: str = TEST_FILE
 ) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
     """The predictions of trained models (first seed), and what to run for the others."""
-    found, missing = {}, {}
-    for key in model_keys:
-        path = Path(results_dir).resolve() / "models" / key / file
-        if path.exists():
-            found[key] = read_predictions(path)
-        else:
-            missing[key] = f"{key} is not trained: {command_for(path, key)}"
+    paths = {key: Path(results_dir).resolve() / "models" / key / file for key in model_keys}
+    found = {key: read_predictions(path) for key, path in paths.items() if path.exists()}
+    missing = {
+        key: f"{key} is not trained: {command_for(path, key)}"
+        for key, path in paths.items()
+        if key not in found
+    }
     return found, missing
 
 
@@ -396,40 +327,6 @@ def add_properties(table: pd.DataFrame, results_dir: Path | str) -> tuple[pd.Dat
     return table.assign(**known), ""
 
 
-def evidence_table(
-    predictions: Mapping[str, pd.DataFrame],
-    pairs: pd.DataFrame,
-    calibrations: Mapping[str, pd.DataFrame | None],
-    precisions: Mapping[str, pd.DataFrame],
-) -> pd.DataFrame:
-    """All numbers in one table with `EVIDENCE_COLUMNS`, a row for each model and quantity.
-
-    `pairs`: of `compare_models`; by model `calibrations`: of `calibrate`, `precisions`: of
-    `average_precisions`.
-    """
-    parts = []
-    for model, table in predictions.items():
-        parts.append(metric_intervals(table["class"], table["pred"]).assign(model=model))
-        if calibrations.get(model) is not None:
-            parts.append(calibrations[model].reset_index().assign(model=model))
-        if model in precisions:
-            parts.append(precisions[model].assign(model=model, quantity="average_precision"))
-    if len(pairs):
-        parts.append(pairs.assign(quantity="accuracy_difference"))
-    names = {"first": "model", "second": "against", "p_holm": "p_corrected", "galaxies": "n"}
-    names |= {"difference": "value", "average_precision": "value"}
-    rows = [row for part in parts for row in part.rename(columns=names).to_dict("records")]
-    table = pd.DataFrame(rows, columns=list(EVIDENCE_COLUMNS))
-    return table.fillna({"against": "", "class_name": ""})
-
-
-def write_table(path: Path | str, table: pd.DataFrame) -> Path:
-    """Write a table as CSV, atomically; its path."""
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False)
-    return Path(path)
-
-
 def verdicts_markdown(table: pd.DataFrame) -> str:
     """The verdicts as Markdown: each family a heading in bold, each sentence an item."""
     lines = []
@@ -444,61 +341,52 @@ def verdict_paragraph(
     first: str,
     second: str,
     joined: pd.DataFrame | None = None,
-    bins: Mapping[str, int | Sequence[float]] | None = None,
+    bins: Mapping[str, comparisons.Bins] | None = None,
 ) -> str:
     """`PAPER_CLAIM`, and what these predictions support of it, in plain words.
 
     `verdicts`: of `claim_fig4(joined, ...)`, with bins to count the lead in, by column; without
     `joined` of `claim_published_fig4`.
     """
-    counts = FIG4_COUNTS if joined is None else region_counts(joined)
-    galaxies = sum(counts.values())
-    correct = [
-        f"{100 * (counts['both right'] + counts[region]) / galaxies:.2f} %"
-        for region in ("only first", "only second")
-    ]
-    words = [
-        PAPER_CLAIM,
-        f"Of {galaxies:,} test galaxies {first} classifies {correct[0]} correctly and {second} "
-        f"{correct[1]}: {first} is {_lead_words(compare_counts(*counts.values()))}.",
-    ]
+    counts = FIG4_COUNTS if joined is None else comparisons.region_counts(joined)
+    total, both = sum(counts.values()), counts["both right"]
+    one, two = (100 * (both + counts[f"only {side}"]) / total for side in ("first", "second"))
+    lead = _lead_words(comparisons.compare_counts(*counts.values()))
+    words = f"{PAPER_CLAIM} Of {total:,} test galaxies {first} classifies {one:.2f} % correctly "
+    words += f"and {second} {two:.2f} %: {first} is {lead}."
     conclusions, only_shrinks = {}, False
     for what in FIG4_PROPERTIES:
-        better = f"{first} classifies more galaxies correctly than {second} among "
-        ahead = verdicts[verdicts.claim.str.startswith(f"{better}the {what.superlative}")]
-        gains = f"{first} gains on {second} towards {what.comparative} galaxies"
-        gains = verdicts[verdicts.claim.str.startswith(gains)].outcome.tolist()
+        ends = f"{first} classifies more galaxies correctly than {second} among "
+        gains = f"gains on {second} towards {what.comparative} galaxies"
+        ahead = verdicts[verdicts.claim.str.startswith(f"{ends}the {what.superlative}")]
+        trend = verdicts.outcome[verdicts.claim.str.startswith(f"{first} {gains}")].tolist()
         if ahead.empty:
             continue
         end = ahead.iloc[0]
-        where = end.claim.removeprefix(better).replace(" of them", "")
-        words.append(f"Among {where} it is {_lead_words(end)}.")
+        where = end.claim.removeprefix(ends).replace(" of them", "")
+        words += f" Among {where} it is {_lead_words(end)}."
         if joined is not None:
             answers = (joined.first_right, joined.second_right, joined[what.column])
-            leads = difference_in_bins(*answers, (bins or {}).get(what.column, BINS))
-            clear = leads[leads.p_holm < ALPHA].difference
-            words.append(
-                f"In {(clear > 0).sum()} of {len(leads)} bins of {what.name} it is ahead, in "
-                f"{(clear < 0).sum()} behind (McNemar's test, corrected)."
+            leads = comparisons.difference_in_bins(
+                *answers, (bins or {}).get(what.column, comparisons.BINS)
             )
-        one_class = f" (among galaxies of one class: {gains[1]})" if len(gains) > 1 else ""
-        towards = f"towards {what.comparative} galaxies"
-        words.append(f"That it gains on {second} {towards} is {gains[0]}{one_class}.")
+            clear = leads[leads.p_holm < ALPHA].difference
+            words += f" In {(clear > 0).sum()} of {len(leads)} bins of {what.name} it is ahead, in "
+            words += f"{(clear < 0).sum()} behind (McNemar's test, corrected)."
+        one_class = f" (among galaxies of one class: {trend[1]})" if len(trend) > 1 else ""
+        words += f" That it {gains} is {trend[0]}{one_class}."
         conclusions.setdefault(end.outcome, []).append(f"the {what.superlative}")
-        only_shrinks |= gains[0] == SUPPORTED and end.outcome == CONTRADICTED
-    if conclusions:
-        parts = [f"{outcome} for {' and '.join(ends)}" for outcome, ends in conclusions.items()]
-        words.append(f"The claim that {first} is the better one is {', '.join(parts)} galaxies.")
-    else:
-        words.append("Sizes and magnitudes are not known here, so that the claim is not decided.")
-    if only_shrinks:
-        words.append("What Fig. 4 shows is a lag that shrinks, not a lead.")
-    return " ".join(words)
+        only_shrinks |= trend[0] == SUPPORTED and end.outcome == CONTRADICTED
+    if not conclusions:
+        return f"{words} Sizes and magnitudes are not known here, so that the claim is not decided."
+    parts = [f"{outcome} for {' and '.join(ends)}" for outcome, ends in conclusions.items()]
+    words += f" The claim that {first} is the better one is {', '.join(parts)} galaxies."
+    return words + (" What Fig. 4 shows is a lag that shrinks, not a lead." if only_shrinks else "")
 
 
 def _lead_words(found: Mapping[str, Any]) -> str:
     """A difference of accuracies in words: ahead, behind, or not distinguishable."""
-    value, low, high = (100 * found[name] for name in ("effect", "low", "high"))
+    value, low, high = (100 * found[name] for name in ENDS)
     if low <= 0 <= high:
         interval = f"95 % interval {low:+.2f} to {high:+.2f}"
         return f"neither ahead nor behind ({value:+.2f} points, {interval})"

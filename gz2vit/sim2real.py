@@ -33,7 +33,7 @@ from tqdm import tqdm
 from gz2sim.folder import simulate
 from gz2vit.catalog import read_data_folder, read_selection
 from gz2vit.comparisons import MIN_GROUP, cliffs_delta
-from gz2vit.evaluation import RESAMPLES, check_bootstrap, percentile_bounds, wilson_interval
+from gz2vit.evaluation import RESAMPLES, percentile_bounds, wilson_interval
 from gz2vit.images import read_image
 from gz2vit.io import Gz2vitError
 from gz2vit.paper import CLASS_COUNT, CLASS_NAMES
@@ -247,7 +247,6 @@ def feature_distances(measured: pd.DataFrame, resamples: int = 300, seed: int = 
     samples of these sizes from one distribution stay below in 95 of 100 cases), and `cliffs_delta`
     (-1 to 1, positive where simulated values are larger). NaN where a side has no galaxies.
     """
-    check_bootstrap(0.95, resamples)
     rng = np.random.default_rng(seed)
     columns = "class_name feature real simulated real_median simulated_median ks low high "
     rows = []

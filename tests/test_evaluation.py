@@ -51,6 +51,10 @@ def test_worked_example():
     assert metrics["recall_macro"] == pytest.approx((0.75 + 0.5 + 5) / 8)
     # F1 = 2 hits / (true + predicted): class 0 has 4 true and 5 predicted, class 1 two and two.
     assert metrics["f1_macro"] == pytest.approx((2 * 3 / 9 + 2 * 1 / 4 + 5) / 8)
+    counts = confusion_matrix([0, 0, 0, 1], [0, 1, 1, 1])  # rows are true classes
+    assert counts[0].tolist() == [1, 2, 0, 0, 0, 0, 0, 0]
+    percent = confusion_percent(counts)
+    assert percent[0, 1] == pytest.approx(200 / 3) and np.isnan(percent[2:]).all()
 
 
 def test_a_class_without_galaxies_has_no_accuracy_and_no_part_in_the_mean():
@@ -68,23 +72,12 @@ def test_a_class_without_galaxies_has_no_accuracy_and_no_part_in_the_mean():
         ([0, 1], [0, -1], "-1"),
         ([0, 1], [0, float("nan")], "nan"),
         ([0, 1], [0.5, 1], "0.5"),
-        ([0, 1], [0], "2"),
         ([], [], "no galaxies"),
-        ([[0, 1]], [0, 1], "true"),
     ],
 )
 def test_bad_classes_are_named(true: list, pred: list, value: str):
     with pytest.raises(Gz2vitError, match=value):
         classification_metrics(true, pred)
-
-
-def test_confusion_matrix_has_true_classes_as_rows():
-    counts = confusion_matrix([0, 0, 0, 1], [0, 1, 1, 1])
-    assert counts.shape == (8, 8)
-    assert counts[0].tolist() == [1, 2, 0, 0, 0, 0, 0, 0]
-    percent = confusion_percent(counts)
-    assert percent[0, 1] == pytest.approx(200 / 3)
-    assert np.isnan(percent[2:]).all()
 
 
 def test_wilson_interval():
@@ -164,11 +157,10 @@ def test_a_class_without_galaxies_and_one_that_is_all_right():
 
 
 def test_percentiles_leave_undefined_draws_out():
-    draws = np.column_stack([np.arange(101.0), np.full(101, np.nan)])
+    draws = np.column_stack([np.arange(201.0), np.full(201, np.nan)])
     draws[0, 0] = np.nan
-    low, high = percentile_bounds(draws, level=0.98)
-    assert low[0] == pytest.approx(1.99)
-    assert high[0] == pytest.approx(99.01)
+    low, high = percentile_bounds(draws)
+    assert (low[0], high[0]) == pytest.approx((5.975, 195.025))
     assert np.isnan([low[1], high[1]]).all()
 
 
@@ -185,15 +177,9 @@ def test_means_are_drawn_as_scipy_draws_them(monkeypatch: pytest.MonkeyPatch):
     assert str(bootstrap_interval([0.5])) == "0.500 [0.500, 0.500] (n = 1)"
 
 
-@pytest.mark.parametrize(
-    ("values", "options", "value"),
-    [
-        ([], {}, "no galaxy"),
-        ([np.nan], {}, "no galaxy"),
-        ([1.0], {"level": 95}, "95"),
-        ([1.0], {"resamples": 0}, "0"),
-    ],
-)
-def test_what_makes_no_interval(values: list, options: dict, value: str):
-    with pytest.raises(Gz2vitError, match=value):
-        bootstrap_interval(values, **options)
+def test_what_makes_no_interval():
+    for values in ([], [np.nan]):
+        with pytest.raises(Gz2vitError, match="no galaxy"):
+            bootstrap_interval(values)
+    with pytest.raises(Gz2vitError, match="RESAMPLES"):
+        percentile_bounds(np.empty((0, 3)))

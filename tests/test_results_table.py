@@ -52,49 +52,53 @@ def test_a_run_like_the_papers_is_comparable_and_differs_by_nothing(tmp_path: Pa
     assert np.abs(table.difference.dropna()).max() == 0
     assert len(table) == 3 * (8 + 8)
     accuracy = value_of(table, "accuracy")
-    assert (accuracy.low, accuracy.high) == wilson_interval(round(0.8055 * 31191), 31191)
+    assert [accuracy.low, accuracy.high] == [*wilson_interval(round(0.8055 * 31191), 31191)]
     classes = table[(table.model == "resnet50") & (table.quantity == "class_acc")]
     assert classes.class_name.tolist() == list(CLASS_NAMES)
     assert classes.n.tolist() == list(SPLIT_CLASS_COUNTS["test"])
     assert table.spread.isna().all() and set(table.seeds) == {1}
 
 
-SMALL = [179, 160, 11, 83, 14, 57, 7, 18]
+SMALL = {"test_galaxies": 529, "class_test_galaxies": [179, 160, 11, 83, 14, 57, 7, 18]}
 
 
 @pytest.mark.parametrize(
     ("key", "changes", "words"),
     [
-        ("resnet50", {"weights": "none"}, ["from scratch", "from ImageNet weights"]),
-        ("linformer", {"weights": "a.pth"}, ["from the file a.pth", "from scratch"]),
-        ("linformer", {"class_weights": [2.0] * 8}, ["other class weights"]),
-        ("linformer_weighted", {"class_weights": [1.0] * 8}, ["other class weights"]),
-        ("linformer", {"data": "9 simulated galaxies"}, ["9 simulated galaxies, 99,808 to learn"]),
-        ("linformer", {"parameters": 101960}, ["another network, of 101,960 parameters"]),
-        ("linformer", {"trainable_parameters": 9}, ["only the last layer"]),
-        ("linformer", {"profile": "demo"}, ["profile demo (30 epochs)"]),
-        ("linformer", {"test_galaxies": 529, "class_test_galaxies": SMALL}, ["529 to test on"]),
+        (
+            "resnet50",
+            {"weights": "none"},
+            "trained from scratch, the paper's from ImageNet weights",
+        ),
+        (
+            "linformer",
+            {"weights": "a.pth"},
+            "trained from the file a.pth, the paper's from scratch",
+        ),
+        ("linformer", {"class_weights": [2.0] * 8}, "class_weights [2.0, "),
+        ("linformer_weighted", {"class_weights": [1.0] * 8}, "class_weights [1.0, "),
+        ("linformer", {"data": "9 simulated galaxies"}, "test galaxies 31,191 of 9 simulated"),
+        ("linformer", {"parameters": 101960}, "parameters 101960, the paper's 2785416"),
+        ("linformer", {"trainable_parameters": 9}, "trainable_parameters 9, the paper's 2785416"),
+        ("linformer", SMALL, "test galaxies 529 of 155,951 galaxies of gz2, the paper's 31,191"),
     ],
 )
 def test_what_is_not_the_papers_is_not_comparable(tmp_path, key, changes, words):
     save_run(tmp_path, metrics_of(key, **changes))
     note = note_of(tmp_path, key)
-    assert note.startswith("not comparable: ") and "; " not in note  # one reason alone
-    assert all(word in note for word in words)
+    assert note.startswith(f"not comparable: {words}") and "; " not in note  # one reason alone
 
 
 @pytest.mark.parametrize(
     ("key", "recipe", "reasons"),
     [
-        ("linformer", {"max_epoch": 30}, "30 epochs at most, the paper's 200"),
-        ("linformer", {"lr": 1e-3}, "learning rate 0.001, the paper's 0.0003"),
-        ("linformer", {"batch_size": 16}, "batches of 16, the paper's 64"),
-        ("resnet50", {"image_size": 64}, "images of 64 px, the paper's 224"),
-        ("linformer", {"gamma": 0.8}, "learning rate reduced by a factor 0.8, the paper's 0.9"),
+        ("linformer", {"max_epoch": 30}, "max_epoch 30, the paper's 200"),
+        ("linformer", {"lr": 1e-3}, "lr 0.001, the paper's 0.0003"),
+        ("resnet50", {"image_size": 64}, "image_size 64, the paper's 224"),
         (
             "linformer_weighted",
             {"hyperparameters": LINFORMER["hyperparameters"] | {"k_dim": 32, "share_kv": True}},
-            "projection to 32, the paper's 64; share_kv True, the paper's False",
+            "k_dim 32, the paper's 64; share_kv True, the paper's False",
         ),
     ],
 )
@@ -103,24 +107,19 @@ def test_another_recipe_than_the_papers_is_not_comparable(tmp_path, key, recipe,
     assert note_of(tmp_path, key) == f"not comparable: {reasons}"
 
 
-@pytest.mark.parametrize("name", ["lr", "image_size", "max_epoch", "early_stopping_epochs"])
-def test_what_was_not_recorded_may_have_been_another(tmp_path: Path, name: str):
+def test_what_is_not_known_may_have_been_another(tmp_path: Path):
     path = save_run(tmp_path, metrics_of("resnet50")).with_name("params.json")
-    recipe = {key: value for key, value in RESNET.items() if key != name}
+    selected = tmp_path / "selection" / "data.json"
+    selected.write_text(json.dumps({"galaxies": GALAXIES | {"valid": 1}}))
+    note = "not comparable: valid galaxies 1, the paper's 24,952"
+    assert note_of(tmp_path, "resnet50") == note
+    selected.unlink()
+    assert "train galaxies not recorded, the paper's 99,808" in note_of(tmp_path, "resnet50")
+    recipe = {key: value for key, value in RESNET.items() if key != "lr"}
     path.write_text(json.dumps({"parameters": recipe}))
-    assert note_of(tmp_path, "resnet50").startswith(f"not comparable: {name} is not recorded")
+    assert note_of(tmp_path, "resnet50").startswith("not comparable: lr not recorded")
     path.unlink()
     assert "params.json is missing" in note_of(tmp_path, "resnet50")
-
-
-def test_fewer_galaxies_to_learn_from_are_not_comparable(tmp_path: Path):
-    save_run(tmp_path, metrics_of("resnet50"))
-    path = tmp_path / "selection" / "data.json"
-    path.write_text(json.dumps({"galaxies": GALAXIES | {"valid": 1}}))
-    note = note_of(tmp_path, "resnet50")
-    assert note.startswith("not comparable: 155,951 galaxies of gz2, ") and ", 1 to choose" in note
-    path.unlink()
-    assert "selection/ is missing" in note_of(tmp_path, "resnet50")
 
 
 def test_another_seed_and_precision_are_still_the_papers_recipe_but_mentioned(tmp_path: Path):
@@ -139,7 +138,7 @@ def test_weights_from_a_file_are_named_with_their_checksum(tmp_path: Path):
     record["weights"] = {"source": source, "file": "best.ckpt", "sha256": "0123456789abcdef"}
     path.write_text(json.dumps(record))
     words = "from the file linformer/best.ckpt (SHA-256 0123456789ab…)"
-    assert words in note_of(tmp_path, "linformer")
+    assert f"trained {words}, the paper's from scratch" in note_of(tmp_path, "linformer")
     assert rows_of(to_markdown(results_table(tmp_path, ["linformer"])), "linformer")[2][2] == words
     assert training_words(tmp_path, ["linformer", "vit"]) == f"trained {words} for 30 epochs"
     run = {"weights": "imagenet", "network": "timm/convnext_atto"}
@@ -197,7 +196,7 @@ def test_several_seeds_give_mean_and_sample_spread(tmp_path: Path):
     accuracy, merger = value_of(table, "accuracy"), value_of(table, "class_acc", "Merger")
     assert (accuracy.ours, accuracy.spread) == pytest.approx((mean, spread), abs=1e-12)
     assert accuracy.seeds == 3
-    assert (accuracy.low, accuracy.high) == wilson_interval(round(mean * 31191), 31191)
+    assert [accuracy.low, accuracy.high] == [*wilson_interval(round(mean * 31191), 31191)]
     assert (merger.ours, merger.spread) == pytest.approx((mean / 2, spread / 2))
     note = table.attrs["notes"]["linformer"]
     assert note == f"comparable; seeds 4, 0, 12, the paper's 0; {CUT_SHORT}"
@@ -239,7 +238,7 @@ def test_a_seed_of_another_network_or_data_is_named(tmp_path: Path):
 
 @pytest.fixture
 def table(tmp_path: Path) -> pd.DataFrame:
-    save_run(tmp_path, metrics_of("linformer", accuracy=0.7, f1_macro=0.75, profile="demo"))
+    save_run(tmp_path, metrics_of("linformer", accuracy=0.7, f1_macro=0.75), lr=1.0)
     weights = "~/a^b|c&d.pth"
     save_run(tmp_path, metrics_of("linformer_weighted", test_galaxies=100, weights=weights))
     return results_table(tmp_path, ["linformer", "linformer_weighted", "vit"])
@@ -263,7 +262,7 @@ def test_csv_keeps_all_digits(table: pd.DataFrame, tmp_path: Path):
     (tmp_path / "t.csv").write_text(to_csv(table))
     again = pd.read_csv(tmp_path / "t.csv")
     assert again.difference.tolist()[:2] == table.difference.tolist()[:2]
-    assert again.note[0].startswith("not comparable: profile demo")
+    assert again.note[0].startswith("not comparable: lr 1.0")
 
 
 def test_latex_is_well_formed(table: pd.DataFrame):
@@ -327,17 +326,8 @@ def test_a_damaged_file_is_named_with_what_to_run(tmp_path: Path, text: str):
     with pytest.raises(Gz2vitError, match="metrics.json .*--only linformer"):
         results_table(tmp_path, ["linformer"])
     path.write_text(json.dumps(metrics_of("linformer")))
-    path.with_name("params.json").write_text("[]")
+    path.with_name("params.json").write_text("{")
     with pytest.raises(Gz2vitError, match="params.json: .*--only linformer"):
-        results_table(tmp_path, ["linformer"])
-
-
-@pytest.mark.parametrize("name", ["accuracy", "class_acc", "f1_macro", "test_galaxies"])
-def test_a_file_that_lacks_a_figure_is_named(tmp_path: Path, name: str):
-    run = metrics_of("linformer")
-    path = save_run(tmp_path, run)
-    path.write_text(json.dumps({key: value for key, value in run.items() if key != name}))
-    with pytest.raises(Gz2vitError, match=f"metrics.json .*{name}"):
         results_table(tmp_path, ["linformer"])
 
 

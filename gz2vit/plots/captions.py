@@ -12,7 +12,6 @@ from typing import NamedTuple
 
 # Sections of the report.
 SECTIONS = ("paper", "data", "evidence", "simulated", "inside")
-PAPER, DATA, EVIDENCE, SIMULATED, INSIDE = SECTIONS
 
 # The notebooks that draw, by step.
 NOTEBOOKS = {
@@ -70,4 +69,4 @@ def entry_of(name: str) -> FigureEntry:
         part = name.removeprefix(f"{entry.name}_").replace("_", " ")
         return entry._replace(name=name, title=f"{entry.title} ({part})", written="sometimes")
     title = name.replace("_", " ").capitalize()
-    return FigureEntry(name, "", INSIDE, "sometimes", title, "")
+    return FigureEntry(name, "", SECTIONS[-1], "sometimes", title, "")

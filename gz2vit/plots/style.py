@@ -15,6 +15,7 @@ from typing import Any
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+from IPython import get_ipython
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -225,10 +226,12 @@ def save_figure(figure: Figure, stem: Path | str) -> list[Path]:
     `Gz2vitError` where a file cannot be written.
     """
     stem, words, paths = Path(stem), description(figure), []
+    kernel = get_ipython()  # the report links the cell that drew a picture
+    cell = {"Source": f"[{kernel.execution_count}]"} if kernel else {}
     options = {"dpi": FIGURE_DPI, "bbox_inches": "tight", "pad_inches": 0.03}
     for kind, notes in (
         ("pdf", {"CreationDate": None, "Subject": words}),
-        ("png", {"Software": None, "Description": words}),
+        ("png", {"Software": None, "Description": words, **cell}),
     ):
         paths.append(stem.with_name(f"{stem.name}.{kind}"))
         with atomic_path(paths[-1]) as temporary, plt.style.context(STYLE, after_reset=True):
