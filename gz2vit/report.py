@@ -179,7 +179,7 @@ def find_pictures(results_dir: Path | str) -> dict[str, list[Picture]]:
 
 
 def _notebook_of(results_dir: Path, step: str, cell: str = "") -> Link | None:
-    """The notebook, and the `cell` in it, that draws in `step`: as executed, or the project's own."""
+    """The notebook that draws in `step`, as executed with its `cell`, or the project's own."""
     for path in results_dir.glob(f"notebooks/[0-9][0-9]_{step or '?'}.ipynb"):
         with _reading(path):
             cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
@@ -274,7 +274,7 @@ def read_simulated_tables(results_dir: Path | str) -> dict[str, pd.DataFrame]:
 
 
 def find_notebooks(results_dir: Path | str, but: str = "") -> list[Link]:
-    """The executed notebooks with their first heading, or file's name; not failed ones, nor `but`."""
+    """The executed notebooks with their first heading, or file name; no failed ones, nor `but`."""
     links = []
     for path in sorted(Path(results_dir).glob("notebooks/[!.]*.ipynb")):
         if ".failed" not in path.name and not (but and path.stem.endswith(f"_{but}")):
