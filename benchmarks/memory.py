@@ -2,10 +2,10 @@
 
     python benchmarks/memory.py [--data DIR] [--model KEY] [--copies N...] [--epochs N]
 
-Repeats the training galaxies in the cache so many times, trains on each for `--epochs` epochs in a
-process of its own (where there is a GPU, on it), and prints the peaks that the process reached:
-its own memory (RssAnon of /proc), and the pages of the cache that the system kept in memory for it
-(RssFile), which it takes back when it needs them. On a GPU also what lay on it at most.
+Repeats the training galaxies in the image cache so many times, trains on each for `--epochs` epochs
+in a process of its own (where there is a GPU, on it), and prints the peaks that the process
+reached: its own memory (RssAnon of /proc), and the pages of the image cache that the system kept in
+memory for it (RssFile), which it takes back when it needs them. On a GPU also what lay on it.
 """
 
 import argparse

@@ -13,6 +13,7 @@ import argparse
 import inspect
 import math
 import statistics
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -23,7 +24,7 @@ from gz2vit.images import LabelledImages, open_split
 from gz2vit.io import ROOT
 from gz2vit.models import BUILDERS, architecture_of
 from gz2vit.predict import predict
-from gz2vit.training import CHOICES, TrainingSettings, build_network, make_classifier, train_model
+from gz2vit.training import CHOICES, GalaxyClassifier, TrainingSettings, build_network, train_model
 from gz2vit.workflow import load_profile, notebook_parameters
 
 METRICS = ("accuracy", "recall_macro")
@@ -59,7 +60,7 @@ def trained(
     network, train = build_network(settings), splits["train"]
     with TemporaryDirectory() as folder:
         train_model(network, settings, train, splits["valid"], Path(folder), 1, acceleration)
-    predictions = predict(make_classifier(network, settings, train), splits["test"])
+    predictions = predict(GalaxyClassifier(network, asdict(settings), [1.0] * 8), splits["test"])
     metrics = classification_metrics(predictions["class"], predictions["pred"])
     return {name: metrics[name] for name in METRICS}
 

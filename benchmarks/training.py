@@ -6,12 +6,12 @@
 Four rates, images a second, of the same model and settings on the same device in one process, by
 turns, so that what else the machine does falls on all of them:
 
-- end to end: `gz2vit.training.fit`, from the cache to the optimiser's step, without the
+- end to end: `gz2vit.training.fit`, from the image cache to the optimiser's step, without the
   validation;
 - bare: the same classifier and optimiser on one ready batch again and again;
 - plain: images decoded, transformed and fed one by one (`plain_loop.py`), with torch's dropout;
-- feeding alone, on one core: the cache's reader with the batch augmentation, and the plain loop's
-  data set.
+- feeding alone, on one core: the image cache's reader with the batch augmentation, and the plain
+  loop's data set.
 
 On a GPU the first two run as the suite trains there (mixed precision, compiled), the plain loop in
 float32. `--copies` repeats the training galaxies, so that an epoch is long enough to measure there.
@@ -24,7 +24,7 @@ import os
 import platform
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -42,7 +42,13 @@ from gz2vit.catalog import read_data_folder
 from gz2vit.images import LabelledImages
 from gz2vit.models import build_model
 from gz2vit.paper import BATCH_SIZE, CROP_PX
-from gz2vit.training import CHOICES, GalaxyData, TrainingSettings, choose_acceleration
+from gz2vit.training import (
+    CHOICES,
+    GalaxyClassifier,
+    TrainingSettings,
+    choose_acceleration,
+    make_batches,
+)
 
 
 @dataclass
@@ -76,7 +82,7 @@ class TrainingTime(Callback):
     def on_validation_start(self, trainer: lightning.Trainer, module: nn.Module) -> None:
         """Its training ends."""
         wait_for_device()
-        images = len(trainer.datamodule.train.cache)
+        images = len(trainer.train_dataloader.cache)
         self.rate.add(images, time.perf_counter() - self.start)
 
 
@@ -103,16 +109,14 @@ def bare_turns(
 ) -> Iterator[None]:
     """The classifier's own step on one ready batch, `images` images a turn."""
     device = run.local_device()
-    classifier = run.make_classifier(run.build_network(settings), settings, train)
+    classifier = GalaxyClassifier(run.build_network(settings), asdict(settings), [1.0] * 8)
     chosen = choose_acceleration(acceleration, settings.network, device)
     fabric = lightning.Fabric(accelerator=device.type, devices=1, precision=chosen.precision)
     classifier.use(chosen)
     optimizer = classifier.configure_optimizers()["optimizer"]
     classifier.train()
     module, optimizer = fabric.setup(classifier, optimizer)
-    data = GalaxyData(settings, train, train, device)
-    data.trainer = argparse.Namespace(current_epoch=0, global_rank=0, world_size=1)
-    batch = next(iter(data.train_dataloader()))
+    batch = next(iter(make_batches(settings, train, train, device)[0]))
     while True:
         start, done = time.perf_counter(), 0
         while done < images:
@@ -191,7 +195,8 @@ def measure(data: Path, results: Path, options: argparse.Namespace) -> dict[str,
     callbacks = [TrainingTime(rates["end to end"]), Turns(others)]
     with TemporaryDirectory() as scratch:
         network = run.build_network(settings)
-        run.fit(network, settings, train, valid, Path(scratch), 1, options.acceleration, callbacks)
+        words = (settings, train, valid, Path(scratch), 1, options.acceleration)
+        run.fit(network, *words, callbacks=callbacks)
     feeding = feeding_turns(train, galaxies, rates["our feed"], rates["plain feed"], 512)
     for _ in range(options.rounds + 1):
         next(feeding)
@@ -209,7 +214,7 @@ def main() -> None:
     options = parser.parse_args()
     with galaxies_at_hand(options.data, options.copies) as (data, results):
         rates = measure(data, results, options)
-    device = run.device_name(run.local_device())
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
     print(f"{options.model}, acceleration {options.acceleration}, on {device}, "
           f"{platform.machine()}, {os.cpu_count()} cores, "
           f"{torch.get_num_threads()} threads, torch {torch.__version__}")  # fmt: skip

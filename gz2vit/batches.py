@@ -3,17 +3,18 @@
 Training images pass, after the centre crop, RandomRotation(90), both flips with probability 1/2,
 and RandomResizedCrop(scale=(0.8, 1), ratio=(0.99, 1.01)) (the authors' notebooks). All four are
 affine maps, so their product is one 2 x 3 matrix per image, which OpenCV applies on the CPU and
-torch on a GPU. Order and augmentation of an epoch come from a generator seeded with (seed, epoch)
-alone, so that any epoch can be drawn again without its past, and by each of several devices.
+torch on a GPU. Order and augmentation of an epoch follow from (seed, epoch) alone, so that any
+epoch can be drawn again without its past, and by each of several devices.
 
 DEVIATION: one bilinear interpolation instead of nearest-neighbour rotation and bilinear resizing;
 the drawn geometry has the same distribution (tests compare with torchvision on the same draws).
 """
 
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import deque, namedtuple
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import cv2
@@ -32,22 +33,14 @@ CHUNK = 1024  # images copied to the GPU at once while a split is loaded: 154 MB
 MEMORY_SHARE = 0.6  # of the GPU's free memory, that images may take; the rest is for the network
 
 
-# ---- The augmentation, a whole batch at once
+class Draws(NamedTuple):
+    """What was drawn for a batch of B images."""
 
-
-@dataclass(frozen=True)
-class Draws:
-    """What was drawn for a batch of B images of `size_px` x `size_px`.
-
-    `angle_deg` (B,) counter-clockwise, in [-90, 90]; `flip_horizontal`, `flip_vertical` (B,) bool;
-    `crop_px` (B, 4) int: top, left, height, width of the crop after rotation and flips.
-    """
-
-    size_px: int
-    angle_deg: np.ndarray
-    flip_horizontal: np.ndarray
+    size_px: int  # side of the images
+    angle_deg: np.ndarray  # (B,), counter-clockwise, in [-90, 90]
+    flip_horizontal: np.ndarray  # (B,) bool
     flip_vertical: np.ndarray
-    crop_px: np.ndarray
+    crop_px: np.ndarray  # (B, 4) int: top, left, height, width after rotation and flips
 
 
 def draw(rng: np.random.Generator, count: int, size_px: int) -> Draws:
@@ -61,11 +54,9 @@ def draw(rng: np.random.Generator, count: int, size_px: int) -> Draws:
     ratio = np.exp(rng.uniform(*np.log(CROP_RATIO), shape))
     width, height = np.rint(np.sqrt(area * ratio)), np.rint(np.sqrt(area / ratio))
     fits = (width <= size_px) & (height <= size_px)
-    rows, first = np.arange(count), fits.argmax(axis=1)
+    chosen, none = (np.arange(count), fits.argmax(axis=1)), ~fits.any(axis=1)
     # Where none fits, torchvision takes the whole image, whose ratio of 1 is within bounds.
-    none = ~fits.any(axis=1)
-    width = np.where(none, size_px, width[rows, first]).astype(np.int64)
-    height = np.where(none, size_px, height[rows, first]).astype(np.int64)
+    width, height = (np.where(none, size_px, s[chosen]).astype(int) for s in (width, height))
     top = rng.integers(0, size_px - height + 1)
     left = rng.integers(0, size_px - width + 1)
     crop_px = np.stack([top, left, height, width], axis=1)
@@ -82,28 +73,19 @@ def affine_matrices(draws: Draws) -> np.ndarray:
     size, centre = draws.size_px, (draws.size_px - 1) / 2
     # Resized crop: x_rotated = left + (x + 1/2) width / size - 1/2, then measured from the centre.
     scale_x, scale_y = width / size, height / size
-    shift_x = left + scale_x / 2 - 0.5 - centre
-    shift_y = top + scale_y / 2 - 0.5 - centre
+    shift_x, shift_y = left + scale_x / 2 - 0.5 - centre, top + scale_y / 2 - 0.5 - centre
     # Rotation counter-clockwise as seen, with y down: x_in = x cos - y sin, y_in = x sin + y cos;
     # a flip changes the sign of x or y before.
     angle = np.deg2rad(draws.angle_deg)
-    sign_x = np.where(draws.flip_horizontal, -1.0, 1.0)
-    sign_y = np.where(draws.flip_vertical, -1.0, 1.0)
-    x_by_x, x_by_y = np.cos(angle) * sign_x, -np.sin(angle) * sign_y
-    y_by_x, y_by_y = np.sin(angle) * sign_x, np.cos(angle) * sign_y
-    matrices = np.empty((len(angle), 2, 3))
-    matrices[:, 0, 0], matrices[:, 0, 1] = x_by_x * scale_x, x_by_y * scale_y
-    matrices[:, 1, 0], matrices[:, 1, 1] = y_by_x * scale_x, y_by_y * scale_y
-    matrices[:, 0, 2] = x_by_x * shift_x + x_by_y * shift_y + centre
-    matrices[:, 1, 2] = y_by_x * shift_x + y_by_y * shift_y + centre
-    return matrices
+    sign_x, sign_y = 1.0 - 2.0 * draws.flip_horizontal, 1.0 - 2.0 * draws.flip_vertical
+    cos, sin = np.cos(angle), np.sin(angle)
+    rows = (cos * sign_x, -sin * sign_y), (sin * sign_x, cos * sign_y)
+    made = [[x * scale_x, y * scale_y, x * shift_x + y * shift_y + centre] for x, y in rows]
+    return np.moveaxis(np.array(made), 2, 0).copy()
 
 
 def warp(images: np.ndarray, matrices: np.ndarray, warped: np.ndarray | None = None) -> np.ndarray:
-    """Apply `matrices` (B, 2, 3) to uint8 images (B, H, W, 3), bilinearly, black outside.
-
-    The result is written into `warped`, uint8 (B, H, W, 3), where that is given.
-    """
+    """`matrices` (B, 2, 3) applied to uint8 images (B, H, W, 3): bilinear, black outside."""
     height, width = images.shape[1:3]
     flags = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     warped = np.empty_like(images) if warped is None else warped
@@ -118,43 +100,32 @@ def warp(images: np.ndarray, matrices: np.ndarray, warped: np.ndarray | None = N
 
 def shrink(images: np.ndarray, image_size: int) -> np.ndarray:
     """Average uint8 images (B, H, W, 3) over areas to `image_size` px; the field of view stays."""
-    if images.shape[1:3] == (image_size, image_size):
-        return images
     size = (image_size, image_size)
+    if images.shape[1:3] == size:
+        return images
     return np.stack([cv2.resize(image, size, interpolation=cv2.INTER_AREA) for image in images])
 
 
-# ---- Batches made on the CPU
-
-
 class Batch(NamedTuple):
-    """A batch, or one device's share of it.
+    """A batch, or one device's share of it."""
 
-    `images`: (B, 3, H, W), 0 to 255, uint8, or float32 where a GPU augmented them; `class_index`:
-    int64 (B,), `NO_CLASS` for an image that only fills up; `whole`: int64 (A,), the classes of the
-    whole batch of which this is the share.
-    """
-
-    images: torch.Tensor
-    class_index: torch.Tensor
-    whole: torch.Tensor
+    images: torch.Tensor  # (B, 3, H, W), 0 to 255: uint8, or float32 where a GPU augmented them
+    class_index: torch.Tensor  # int64 (B,), `NO_CLASS` for an image that only fills up
+    whole: torch.Tensor  # int64 (A,), the classes of the whole batch of which this is the share
 
 
-class Order(NamedTuple):
-    """What a batch is made of: `rows`, int64 (B,), `matrices` (B, 2, 3); the rest as in `Batch`."""
-
-    rows: np.ndarray
-    class_index: np.ndarray
-    whole: np.ndarray
-    matrices: np.ndarray | None
+# What a batch is made of: `rows`, int64 (B,), `matrices` (B, 2, 3) or None; the rest as in `Batch`
+Order = namedtuple("Order", "rows class_index whole matrices")
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Batches:
-    """An iterable over `Batch`es, made on the CPU.
+    """An iterable over `Batch`es.
 
     With `augment` the order and the augmentations are those of (`seed`, `epoch`); without, the
-    order is the cache's and nothing is drawn. `share` (r, n): device r of n, counted from 0.
+    order is the cache's and nothing is drawn. `share` (r, n): device r of n, counted from 0. They
+    are made on the CPU, or on `device`: from a split's `images` there, as `load_images` puts them,
+    or else from those that threads read ahead into pinned memory.
     """
 
     cache: ImageCache
@@ -165,6 +136,8 @@ class Batches:
     seed: int = 0
     epoch: int = 0
     share: tuple[int, int] = (0, 1)
+    device: torch.device | None = None
+    images: torch.Tensor | None = None
 
     def __len__(self) -> int:
         """Batches in one pass, the last, smaller one included."""
@@ -172,8 +145,7 @@ class Batches:
 
     def _starts(self) -> list[int]:
         """Where each batch begins in the order."""
-        count = len(self.cache)
-        starts = list(range(0, count, self.batch_size))
+        starts = list(range(0, count := len(self.cache), self.batch_size))
         if self.augment and 1 < self.batch_size < count and count - starts[-1] == 1:
             starts.pop()  # batch normalisation cannot learn from one image: it joins the others
         return starts
@@ -193,8 +165,14 @@ class Batches:
             yield Order(rows[own], classes, whole, matrices)
 
     def __iter__(self) -> Iterator[Batch]:
+        return self._on_cpu() if self.device is None else self._on_device()
+
+    def _read(self, rows: np.ndarray) -> np.ndarray:
+        return shrink(self.cache.read(rows), self.image_size)
+
+    def _on_cpu(self) -> Iterator[Batch]:
         def fill(share: slice) -> None:
-            found = shrink(self.cache.read(order.rows[share]), self.image_size)
+            found = self._read(order.rows[share])
             if order.matrices is None:
                 images[share] = found
             else:
@@ -210,79 +188,47 @@ class Batches:
                 images = np.empty((count, self.image_size, self.image_size, 3), dtype=np.uint8)
                 size = -(-count // threads)
                 list(pool.map(fill, [slice(at, at + size) for at in range(0, count, size)]))
-                yield Batch(
-                    torch.from_numpy(images).permute(0, 3, 1, 2),
-                    torch.from_numpy(order.class_index),
-                    torch.from_numpy(order.whole),
-                )
+                tensors = map(torch.from_numpy, (images, order.class_index, order.whole))
+                yield Batch(next(tensors).permute(0, 3, 1, 2), *tensors)
 
-
-# ---- Batches made on a GPU
-#
-# A GPU whose memory holds a split keeps it as uint8, and each batch is a selection of its rows;
-# otherwise threads read batches ahead into pinned memory.
-
-
-@dataclass(frozen=True)
-class DeviceBatches:
-    """`batches` (the same order, draws and shares), made on `device`.
-
-    `images`: the split's images there, as `load_images` puts them, or None to stream them.
-    """
-
-    batches: Batches
-    device: torch.device
-    images: torch.Tensor | None = None
-
-    def __len__(self) -> int:
-        """Batches in one pass."""
-        return len(self.batches)
-
-    def __iter__(self) -> Iterator[Batch]:
-        def fetch(order: Order) -> tuple[Order, torch.Tensor]:
-            if self.images is not None:
-                return order, torch.from_numpy(order.rows)
-            pixels = shrink(self.batches.cache.read(order.rows), self.batches.image_size)
-            return order, torch.from_numpy(pixels)
-
-        with ThreadPoolExecutor(1 if self.images is not None else READERS) as pool:
-            waiting: deque[Future] = deque()
-            for order in self.batches.plan():
-                waiting.append(pool.submit(fetch, order))
-                if len(waiting) > AHEAD:
-                    yield self._make(*waiting.popleft().result())
-            while waiting:
-                yield self._make(*waiting.popleft().result())
-
-    def _make(self, order: Order, fetched: torch.Tensor) -> Batch:
-        """One batch on the device, of its pixels or of their rows in `images`."""
-
-        def send(tensor: torch.Tensor) -> torch.Tensor:  # copied while the GPU computes
+    def _on_device(self) -> Iterator[Batch]:
+        def send(array: np.ndarray) -> torch.Tensor:  # copied while the GPU computes
+            tensor = torch.from_numpy(array)
             tensor = tensor.pin_memory() if self.device.type == "cuda" else tensor
             return tensor.to(self.device, non_blocking=True)
 
-        images = send(fetched) if self.images is None else self.images[send(fetched)]
-        images = images.permute(0, 3, 1, 2)  # (B, H, W, 3) -> (B, 3, H, W)
-        if order.matrices is not None:
-            matrices = send(torch.from_numpy(order.matrices.astype(np.float32)))
-            images = warp_on_device(images, matrices)
-        classes = (send(torch.from_numpy(part)) for part in (order.class_index, order.whole))
-        return Batch(images, *classes)
+        def fetch(order: Order) -> tuple[Order, np.ndarray]:
+            return order, self._read(order.rows) if self.images is None else order.rows
+
+        for order, found in run_ahead(fetch, self.plan(), READERS, AHEAD):
+            images = send(found) if self.images is None else self.images[send(found)]
+            images = images.permute(0, 3, 1, 2)  # (B, H, W, 3) -> (B, 3, H, W)
+            if order.matrices is not None:
+                images = warp_on_device(images, send(order.matrices.astype(np.float32)))
+            yield Batch(images, send(order.class_index), send(order.whole))
+
+
+def run_ahead(function: Callable, items: Iterable, threads: int, ahead: int) -> Iterator:
+    """`function` of each item, in order; threads are at most `ahead` items ahead."""
+    items, waiting = iter(items), deque()
+    with ThreadPoolExecutor(threads) as pool:
+        while True:
+            new = islice(items, ahead - len(waiting))
+            waiting.extend(pool.submit(function, one) for one in new)
+            if not waiting:
+                return
+            yield waiting.popleft().result()
 
 
 def warp_on_device(images: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
-    """`warp` for tensors: (B, 3, H, W) and (B, 2, 3) to float32 (B, 3, H, W).
-
-    Bilinear, black outside. Values are not rounded to whole grey levels as on the CPU.
-    """
+    """`warp` for tensors: (B, 3, H, W) and (B, 2, 3) to float32 (B, 3, H, W), not rounded."""
     height, width = images.shape[2:]
     # torch counts -1 to 1 between the centres of the first and the last pixel: x = s (u + 1) with
     # s = (width - 1) / 2, so that (x, y, 1) = to_pixels (u, v, 1).
     half = torch.tensor([(width - 1) / 2, (height - 1) / 2], device=images.device)
     to_pixels = torch.diag(torch.cat([half, half.new_ones(1)]))
     to_pixels[:2, 2] = half
-    theta = matrices @ to_pixels  # (B, 2, 3): from (u, v) to input pixels, then to -1 to 1
-    theta = theta / half[:, None]
+    theta = (matrices @ to_pixels) / half[:, None]  # (B, 2, 3): from (u, v) to input pixels
     theta[:, :, 2] -= 1.0
     grid = functional.affine_grid(theta, list(images.shape), align_corners=True)
     return functional.grid_sample(images.float(), grid, align_corners=True)
@@ -300,7 +246,5 @@ def load_images(cache: ImageCache, image_size: int, device: torch.device) -> tor
 
 def fits_on_device(counts: list[int], image_size: int, device: torch.device) -> bool:
     """Whether splits of `counts` galaxies leave room for the network in a GPU's free memory."""
-    if device.type != "cuda":
-        return False
-    free_bytes, _ = torch.cuda.mem_get_info(device)
-    return sum(counts) * 3 * image_size**2 <= MEMORY_SHARE * free_bytes
+    size = sum(counts) * 3 * image_size**2
+    return device.type == "cuda" and size <= MEMORY_SHARE * torch.cuda.mem_get_info(device)[0]

@@ -8,12 +8,11 @@ same command keeps the parts and continues. Memory holds one part, and the names
 import hashlib
 import os
 import sys
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, islice, tee
 from pathlib import Path
 
 import numpy as np
@@ -25,43 +24,24 @@ from pyarrow import dataset, parquet
 from torch import nn
 from tqdm import tqdm
 
-from gz2vit.batches import Batches, DeviceBatches, shrink
+from gz2vit import images as galaxy_images
+from gz2vit import io, training
+from gz2vit.batches import Batches, run_ahead, shrink
 from gz2vit.catalog import read_selection
 from gz2vit.evaluation import PROBABILITY_COLUMNS, classification_metrics
-from gz2vit.images import (
-    ImageFault,
-    LabelledImages,
-    available_workers,
-    decode,
-    decoder_versions,
-    open_split,
-)
-from gz2vit.io import (
-    CHECKPOINT,
-    Gz2vitError,
-    atomic_path,
-    read_json,
-    require,
-    sole_user,
-    write_json,
-)
+from gz2vit.images import ImageFault, LabelledImages
+from gz2vit.io import CHECKPOINT, Gz2vitError
 from gz2vit.models import count_parameters
 from gz2vit.paper import CLASS_NAMES, IMAGE_PX
-from gz2vit.training import (
-    UNFINISHED,
-    GalaxyClassifier,
-    finish_training,
-    is_trained,
-    load_classifier,
-)
+from gz2vit.training import GalaxyClassifier, load_classifier, local_device
 from gz2vit.weights import file_sha256
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif")
 GPU_BATCH, OTHER_BATCH = 256, 64  # images at once
 PART_IMAGES = 2048  # what an interruption may cost: some half a minute of the paper's network
 PIECE = 8  # images that a thread decodes at once: some 4 ms
-AHEAD = 3  # batches that are being decoded
-TERMINAL_SECONDS, LOG_SECONDS = 0.5, 30.0  # between two states of the bar: in a log each is a line
+AHEAD = 3  # batches that are being decoded ahead of the network
+SECONDS = {True: 0.5, False: 30.0}  # between states of the bar on a terminal; each a line in a log
 COLUMNS = ("path", "GalaxyID", "pred", "class_name", *PROBABILITY_COLUMNS)
 KINDS = {"pred": pa.int64(), **dict.fromkeys(PROBABILITY_COLUMNS, pa.float64())}
 # `fault`: None, or what is wrong with the image
@@ -69,22 +49,22 @@ SCHEMA = pa.schema([(name, KINDS.get(name, pa.string())) for name in (*COLUMNS, 
 
 
 def predict(classifier: GalaxyClassifier, galaxies: LabelledImages) -> pd.DataFrame:
-    """Class probabilities for a split, on the GPU where there is one.
-
-    Columns `GalaxyID`, `class` (true index), `pred` (the most probable), `p0` to `p7` (sum 1).
-    """
-    device = choose_device("auto")
+    """Of a split: `GalaxyID`, `class` (true index), `pred`, and probabilities `p0` to `p7`."""
+    device, settings = local_device(), classifier.settings
     classifier = classifier.to(device).eval()
-    settings = classifier.settings
     sizes = settings.image_size, settings.batch_size
-    batches = Batches(galaxies.cache, galaxies.class_index, *sizes)
-    made = DeviceBatches(batches, device) if device.type == "cuda" else batches
+    place = device if device.type == "cuda" else None
+    batches = Batches(galaxies.cache, galaxies.class_index, *sizes, device=place)
     with torch.inference_mode():
-        logits = torch.cat([classifier(batch.images).cpu() for batch in made])
-    probabilities = logits.double().softmax(dim=1).numpy()
-    table = pd.DataFrame({"GalaxyID": galaxies.cache.galaxy_ids, "class": galaxies.class_index})
-    table["pred"] = probabilities.argmax(axis=1)
-    return table.assign(**dict(zip(PROBABILITY_COLUMNS, probabilities.T, strict=True)))
+        logits = torch.cat([classifier(batch.images.to(device)).cpu() for batch in batches])
+    table = {"GalaxyID": galaxies.cache.galaxy_ids, "class": galaxies.class_index}
+    return _with_probabilities(pd.DataFrame(table), logits.double().softmax(dim=1))
+
+
+def _with_probabilities(table: pd.DataFrame, probabilities: torch.Tensor) -> pd.DataFrame:
+    """`table` with the columns `pred` and `p0` to `p7` for probabilities (B, 8)."""
+    columns = dict(zip(PROBABILITY_COLUMNS, probabilities.numpy().T, strict=True))
+    return table.assign(pred=probabilities.numpy().argmax(axis=1), **columns)
 
 
 def evaluate_model(
@@ -94,74 +74,56 @@ def evaluate_model(
     """Predict the test galaxies with the best weights, finish the training, return `metrics.json`.
 
     `run`: the folder of a further seed, such as "seed1"; `network`: the trained one, if not what
-    `build_model` makes. Also writes `predictions.csv` and `validation_predictions.csv` (to which
-    a temperature is fitted: the test galaxies may have no influence on it).
+    `build_model` makes. Writes `predictions.csv`, and `validation_predictions.csv` to calibrate by.
     """
     model_dir = Path(results_dir) / "models" / model_key / run
-    folder = model_dir / UNFINISHED if is_trained(model_dir) else model_dir
-    require(folder, model_key)
+    trained = training.is_trained(model_dir)
+    folder = io.require(model_dir / training.UNFINISHED if trained else model_dir, model_key)
     classifier = load_classifier(folder, network)
-    predictions = predict(classifier, test)
-    validation = predict(classifier, open_split(results_dir, "valid"))
-    for name, table in (("predictions", predictions), ("validation_predictions", validation)):
-        with atomic_path(folder / f"{name}.csv") as temporary:
+    splits = {"": test, "validation_": galaxy_images.open_split(results_dir, "valid")}
+    tables = {name: predict(classifier, galaxies) for name, galaxies in splits.items()}
+    for name, table in tables.items():
+        with io.atomic_path(folder / f"{name}predictions.csv") as temporary:
             table.to_csv(temporary, index=False)
-    history = pd.read_csv(require(folder / "history.csv", model_key))
+    history = pd.read_csv(io.require(folder / "history.csv", model_key))
     best = history.loc[history.valid_acc.idxmax()]
-    settings, counts = classifier.settings, test.class_counts()
+    settings, counts, network = classifier.settings, test.class_counts(), classifier.network
     data = read_selection(results_dir).data
-    metrics = {"model": settings.model_key}
-    metrics |= classification_metrics(predictions["class"], predictions["pred"])
-    metrics |= {
+    measured = classification_metrics(tables[""]["class"], tables[""]["pred"])
+    metrics = {"model": settings.model_key} | measured | {
         # the accuracy of a class without galaxies cannot be measured
-        "class_acc": [None if np.isnan(value) else value for value in metrics["class_acc"]],
-        "class_test_galaxies": counts.tolist(),
-        "test_galaxies": int(counts.sum()),
+        "class_acc": [None if np.isnan(value) else value for value in measured["class_acc"]],
+        "class_test_galaxies": counts.tolist(), "test_galaxies": int(counts.sum()),
         "largest_class_fraction": float(counts.max() / counts.sum()),
-        "train_acc": float(best.train_acc),
-        "valid_acc": float(best.valid_acc),
-        "best_epoch": int(best.epoch),
-        "epochs": len(history),
-        "train_seconds": float(history.seconds.sum()),
-        "parameters": count_parameters(classifier.network),
-        "trainable_parameters": count_parameters(classifier.network, trainable=True),
+        "train_acc": float(best.train_acc), "valid_acc": float(best.valid_acc),
+        "best_epoch": int(best.epoch), "epochs": len(history),
+        "train_seconds": float(history.seconds.sum()), "parameters": count_parameters(network),
+        "trainable_parameters": count_parameters(network, trainable=True),
         "network": settings.hyperparameters.get("name", settings.network),
-        "weights": settings.weights,
-        "class_weights": classifier.loss_weights.tolist(),
-        "device": read_json(folder / "params.json")["device"],
-        "data": data["name"],
-        "profile": data["profile"],
-    }
-    write_json(folder / "metrics.json", metrics)
-    finish_training(model_dir)
+        "weights": settings.weights, "class_weights": classifier.loss_weights.tolist(),
+        "device": io.read_json(folder / "params.json")["device"],
+        "data": data["name"], "profile": data["profile"],
+    }  # fmt: skip
+    io.write_json(folder / "metrics.json", metrics)
+    training.finish_training(model_dir)
     return metrics
-
-
-# ---- Image files -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class InferenceOptions:
-    """How images are predicted.
+    """How images are predicted."""
 
-    `average`: the mean probabilities over the eight flips and quarter turns; `resize`: images of
-    any size, the central square of each taken for a whole image; `strict`: end at the first broken
-    image; `crop_px`: side of the central square used, 0 for the model's own; `batch_size`: 0 for
-    the device's own; `workers`: decoding threads, 0 for one per core; `device`: torch's name.
-    """
-
-    average: bool = False
-    resize: bool = False
-    strict: bool = False
-    crop_px: int = 0
-    batch_size: int = 0
-    workers: int = 0
-    device: str = "auto"
+    average: bool = False  # the mean probabilities over the eight flips and quarter turns
+    resize: bool = False  # images of any size, the central square of each taken for a whole image
+    strict: bool = False  # end at the first broken image
+    crop_px: int = 0  # side of the central square used, 0 for the model's own
+    batch_size: int = 0  # 0 for the device's own
+    workers: int = 0  # decoding threads, 0 for one per core
+    device: str = "auto"  # torch's name
 
     def __post_init__(self) -> None:
         for name in ("crop_px", "batch_size", "workers"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 0:
+            if not isinstance(value := getattr(self, name), int) or value < 0:
                 raise Gz2vitError(f"{name} is {value!r}; it must be a whole number of at least 0")
         if self.crop_px > IMAGE_PX:
             raise Gz2vitError(f"crop_px {self.crop_px} does not fit in {IMAGE_PX} px")
@@ -173,44 +135,35 @@ def predict_images(
 ) -> tuple[int, int]:  # fmt: skip
     """Predict `images` (words as `find_images` takes them); how many, and how many are broken.
 
-    `model`: a model's folder or its checkpoint. `out`: CSV or Parquet by its ending, with
-    `COLUMNS`; broken images go to `OUT.broken.csv`. The same call continues after an interruption.
-    `overwrite` replaces an existing table; `restart` drops what an interrupted run has left. Raises
-    `Gz2vitError` for what is missing or does not fit, and where no image of the first part is
-    usable.
+    `model`: a folder or checkpoint. `out`: CSV or Parquet, with `COLUMNS`; broken images
+    go to `OUT.broken.csv`. The same call continues after an interruption. `overwrite` replaces an
+    existing table; `restart` drops what an interrupted run has left.
     """
     out, options = Path(out), options or InferenceOptions()
-    if out.suffix not in (".csv", ".parquet"):
-        raise Gz2vitError(f"--out {out} must end in .csv or .parquet")
-    if out.is_dir():
-        raise Gz2vitError(f"--out {out} is a folder; name a file")
+    if out.suffix not in (".csv", ".parquet") or out.is_dir():
+        raise Gz2vitError(f"--out {out} must be a file that ends in .csv or .parquet")
     if out.exists() and not overwrite:
         raise Gz2vitError(f"{out} exists already; give --overwrite or another --out")
     checkpoint = Path(model) / CHECKPOINT if Path(model).is_dir() else Path(model)
-    if not checkpoint.is_file():
-        raise Gz2vitError(
-            f"{checkpoint} does not exist; --model takes a trained model's folder, such as "
-            f"results/demo/models/linformer, or its {CHECKPOINT}"
-        )
-    if checkpoint.name != CHECKPOINT:
-        raise Gz2vitError(f"{checkpoint} must be called {CHECKPOINT}; rename it or name its folder")
-    classifier = load_classifier(checkpoint.parent).to(choose_device(options.device)).eval()
+    if not checkpoint.is_file() or checkpoint.name != CHECKPOINT:
+        fault = "must be called so" if checkpoint.is_file() else "does not exist"
+        raise Gz2vitError(f"{checkpoint} {fault}; --model takes a model's folder or {CHECKPOINT}")
+    classifier = load_classifier(checkpoint.parent).to(choose_device(options.device))
     options = replace(options, crop_px=options.crop_px or classifier.crop_px)
     run = {"format": 2, "model_sha256": file_sha256(checkpoint), "part_images": PART_IMAGES}
     run |= {name: getattr(options, name) for name in ("average", "resize", "crop_px")}
-    run |= decoder_versions()
+    run |= galaxy_images.decoder_versions()
     folder = out.with_name(f"{out.name}.parts")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Gz2vitError(f"cannot write {folder}: {error.strerror or error}") from error
-    with sole_user(folder / "lock", f"another run is writing {out}; wait for it"):
+    with io.sole_user(folder / "lock", f"another run is writing {out}; wait for it"):
         try:
             if restart:
                 _drop(folder)
             count = _list_images(folder, run, [str(word) for word in images])
-            last = (count - 1) // PART_IMAGES
-            parts = [folder / f"part-{number:06d}.parquet" for number in range(last + 1)]
+            parts = [folder / f"part-{n:06d}.parquet" for n in range(-(-count // PART_IMAGES))]
             _make_parts(parts, count, classifier, options)
             broken = _join(parts, count, out)
             _drop(folder)
@@ -223,189 +176,134 @@ def predict_images(
 
 
 def _list_images(folder: Path, run: dict, words: Sequence[str]) -> int:
-    """Write `images.txt` and `run.json`; the number of images.
-
-    Raises `Gz2vitError` where `folder` holds parts of another run, or of other images.
-    """
-    note = folder / "run.json"
-    known = read_json(note) if note.exists() else None
+    """Write `images.txt` and `run.json`; the number of images. Parts of another run are refused."""
     count, digest = 0, hashlib.sha256()
-    with atomic_path(folder / "images.txt") as temporary:
-        with temporary.open("wb") as stream:
-            for image in find_images(words):
-                line = image.encode("utf-8", "replace") + b"\n"
-                if "\n" in image or "\r" in image or line.decode() != f"{image}\n":
-                    raise Gz2vitError(f"the name of {image!r} does not fit into a table; rename it")
-                digest.update(line)
-                stream.write(line)
-                count += 1
+    with io.atomic_path(folder / "images.txt") as temporary, temporary.open("wb") as stream:
+        for image in find_images(words):
+            line = image.encode("utf-8", "replace") + b"\n"
+            if "\n" in image or "\r" in image or line.decode() != f"{image}\n":
+                raise Gz2vitError(f"the name of {image!r} does not fit into a table; rename it")
+            digest.update(line)
+            count += bool(stream.write(line))
         if not count:
             raise Gz2vitError(f"there is no image ({', '.join(ENDINGS)}) in {' '.join(words)}")
         run = run | {"images": count, "images_sha256": digest.hexdigest()}
-        differing = [key for key in run if known is not None and known.get(key) != run[key]]
-        if differing:
-            raise Gz2vitError(
-                f"{folder} holds an unfinished run of another kind ({', '.join(differing)} "
-                "differ); give --restart to start anew"
-            )
-    write_json(note, run)
+        known = io.read_json(note) if (note := folder / "run.json").exists() else run
+        if differing := [key for key in run if known.get(key) != run[key]]:
+            kind = f"an unfinished run of another kind ({', '.join(differing)} differ)"
+            raise Gz2vitError(f"{folder} holds {kind}; give --restart to start anew")
+    io.write_json(note, run)
     return count
 
 
 def _make_parts(
     parts: list[Path], count: int, classifier: GalaxyClassifier, options: InferenceOptions
 ) -> None:
-    """Make the missing parts, under a progress bar."""
+    """Make the missing parts, under a progress bar; threads decode ahead of the network."""
     done = next((number for number, part in enumerate(parts) if not part.exists()), len(parts))
-    bar = tqdm(
-        desc="predict",
-        unit=" images",
-        total=count,
-        initial=min(done * PART_IMAGES, count),
-        mininterval=TERMINAL_SECONDS if sys.stderr.isatty() else LOG_SECONDS,
-    )
+    size, on_gpu = classifier.settings.image_size, classifier.device.type == "cuda"
+    batch_size = options.batch_size or (GPU_BATCH if on_gpu else OTHER_BATCH)
+    threads = options.workers or galaxy_images.available_workers()
+    look = {"desc": "predict", "unit": " images", "mininterval": SECONDS[sys.stderr.isatty()]}
+    bar = tqdm(total=count, initial=min(done * PART_IMAGES, count), **look)
     listed = (parts[0].parent / "images.txt").open(encoding="utf-8", newline="\n")
-    with listed, bar, ThreadPoolExecutor(options.workers or available_workers()) as pool:
-        missing = (line[:-1] for line in islice(listed, done * PART_IMAGES, None))
+    with listed, bar:
+        missing, ahead = tee(line[:-1] for line in islice(listed, done * PART_IMAGES, None))
+        pieces = iter(lambda: list(islice(ahead, PIECE)), [])
+        work, deep = (lambda one: read_images(one, size, options)), 1 + AHEAD * batch_size // PIECE
+        read = chain.from_iterable(run_ahead(work, pieces, threads, deep))
         for part in parts[done:]:
             paths = list(islice(missing, PART_IMAGES))
-            table = _predict_part(paths, classifier, options, pool, bar)
+            table = _predict_part(paths, read, batch_size, classifier, options, bar)
             if part == parts[0] and table.fault.notna().all():
-                raise Gz2vitError(
-                    f"{table.fault.iloc[0]}, and none of the first {len(table):,} images can be "
-                    "used; images of another size need --resize"
-                )
-            with atomic_path(part) as temporary:
+                words = f"{table.fault.iloc[0]}, and none of the first {len(table):,} images can be"
+                raise Gz2vitError(f"{words} used; images of another size need --resize")
+            with io.atomic_path(part) as temporary:
                 rows = pa.Table.from_pandas(table, schema=SCHEMA, preserve_index=False)
                 parquet.write_table(rows, temporary)
 
 
 @torch.inference_mode()
 def _predict_part(
-    paths: list[str], classifier: GalaxyClassifier, options: InferenceOptions,
-    pool: ThreadPoolExecutor, bar: tqdm,
+    paths: list[str], read: Iterator[tuple[np.ndarray, str | None]], batch_size: int,
+    classifier: GalaxyClassifier, options: InferenceOptions, bar: tqdm,
 ) -> pd.DataFrame:  # fmt: skip
     """A part's table, with the columns of `SCHEMA`; a broken image has a fault and no class."""
-    device, size = classifier.device, classifier.settings.image_size
     logits, faults = [], []
-    batch_size = options.batch_size or (GPU_BATCH if device.type == "cuda" else OTHER_BATCH)
-    for pixels, found in _read_ahead(paths, batch_size, size, options, pool):
-        first = next(filter(None, found), None)
-        if first and options.strict:
+    for start in range(0, len(paths), batch_size):
+        pixels, found = zip(*islice(read, len(paths[start : start + batch_size])), strict=True)
+        if options.strict and (first := next(filter(None, found), None)):
             raise Gz2vitError(f"{first}; fix or remove it, or leave --strict away")
-        images = torch.from_numpy(pixels)
-        if device.type == "cuda":
-            images = images.pin_memory()
-        images = images.to(device, non_blocking=True).permute(0, 3, 1, 2)  # -> (B, 3, H, W)
-        views = symmetries(images) if options.average else [images]
+        images = torch.from_numpy(np.stack(pixels)).to(classifier.device).permute(0, 3, 1, 2)
+        views = symmetries(images) if options.average else [images]  # (B, 3, H, W) each
         try:  # a GPU may go on with this while the next batch is read
             logits.append(torch.stack([classifier(view) for view in views]))
         except torch.OutOfMemoryError as error:
-            raise Gz2vitError(
-                f"{batch_size} images at once are too many for the memory of {device}; give a "
-                "smaller --batch-size, with which the same command continues"
-            ) from error
+            advice = "give a smaller --batch-size, with which the same command continues"
+            raise Gz2vitError(f"no memory for {batch_size} images at once; {advice}") from error
         faults += found
         bar.update(len(found))
-    # (S, B, 8) for S = 1 or 8 views. As in `predict`: float32 logits, softmax in float64, which
-    # Apple's GPUs do not have.
-    probabilities = torch.cat(logits, dim=1).cpu().double().softmax(dim=2).mean(dim=0).numpy()
-    wrong = np.flatnonzero(~np.isfinite(probabilities).all(axis=1))
-    if len(wrong):
-        raise Gz2vitError(
-            f"the network gives no numbers for image {paths[wrong[0]]}; its weights are damaged, "
-            "train it again"
-        )
-    pred = probabilities.argmax(axis=1)
+    # (S, B, 8) for S = 1 or 8 views: float32 logits, softmax in float64, which Apple's GPUs lack
+    probabilities = torch.cat(logits, dim=1).cpu().double().softmax(dim=2).mean(dim=0)
+    if len(wrong := np.flatnonzero(~probabilities.isfinite().all(dim=1))):
+        name = f"the network gives no numbers for image {paths[wrong[0]]}"
+        raise Gz2vitError(f"{name}; its weights are damaged, train it again")
     table = pd.DataFrame({"path": paths, "GalaxyID": [Path(path).stem for path in paths]})
-    table = table.assign(pred=pred, class_name=np.array(CLASS_NAMES)[pred], fault=faults)
-    return table.assign(**dict(zip(PROBABILITY_COLUMNS, probabilities.T, strict=True)))
+    table = _with_probabilities(table.assign(fault=faults), probabilities)
+    return table.assign(class_name=np.array(CLASS_NAMES)[table.pred])
 
 
 def symmetries(images: torch.Tensor) -> Iterator[torch.Tensor]:
     """The eight views (B, C, H, W) of square images: quarter turns, as they are and mirrored."""
-    for mirrored in (images, images.flip(3)):
-        for turns in range(4):
-            yield mirrored.rot90(turns, (2, 3))
-
-
-def _read_ahead(
-    paths: list[str], batch_size: int, image_size: int, options: InferenceOptions,
-    pool: ThreadPoolExecutor,
-) -> Iterator[tuple[np.ndarray, list[str | None]]]:  # fmt: skip
-    """Batches, uint8 (B, H, W, 3), and what is wrong with each image; such an image is black.
-
-    Threads decode ahead of the network: decompressing a JPEG does not hold the interpreter's lock.
-    """
-    starts, waiting = iter(range(0, len(paths), batch_size)), deque()
-    while True:
-        for start in islice(starts, AHEAD - len(waiting)):
-            batch = paths[start : start + batch_size]
-            pieces = [batch[at : at + PIECE] for at in range(0, len(batch), PIECE)]
-            waiting.append([pool.submit(read_images, one, image_size, options) for one in pieces])
-        if not waiting:
-            return
-        read = [piece.result() for piece in waiting.popleft()]
-        yield np.concatenate([one[0] for one in read]), sum((one[1] for one in read), [])
+    return (one.rot90(turns, (2, 3)) for one in (images, images.flip(3)) for turns in range(4))
 
 
 def read_images(
     paths: Sequence[str], image_size: int, options: InferenceOptions
-) -> tuple[np.ndarray, list[str | None]]:
-    """Images as a network sees them, uint8 (B, H, W, 3), and what is wrong with each.
+) -> list[tuple[np.ndarray, str | None]]:
+    """Images as a network sees them, uint8 (H, W, 3), and what is wrong with each, then black.
 
     The image cache's steps: decoding, the central `crop_px` px, averaging to `image_size` px. With
-    `resize` the central square is first resampled (bicubic, with a wider filter where it shrinks)
-    to `IMAGE_PX`, in one step with cropping; an image of `IMAGE_PX` comes out the same.
+    `resize` the central square is resampled to `IMAGE_PX` (bicubic) in one step with the crop.
     """
-    pixels = np.zeros((len(paths), image_size, image_size, 3), dtype=np.uint8)
-    faults: list[str | None] = [None] * len(paths)
-    crop_px = options.crop_px
-    for row, path in enumerate(paths):
+    found, crop_px = [], options.crop_px
+    for path in paths:
         try:
             if options.resize:
-                image = decode(path)
+                image = galaxy_images.decode(path)
                 side = min(image.size) * crop_px / IMAGE_PX
                 left, upper = (image.width - side) / 2, (image.height - side) / 2
                 box = (left, upper, left + side, upper + side)
                 image = image.resize((crop_px, crop_px), Resampling.BICUBIC, box)
             else:
-                image = decode(path, crop_px, IMAGE_PX)
-            pixels[row] = shrink(np.asarray(image)[None], image_size)[0]
+                image = galaxy_images.decode(path, crop_px, IMAGE_PX)
+            found.append((shrink(np.asarray(image)[None], image_size)[0], None))
         except ImageFault as fault:
-            faults[row] = str(fault)
-    return pixels, faults
+            found.append((np.zeros((image_size, image_size, 3), dtype=np.uint8), str(fault)))
+    return found
 
 
 def _join(parts: list[Path], count: int, out: Path) -> int:
-    """Make the table of all parts, and list the broken images; how many there are.
-
-    Raises `Gz2vitError` where the parts do not hold each image once.
-    """
+    """Make the table of all parts, and list the broken images; how many there are."""
     whole = dataset.dataset([str(part) for part in parts], schema=SCHEMA, format="parquet")
     if (rows := whole.count_rows()) != count:
-        raise Gz2vitError(
-            f"the parts in {parts[0].parent} hold {rows} images instead of {count}; give --restart "
-            "to start anew"
-        )
+        place = f"the parts in {parts[0].parent} hold {rows} images"
+        raise Gz2vitError(f"{place} instead of {count}; give --restart to start anew")
     usable = dataset.field("fault").is_null()
-    broken, listed = whole.to_table(["path", "fault"], filter=~usable), f"{out}.broken.csv"
+    broken, listed = whole.to_table(["path", "fault"], filter=~usable), Path(f"{out}.broken.csv")
+    listed.unlink(missing_ok=True)
     if broken.num_rows:
-        with atomic_path(listed) as temporary:
+        with io.atomic_path(listed) as temporary:
             broken.to_pandas().to_csv(temporary, index=False)
-    else:
-        Path(listed).unlink(missing_ok=True)
-    batches = whole.scanner(columns=list(COLUMNS), filter=usable, use_threads=False).to_batches()
-    with atomic_path(out) as temporary:
+    tables = whole.scanner(columns=list(COLUMNS), filter=usable, use_threads=False).to_batches()
+    with io.atomic_path(out) as temporary:
         if out.suffix == ".csv":
-            with temporary.open("w", encoding="utf-8", newline="") as stream:
-                stream.write(",".join(COLUMNS) + "\n")
-                for batch in batches:
-                    batch.to_pandas().to_csv(stream, index=False, header=False)
+            for number, table in enumerate(tables):
+                table.to_pandas().to_csv(temporary, index=False, mode="a", header=number == 0)
         else:
             with parquet.ParquetWriter(temporary, SCHEMA.remove(len(COLUMNS))) as stream:
-                for batch in batches:
-                    stream.write_batch(batch)
+                for table in tables:
+                    stream.write_batch(table)
     return broken.num_rows
 
 
@@ -420,8 +318,7 @@ def find_images(words: Iterable[str]) -> Iterator[str]:
 
     A word is an image; a folder, searched with all folders in it for `ENDINGS` (other files are
     counted in a line on the standard error, hidden ones passed over); `@FILE`, a list of images,
-    one per line; or `-`, the same from the standard input. Raises `Gz2vitError` for what cannot
-    be read.
+    one per line; or `-`, the same from the standard input.
     """
     for word in words:
         if word == "-" or word.startswith("@"):
@@ -437,8 +334,7 @@ def find_images(words: Iterable[str]) -> Iterator[str]:
                     yield path
                 else:
                     others[os.path.splitext(path)[1].lower() or "without ending"] += 1
-            if others:
-                kinds = ", ".join(f"{count:,} {kind}" for kind, count in others.most_common())
+            if kinds := ", ".join(f"{count:,} {kind}" for kind, count in others.most_common()):
                 read = ", ".join(ENDINGS)
                 print(f"{word}: passed over {kinds} (images are {read})", file=sys.stderr)
         elif os.path.lexists(word):
@@ -453,24 +349,18 @@ def _walk(top: str) -> Iterator[str]:
     def refuse(error: OSError) -> None:
         raise Gz2vitError(f"cannot search {error.filename}: {error.strerror}") from error
 
-    above = {top: {os.path.realpath(top)}}  # of each folder still to be searched, and itself
+    seen = {os.path.realpath(top)}  # each folder is searched once, however many links lead there
     for folder, inside, names in os.walk(top, onerror=refuse, followlinks=True):
-        here, found = above.pop(folder), sorted(inside)
-        inside.clear()
-        for name in found:
-            real = os.path.realpath(path := os.path.join(folder, name))
-            if not name.startswith(".") and real not in here:  # else a link to a folder above it
-                inside.append(name)
-                above[path] = here | {real}
+        places = {name: os.path.realpath(os.path.join(folder, name)) for name in sorted(inside)}
+        inside[:] = [n for n, real in places.items() if n[0] != "." and real not in seen]
+        seen.update(places[name] for name in inside)
         yield from (os.path.join(folder, name) for name in sorted(names) if name[0] != ".")
 
 
 def choose_device(name: str) -> torch.device:
     """The device of that name; `Gz2vitError` where this machine does not have it."""
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        device = torch.device(name)
+        device = local_device() if name == "auto" else torch.device(name)
         torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise Gz2vitError(f"this machine has no device '{name}'; leave --device away") from error

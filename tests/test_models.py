@@ -5,10 +5,8 @@ import torch
 from scipy import stats
 from torch import nn
 
-from gz2vit import models
 from gz2vit.io import Gz2vitError
 from gz2vit.models import (
-    ARCHITECTURES,
     MaskDropout,
     architecture_of,
     build_model,
@@ -65,15 +63,7 @@ def test_a_frozen_backbone_leaves_the_last_layer_to_learn():
     assert count_parameters(other, trainable=True) == 320 * 8 + 8
 
 
-def test_vit_pytorch_1_is_refused(monkeypatch: pytest.MonkeyPatch):
-    """From 1.0 on its patch embedding has two more LayerNorms: another network than the paper's."""
-    monkeypatch.setattr(models, "version", lambda name: "1.0.0")
-    for name in ("linformer", "vit"):
-        with pytest.raises(Gz2vitError, match="below 1.0"):
-            build_model(name)
-
-
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", SMALL)
 def test_images_become_scores_and_gradients_reach_every_parameter(architecture: str):
     torch.manual_seed(0)
     model = build_model(architecture, **SMALL[architecture], num_classes=3)
@@ -84,11 +74,11 @@ def test_images_become_scores_and_gradients_reach_every_parameter(architecture: 
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("architecture", SMALL)
 def test_the_last_layer_is_known_by_its_name(architecture: str):
     """With its weights at zero, the scores are its bias, whatever the image."""
     model = build_model(architecture, **SMALL[architecture]).eval()
-    prefixes = head_prefixes(architecture, model)
+    prefixes = head_prefixes(model)
     state = model.state_dict()
     last = [name for name in state if name.startswith(prefixes)][-2:]
     assert [state[name].shape[0] for name in last] == [8, 8]

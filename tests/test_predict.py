@@ -268,8 +268,8 @@ def test_what_is_missing_or_cannot_be_is_named(model: Path, images: list[str], t
         (tmp_path / "nowhere", "out.csv", images, "nowhere does not exist"),
         (tmp_path / "empty", "out.csv", images, "empty/best.ckpt does not exist"),
         (tmp_path, "out.csv", images, "is not a checkpoint of this suite"),
-        (model, "out.txt", images, "out.txt must end in .csv or .parquet"),
-        (model, "folder.csv", images, "folder.csv is a folder"),
+        (model, "out.txt", images, "out.txt must be a file that ends in .csv or .parquet"),
+        (model, "folder.csv", images, "folder.csv must be a file"),
         (model, "file.csv/out.csv", images, "cannot write .*out.csv.parts"),
         (model, "out.csv", ["none.jpg"], "none.jpg does not exist"),
         (model, "out.csv", [tmp_path / "empty"], "no image .* in .*empty"),
@@ -336,11 +336,16 @@ def test_a_name_that_no_table_can_hold_is_refused(model: Path, tmp_path: Path, n
         predict_images(model, [tmp_path / "in"], tmp_path / "out.csv")
 
 
+def pixels_of(*words: object) -> tuple[np.ndarray, tuple]:
+    pixels, faults = zip(*read_images(*words), strict=True)
+    return np.stack(pixels), faults
+
+
 def test_pixels_are_those_of_the_image_cache(images: list[str]):
-    pixels, faults = read_images(images[:3], 64, InferenceOptions(crop_px=224))
+    pixels, faults = pixels_of(images[:3], 64, InferenceOptions(crop_px=224))
     cached = np.stack([read_image(Path(path), crop_px=224) for path in images[:3]])
     assert np.array_equal(pixels, shrink(cached, 64))
-    assert faults == [None] * 3
+    assert faults == (None,) * 3
 
 
 def test_broken_images_are_black_and_named(images: list[str], tmp_path: Path):
@@ -349,7 +354,7 @@ def test_broken_images_are_black_and_named(images: list[str], tmp_path: Path):
     text.write_text("no image")
     Image.new("RGB", (300, 424), "white").save(small)
     paths = [str(cut), images[0], str(text), str(small), str(tmp_path / "none.jpg")]
-    pixels, faults = read_images(paths, 32, InferenceOptions(crop_px=224))
+    pixels, faults = pixels_of(paths, 32, InferenceOptions(crop_px=224))
     assert [path for path, fault in zip(paths, faults, strict=True) if fault and path in fault] == [
         path for path in paths if path != images[0]
     ]
@@ -364,9 +369,9 @@ def test_resizing_takes_the_central_square_as_a_whole_image(images: list[str], t
     wide.save(tmp_path / "wide.png")
     Image.new("RGB", (3, 1), "red").save(tmp_path / "tiny.png")
     paths = [images[5], str(tmp_path / "wide.png"), str(tmp_path / "tiny.png")]
-    pixels, faults = read_images(paths, 224, InferenceOptions(resize=True, crop_px=224))
-    plain, _ = read_images(paths[:1], 224, InferenceOptions(crop_px=224))
-    assert faults == [None] * 3
+    pixels, faults = pixels_of(paths, 224, InferenceOptions(resize=True, crop_px=224))
+    plain, _ = pixels_of(paths[:1], 224, InferenceOptions(crop_px=224))
+    assert faults == (None,) * 3
     assert np.array_equal(pixels[0], plain[0])
     assert np.abs(pixels[1] - plain[0].astype(float)).mean() < 1.0
     assert (pixels[2] == [255, 0, 0]).all()
