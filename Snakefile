@@ -1,9 +1,9 @@
 """The steps of the pipeline: one rule each, with its notebook, what it needs and what it makes.
 
-`run_all.sh` starts it with a configuration file (profile, data, results, only, settings); all
-paths below are relative to the results folder. `gz2vit/workflow.py` decides which steps are stale;
-Snakemake runs those, here or on a cluster, in an order that their needs allow, and tells numerical
-libraries to use as many threads as a rule asks for (OMP_NUM_THREADS).
+`run_all.sh` starts it with a configuration file (profile, data, results, only, settings), first to
+plan, then to run; all paths below are relative to the results folder. `gz2vit/workflow.py` decides
+which steps are stale; Snakemake runs those, here or on a cluster, in an order that their needs
+allow, and tells numerical libraries to use as many threads as a rule asks for (OMP_NUM_THREADS).
 
 `code` names the modules that decide a step's numbers: when they change, the step is stale (a
 training is not: see `--retrain`).
@@ -19,7 +19,9 @@ ROOT = Path(workflow.basedir)
 sys.path.insert(0, str(ROOT))
 
 from gz2vit.io import MODEL_FILES, Gz2vitError, write_text
-from gz2vit.workflow import Pipeline
+from gz2vit.plots.captions import figures_of
+from gz2vit.votes import MAPPING_FILE, VOTES_FILE
+from gz2vit.workflow import DONE, Pipeline
 
 THREADS = config["threads"]
 RUN = f"exec {shlex.quote(sys.executable)} -P -m gz2vit execute"  # and the name of a step
@@ -35,6 +37,8 @@ TRAINING_NOTEBOOKS = {
 }
 BACKBONE_NOTEBOOK = "notebooks/12_train_backbone.ipynb"
 TABLES = [f"gz2_{split}.csv" for split in ("train", "valid", "test")]
+PROPERTIES = "galaxy_properties.csv"
+VOTES = [VOTES_FILE, MAPPING_FILE, *TABLES]
 
 
 def reported(function, *words, **options):
@@ -46,10 +50,19 @@ def reported(function, *words, **options):
         raise WorkflowError(str(error))
 
 
+def step(*words, **options):
+    """Register a step, which gives the inputs of its rule."""
+    return reported(pipeline.step, *words, **options)
+
+
+def figures(name):
+    """The figures that a step draws, in their two forms."""
+    return [f"figures/{figure}.{kind}" for figure in figures_of(name) for kind in ("pdf", "png")]
+
+
 pipeline = reported(Pipeline, config)
-step, done, figures = pipeline.step, pipeline.done, pipeline.figures
-PROPERTIES = pipeline.data / "galaxy_properties.csv"
-VOTES = pipeline.votes()
+done = DONE.format
+SIMULATE = ["simulate"] if pipeline.simulated else []
 
 
 rule notebook:  # what all rules below have in common
@@ -62,10 +75,8 @@ if pipeline.simulated:
     use rule notebook as simulate with:
         input:
             step(
-                "simulate",
-                "data_preprocess/01_simulate_galaxies.ipynb",
-                code="gz2sim/*",
-                makes=[f"data/{name}" for name in (*TABLES, "galaxy_properties.csv")],
+                "simulate", "data_preprocess/01_simulate_galaxies.ipynb", code="gz2sim/*",
+                makes=[f"data/{name}" for name in (*TABLES, PROPERTIES)],
             ),
         output: touch(done("simulate"))
 
@@ -73,9 +84,7 @@ if pipeline.simulated:
 use rule notebook as select with:
     input:
         step(
-            "select",
-            "data_preprocess/05_select_galaxies.ipynb",
-            needs=["simulate"] if pipeline.simulated else [],
+            "select", "data_preprocess/05_select_galaxies.ipynb", needs=SIMULATE,
             code="catalog images",
             makes=[*(f"selection/{name}" for name in (*TABLES, "data.json")), *figures("select")],
         ),
@@ -85,10 +94,7 @@ use rule notebook as select with:
 use rule notebook as pack with:
     input:
         step(
-            "pack",
-            "data_preprocess/06_pack_images.ipynb",
-            needs=["select"],
-            code="images",
+            "pack", "data_preprocess/06_pack_images.ipynb", needs=["select"], code="images",
             makes=["store"],
         ),
     output: touch(done("pack"))
@@ -98,34 +104,24 @@ use rule notebook as pack with:
 for key in pipeline.models:
 
     rule:
-        name:
-            key
+        name: key
         input:
-            reported(
-                step,
-                key,
-                TRAINING_NOTEBOOKS.get(key, BACKBONE_NOTEBOOK),
-                needs=["select", "pack"],
+            step(
+                key, TRAINING_NOTEBOOKS.get(key, BACKBONE_NOTEBOOK), needs=["select", "pack"],
                 code="training models batches images paper predict",
                 makes=[f"models/{key}/{name}" for name in MODEL_FILES],
             ),
-        output:
-            touch(done(key + "{seed}")),
-        wildcard_constraints:
-            seed=r"|_seed\d+",
+        output: touch(done(key + "{seed}"))
+        wildcard_constraints: seed=r"|_seed\d+"
         threads: THREADS
-        shell:
-            f"{RUN} {{rule}}{{wildcards.seed}}"
+        shell: f"{RUN} {{rule}}{{wildcards.seed}}"
 
 
 use rule notebook as fig1 with:
     input:
         step(
-            "fig1",
-            "figures/15_draw_fig1_architecture.ipynb",
-            needs=["select", "linformer"],
-            code="plots/paper_figures plots/style",
-            makes=figures("fig1"),
+            "fig1", "figures/15_draw_fig1_architecture.ipynb", needs=["select", "linformer"],
+            code="plots/paper_figures plots/style", makes=figures("fig1"),
         ),
     output: touch(done("fig1"))
 
@@ -133,11 +129,8 @@ use rule notebook as fig1 with:
 use rule notebook as fig2 with:
     input:
         step(
-            "fig2",
-            "figures/16_draw_fig2_examples.ipynb",
-            needs=["select"],
-            code="plots/paper_figures plots/style images",
-            makes=figures("fig2"),
+            "fig2", "figures/16_draw_fig2_examples.ipynb", needs=["select"],
+            code="plots/paper_figures plots/style images", makes=figures("fig2"),
         ),
     output: touch(done("fig2"))
 
@@ -145,11 +138,9 @@ use rule notebook as fig2 with:
 use rule notebook as fig3 with:
     input:
         step(
-            "fig3",
-            "figures/17_draw_fig3_confusion.ipynb",
+            "fig3", "figures/17_draw_fig3_confusion.ipynb",
             needs=["select", "linformer", "linformer_weighted"],
-            code="plots/paper_figures plots/style evaluation",
-            makes=figures("fig3"),
+            code="plots/paper_figures plots/style evaluation", makes=figures("fig3"),
         ),
     output: touch(done("fig3"))
 
@@ -157,12 +148,12 @@ use rule notebook as fig3 with:
 use rule notebook as fig4 with:
     input:
         step(
-            "fig4",
-            "figures/18_draw_fig4_size_brightness.ipynb",
-            needs=["select", *reported(pipeline.pair, "fig4", "figures/18_draw_fig4_size_brightness.ipynb")],
+            "fig4", "figures/18_draw_fig4_size_brightness.ipynb",
+            needs=["select", "MODEL_A", "MODEL_B"],
             code="plots/paper_figures plots/style plots/extra_figures evaluation comparisons evidence",
             makes=[
-                *figures("fig4"), "tables/fig4.csv", "tables/fig4_verdicts.csv", "tables/verdict.md",
+                *figures("fig4"),
+                *("tables/fig4.csv", "tables/fig4_verdicts.csv", "tables/verdict.md"),
             ],
             reads=[PROPERTIES],
         ),
@@ -172,8 +163,7 @@ use rule notebook as fig4 with:
 use rule notebook as attention with:
     input:
         step(
-            "attention",
-            "notebooks/13_map_attention.ipynb",
+            "attention", "notebooks/13_map_attention.ipynb",
             needs=["select", "pack", *pipeline.models],
             code="attention attention_maps attention_checks models images plots/extra_figures",
             makes=[
@@ -187,14 +177,10 @@ use rule notebook as attention with:
 use rule notebook as features with:
     input:
         step(
-            "features",
-            "notebooks/14_extract_features.ipynb",
+            "features", "notebooks/14_extract_features.ipynb",
             needs=["select", "pack", *pipeline.models],
             code="features models images plots/extra_figures",
-            makes=[
-                *(f"features/{name}.csv" for name in ("probes", "umap")),
-                *figures("features"),
-            ],
+            makes=["features/probes.csv", "features/umap.csv", *figures("features")],
             reads=[PROPERTIES],
         ),
     output: touch(done("features"))
@@ -203,11 +189,8 @@ use rule notebook as features with:
 use rule notebook as fig5 with:
     input:
         step(
-            "fig5",
-            "figures/19_draw_fig5_attention.ipynb",
-            needs=["select", "attention"],
-            code="plots/paper_figures plots/style attention_maps",
-            makes=figures("fig5"),
+            "fig5", "figures/19_draw_fig5_attention.ipynb", needs=["select", "attention"],
+            code="plots/paper_figures plots/style attention_maps", makes=figures("fig5"),
         ),
     output: touch(done("fig5"))
 
@@ -215,14 +198,10 @@ use rule notebook as fig5 with:
 use rule notebook as evidence with:
     input:
         step(
-            "evidence",
-            "figures/21_weigh_evidence.ipynb",
+            "evidence", "figures/21_weigh_evidence.ipynb",
             needs=["select", "fig4", *pipeline.models],
             code="evidence comparisons calibration evaluation plots/extra_figures",
-            makes=[
-                *("tables/evidence.csv", "tables/verdicts.csv"),
-                *figures("evidence"),
-            ],
+            makes=["tables/evidence.csv", "tables/verdicts.csv", *figures("evidence")],
             reads=[PROPERTIES],
         ),
     output: touch(done("evidence"))
@@ -231,9 +210,7 @@ use rule notebook as evidence with:
 use rule notebook as table with:
     input:
         step(
-            "table",
-            "figures/20_make_results_table.ipynb",
-            needs=pipeline.models,
+            "table", "figures/20_make_results_table.ipynb", needs=pipeline.models,
             code="results_table evaluation paper",
             makes=[f"tables/results.{kind}" for kind in ("md", "csv", "tex")],
         ),
@@ -243,12 +220,10 @@ use rule notebook as table with:
 use rule notebook as labels with:
     input:
         step(
-            "labels",
-            "data_preprocess/02_derive_labels.ipynb",
-            needs=["simulate"] if pipeline.simulated else [],
+            "labels", "data_preprocess/02_derive_labels.ipynb", needs=SIMULATE,
             code="votes plots/extra_figures",
             makes=[*(f"labels/{name}" for name in (*TABLES, "classes.csv")), *figures("labels")],
-            reads=VOTES["labels"],
+            reads=VOTES,
         ),
     output: touch(done("labels"))
 
@@ -256,12 +231,8 @@ use rule notebook as labels with:
 use rule notebook as recover with:
     input:
         step(
-            "recover",
-            "data_preprocess/03_recover_rule.ipynb",
-            needs=["simulate"] if pipeline.simulated else [],
-            code="votes recover_rule",
-            makes=["labels/hidden_rule.csv"],
-            reads=VOTES["recover"],
+            "recover", "data_preprocess/03_recover_rule.ipynb", needs=SIMULATE,
+            code="votes recover_rule", makes=["labels/hidden_rule.csv"], reads=VOTES,
         ),
     output: touch(done("recover"))
 
@@ -269,9 +240,7 @@ use rule notebook as recover with:
 use rule notebook as transfer with:
     input:
         step(
-            "transfer",
-            "notebooks/23_transfer_simulated.ipynb",
-            needs=["select", "pack"],
+            "transfer", "notebooks/23_transfer_simulated.ipynb", needs=["select", "pack"],
             code="sim2real gz2sim/* training models",
             makes=["tables/transfer.csv", "tables/transfer.md"],
         ),
@@ -281,13 +250,12 @@ use rule notebook as transfer with:
 use rule notebook as realism with:
     input:
         step(
-            "realism",
-            "data_preprocess/22_compare_simulation.ipynb",
+            "realism", "data_preprocess/22_compare_simulation.ipynb",
             needs=["select", *(["transfer"] if "transfer" in config["only"] else [])],
             code="sim2real gz2sim/* plots/extra_figures",
             makes=[
+                *(f"tables/realism{name}.csv" for name in ("", "_classifier", "_features", "_galaxies")),
                 *figures("realism"),
-                *(f"tables/{name}.csv" for name in ("realism", "realism_classifier", "realism_features", "realism_galaxies")),
             ],
             reads=[pipeline.results / "tables" / "transfer.csv"],
         ),
@@ -298,21 +266,16 @@ use rule notebook as realism with:
 use rule notebook as report with:
     input:
         step(
-            "report",
-            "figures/24_make_report.ipynb",
-            needs=[],
-            code="report results_table plots/style templates/*",
-            makes=["report.html"],
+            "report", "figures/24_make_report.ipynb",
+            code="report results_table plots/style templates/*.*", makes=["report.html"],
         ),
     output: touch(done("report"))
 
 
-# The process that a user started decides what runs; those on a cluster's machines read it.
-if workflow.is_main_process:
+if config["planning"]:
     reported(pipeline.make_plan)
 
 
 rule all:
     default_target: True
-    input:
-        lambda wildcards: [done(name) for name in pipeline.plan],
+    input: map(done, pipeline.plan)

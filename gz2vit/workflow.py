@@ -1,14 +1,14 @@
 """The pipeline: the parameters of every step, which steps are stale and why, and one step's run.
 
-`./run_all.sh` calls `run`, which starts Snakemake on the `Snakefile`; its rules register the steps
-with a `Pipeline`. The pipeline compares each step with the record that it left when it finished
-(`logs/steps/<step>.json`: parameters, code, galaxies) and lets Snakemake schedule those that are
-stale, here or on a cluster. A training is stale only for other parameters, other galaxies (ids,
-labels, pixels) or `--retrain`; every other step also for changed code and for what it reads.
+`run` (what `./run_all.sh` calls) starts Snakemake on the `Snakefile` twice: first its rules
+register the steps with a `Pipeline`, which plans; then Snakemake runs what is planned, here or on
+a cluster. A step is compared with the record that it left when it finished
+(`logs/steps/<step>.json`: parameters, code, galaxies). A training is stale only for other
+parameters, other galaxies (ids, labels, pixels) or `--retrain`; every other step also for changed
+code and for what it reads.
 """
 
 import ast
-import contextlib
 import ctypes
 import difflib
 import hashlib
@@ -21,18 +21,20 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import timedelta
-from functools import cache
-from graphlib import CycleError, TopologicalSorter
+from functools import cache, partial
+from graphlib import TopologicalSorter
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from gz2vit.catalog import data_signature, follow_folder, read_data_folder
 from gz2vit.io import (
+    CHECKPOINT,
     MODEL_FILES,
     ROOT,
     SETTINGS,
@@ -43,23 +45,17 @@ from gz2vit.io import (
     git_commit,
     read_json,
     sole_user,
-    trained_checkpoint,
     write_json,
     write_text,
-)
-from gz2vit.plots.captions import figures_of
+)  # fmt: skip
 from gz2vit.surroundings import isolate
 
 PROFILES_DIR = ROOT / "profiles"
-# What the pipeline decides for every notebook; profiles and --set may not.
-RESERVED = (
-    *("RESULTS_DIR", "DATA_DIR", "PROFILE", "MODEL_KEY", "MODEL_KEYS", "BACKBONE"),
-    *("RUN", "SEEDS"),
-)
 # Parameters that name a file, relative to where the command is given; WEIGHTS has words as well.
 PATHS = ("VOTES", "LABELS", "RULE", "WEIGHTS", "CATALOGUE")
 WORDS = ("none", "imagenet", "bundled", "default")
-PLAN = "logs/plan.json"  # in the results folder: the steps to run, for the processes that run them
+# In the results folder: the plan, and how Snakemake knows that a step of this run has finished.
+PLAN, PLAN_TEXT, DONE = "logs/plan.json", "logs/plan.txt", "logs/done/{}"
 BAR_SECONDS = 5.0  # between two lines of a progress bar in a log file
 INTERRUPT_SECONDS = 60  # for a step to end after Ctrl-C
 VOTES_STEPS = ("labels", "recover")  # they need votes: simulated, downloaded or named by VOTES
@@ -69,82 +65,64 @@ NAMED_STEPS = ("transfer",)  # too long to be run unless --only names them
 # ---- Parameters: the notebook's own, then the profile's, then --set --------------------------
 
 
-@dataclass(frozen=True)
-class Parameter:
+class Parameter(NamedTuple):
     """A notebook's parameter: its value in the notebook and the type that it may take."""
 
     default: Any
     kind: Any
 
-    def read(self, value: Any, source: str) -> Any:
-        """`value` as this type; raises `Gz2vitError` naming `source` for another one."""
+    def read(self, value: Any, source: str, typed: bool = False) -> Any:
+        """`value` (or a text `typed` at the terminal) as this type; errors name `source`."""
+        if typed:  # 3e-4 is a number, and 007 may be a text
+            text, takes = value, getattr(self.kind, "__args__", (self.kind,))
+            with suppress(yaml.YAMLError):
+                value = yaml.safe_load(text)
+            if float in takes and isinstance(value, str):
+                with suppress(ValueError):
+                    value = float(value)
+            if str in takes and type(value) in (int, float, bool):
+                value = text
         try:
             return TypeAdapter(self.kind).validate_python(value, strict=True)
         except ValidationError:
-            kind = getattr(self.kind, "__name__", str(self.kind))
-            kind = str(self.kind) if "|" in str(self.kind) else kind
-            raise Gz2vitError(
-                f"{source} is {value!r} ({type(value).__name__}), but it must be {kind}"
-            ) from None
+            kind = self.kind.__name__ if isinstance(self.kind, type) else self.kind
+            raise Gz2vitError(f"{source} is {value!r}, but it must be {kind}") from None
 
-    def parse(self, text: str, source: str) -> Any:
-        """A value as typed at the terminal, where 3e-4 is a number and 007 may be a text."""
-        takes = getattr(self.kind, "__args__", (self.kind,))
-        try:
-            value = yaml.safe_load(text)
-        except yaml.YAMLError:
-            value = text
-        if float in takes and isinstance(value, str):
-            with contextlib.suppress(ValueError):
-                value = float(value)
-        if str in takes and type(value) in (int, float, bool):
-            value = text
-        return self.read(value, source)
+
+def code_cells(notebook: Path) -> list[tuple[str, list[str]]]:
+    """Source and tags of each code cell."""
+    cells = [one for one in read_json(notebook).get("cells", ()) if one["cell_type"] == "code"]
+    return [("".join(cell["source"]), cell["metadata"].get("tags", [])) for cell in cells]
 
 
 @cache
 def notebook_parameters(notebook: Path) -> dict[str, Parameter]:
-    """The parameters of a notebook: the literals of its cell tagged `parameters`.
+    """The parameters of a notebook: the literals of its cell tagged `parameters`, nothing else.
 
     `NAME = 1` takes the value's type, `NAME: int | None = 1` the annotated one (papermill's own
-    inspection does not know `|`). Raises `Gz2vitError` for anything but such assignments.
+    inspection does not know `|`).
     """
-    cells = [cell for cell in code_cells(notebook) if "parameters" in cell[1]]
+    cells = [source for source, tags in code_cells(notebook) if "parameters" in tags]
     if len(cells) != 1:
         raise Gz2vitError(f"{notebook} has {len(cells)} cells tagged 'parameters' instead of one")
     found = {}
     try:
-        for node in ast.parse(cells[0][0]).body:
+        for node in ast.parse(cells[0]).body:
             default = ast.literal_eval(node.value)
             if isinstance(node, ast.AnnAssign):
                 found[node.target.id] = Parameter(default, eval(ast.unparse(node.annotation), {}))
             else:
                 found[node.targets[0].id] = Parameter(default, type(default))
     except (SyntaxError, ValueError, AttributeError, NameError) as error:
-        raise Gz2vitError(
-            f"{notebook}: its parameter cell may hold only NAME = literal ({error})"
-        ) from error
+        raise Gz2vitError(f"{notebook}: write NAME = literal as parameters ({error})") from error
     return found
 
 
-def code_cells(notebook: Path) -> list[tuple[str, list[str]]]:
-    """Source and tags of each code cell; raises `Gz2vitError` where the file is no notebook."""
-    content = read_json(notebook)
-    try:
-        return [
-            ("".join(cell["source"]), cell["metadata"].get("tags", []))
-            for cell in content["cells"]
-            if cell["cell_type"] == "code"
-        ]
-    except (KeyError, TypeError) as error:
-        raise Gz2vitError(f"{notebook} is not a Jupyter notebook of format 4") from error
-
-
-def load_profile(name: str, folder: Path = PROFILES_DIR) -> dict[str, dict[str, Any]]:
+def load_profile(name: str) -> dict[str, dict[str, Any]]:
     """A profile as {step: {parameter: value}}; raises `Gz2vitError` for a missing or odd file."""
-    path = folder / f"{name}.yaml"
+    path = PROFILES_DIR / f"{name}.yaml"
     if not path.is_file():
-        known = ", ".join(sorted(file.stem for file in folder.glob("*.yaml")))
+        known = ", ".join(sorted(file.stem for file in PROFILES_DIR.glob("*.yaml")))
         raise Gz2vitError(f"there is no profile '{name}'; the profiles are {known}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
@@ -158,8 +136,7 @@ def load_profile(name: str, folder: Path = PROFILES_DIR) -> dict[str, dict[str, 
 def parse_set(text: str, results: Path | None = None) -> tuple[str, str, str]:
     """`[STEP.]NAME=VALUE` as step ("" for every one), name and value; a named file as full path.
 
-    Raises `Gz2vitError` for another form, and for a path that does not exist and that no run in
-    the folder `results` will make.
+    A file must exist, unless it is a model that a run in the folder `results` will make.
     """
     path, equals, value = text.partition("=")
     step, _, name = path.strip().rpartition(".")
@@ -173,10 +150,33 @@ def parse_set(text: str, results: Path | None = None) -> tuple[str, str, str]:
     return step, name, value
 
 
+def merge_settings(
+    results: Path, profile: str | None, data: str | None, overrides: Sequence[str]
+) -> dict[str, Any]:
+    """The settings of a results folder: those that it remembers, changed by those of this call.
+
+    `NAME=default` in `overrides` takes a setting back, and a later one replaces an earlier one.
+    """
+    path = results / SETTINGS
+    kept = yaml.safe_load(path.read_text(encoding="utf-8")) or {} if path.is_file() else {}
+    profile = profile or kept.get("profile", "demo")
+    if kept.get("profile", profile) != profile:
+        raise Gz2vitError(f"{results} is of profile {kept['profile']}; name another --results DIR")
+    data = data or kept.get("data")
+    texts = dict(text.split("=", 1) for text in kept.get("set", []))
+    for step, name, value in (parse_set(text, results) for text in overrides):
+        key = f"{step}.{name}" if step else name
+        for old in [old for old in texts if old == key or (not step and old.endswith(f".{name}"))]:
+            del texts[old]
+        if value != "default":
+            texts[key] = value
+    data = None if data in ("default", "simulated") else data
+    return {"profile": profile, "data": data, "set": [f"{k}={v}" for k, v in texts.items()]}
+
+
 def meant(name: str, known: Iterable[str]) -> str:
     """What there is, and a guess at what was meant."""
-    known = list(known)
-    close = difflib.get_close_matches(name, known, n=1)
+    close = difflib.get_close_matches(name, known := list(known), n=1)
     guess = f"; did you mean '{close[0]}'?" if close else ""
     return f" (there are: {', '.join(known)}){guess}"
 
@@ -191,343 +191,226 @@ class Step:
     name: str
     notebook: str
     needs: list[str]
-    code: tuple[str, ...]
+    code: list[str]  # patterns of files
     makes: list[str]
-    reads: list[Path]
-    model: str | None = None  # the model that it trains
-    parameters: dict[str, Any] = field(default_factory=dict)
-
-    def code_hash(self) -> str:
-        """A hash of its notebook's code and of its deciding modules."""
-        cells = "\n".join(source for source, tags in code_cells(ROOT / self.notebook))
-        own = code_hash(cells)
-        return hashlib.sha256((own + files_hash(self.code)).encode()).hexdigest()[:16]
-
-    @property
-    def output(self) -> str:
-        """Where its executed notebook goes: `notebooks/07_linformer_weighted.ipynb`."""
-        return f"notebooks/{Path(self.notebook).name[:2]}_{self.name}.ipynb"
+    reads: list[str]
+    model: str | None  # the model that it trains
+    parameters: dict[str, Any]
 
 
 class Pipeline:
     """What the Snakefile knows of one run: its steps, their parameters, and the plan."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
-        self.config = config
-        self.results = Path(config["results"])
+        self.config, self.results = config, Path(config["results"])
         self.simulated = config["data"] is None
         self.data = self.results / "data" if self.simulated else Path(config["data"])
-        self.profile = load_profile(config["profile"])
-        self.overrides = [parse_set(text, self.results) for text in config["overrides"]]
-        self.steps: dict[str, Step] = {}
-        self.backbones = self._backbones()
+        profile = load_profile(config["profile"])
+        overrides = [parse_set(text, self.results) for text in config["set"]]
+        rows = dict(profile.get("backbones", {}))
+        rows |= {name: value for step, name, value in overrides if step == "backbones"}
+        for row, network in rows.items():
+            named = re.fullmatch(r"(?!backbones?$)[a-z][a-z0-9_]*", row)
+            if not named or not isinstance(network, str | None):
+                raise Gz2vitError(f"backbones.{row}={network}: write [a-z][a-z0-9_]*=timm/NETWORK")
+        # Networks that the paper does not have: {row of the results table: network}.
+        self.backbones = {row: one for row, one in rows.items() if one not in (None, "", "null")}
         self.models = [
             *("linformer", "linformer_weighted", "vit", "resnet50", "vgg16_bn"),
             *("hf_vit", "hf_vit_weighted", *self.backbones),
         ]
+        # What is given: (step, "" for every one; name; value; source), the later the stronger.
+        other = ("backbone", "backbones", *(() if self.simulated else ("simulate",)))
+        sections = [(row, profile.get("backbone", {})) for row in self.backbones]
+        sections += [(step, own) for step, own in profile.items() if step not in other]
+        self.given = [
+            (step, name, value, f"profiles/{config['profile']}.yaml: {step}.{name}")
+            for step, section in sections
+            for name, value in section.items()
+        ]
+        typed = [one for one in overrides if one[0] != "backbones"]
+        self.given += [(*one, f"--set {'.'.join(filter(None, one[:2]))}") for one in typed]
+        self.steps: dict[str, Step] = {}
+        self.free: dict[str, list[str]] = {}  # what may be given, step by step
         self.seeds: dict[str, list[int]] = {}
-        self.plan: dict[str, dict] = {}
-
-    def _backbones(self) -> dict[str, str]:
-        """Networks that the paper does not have: {row of the results table: network}."""
-        found = dict(self.profile.get("backbones", {}))
-        found |= {name: value for step, name, value in self.overrides if step == "backbones"}
-        for row, network in found.items():
-            if not re.fullmatch(r"[a-z][a-z0-9_]*", row) or row in ("backbones", "backbone"):
-                raise Gz2vitError(f"backbones.{row}: use small letters, digits and _ for the name")
-            if not isinstance(network, str | None):
-                raise Gz2vitError(f"backbones.{row} is {network!r}: name a network, as timm/NAME")
-        return {row: name for row, name in found.items() if name not in (None, "", "null")}
+        self.plan = {} if config["planning"] else read_json(self.results / PLAN)
 
     def step(
-        self,
-        name: str,
-        notebook: str,
-        needs: Sequence[str] = (),
-        code: str = "",
-        makes: Sequence[str] = (),
-        reads: Sequence[Path] = (),
-    ):
-        """Register a step and return its inputs for Snakemake, as a function.
+        self, name: str, notebook: str, needs: Sequence[str] = (), code: str = "",
+        makes: Sequence[str] = (), reads: Sequence[str | Path] = (),
+    ):  # fmt: skip
+        """Register a step, with its further seeds, and return its inputs for Snakemake.
 
-        `code`: modules that decide its numbers, from the package's folder (`plots/style`) or with
-        the folder's name (`gz2sim/*`); `makes`: its files; `reads`: files outside the results.
+        `needs`: steps, or parameters that name a model; `code`: modules that decide its numbers,
+        from the package's folder (`plots/style`) or with the folder's name (`gz2sim/*`); `makes`:
+        its files; `reads`: files of the data folder. Raises `Gz2vitError` for wrong parameters.
         """
         if name in self.steps:
             raise Gz2vitError(f"backbones.{name}: there is a step of that name already")
-        patterns = (f"{one}.py" if "gz2sim" in one else f"gz2vit/{one}.py" for one in code.split())
         model = name if name in self.models else None
-        self.steps[name] = Step(
-            name, notebook, list(needs), tuple(patterns), list(makes), list(reads), model
-        )
-        return lambda wildcards: self.inputs(name + getattr(wildcards, "seed", ""))
-
-    def figures(self, step: str) -> list[str]:
-        """The figures that a step draws, in their two forms."""
-        return [f"figures/{name}.{kind}" for name in figures_of(step) for kind in ("pdf", "png")]
-
-    def done(self, name: str) -> str:
-        """The file by which Snakemake knows that a step of this run has finished."""
-        return f"logs/done/{name}"
-
-    def inputs(self, name: str) -> list[str]:
-        """What a step waits for: those of its needs that this run runs as well."""
-        plan = self.plan or read_json(self.results / PLAN)
-        return [self.done(need) for need in plan[name]["needs"] if need in plan]
-
-    def votes(self) -> dict[str, list[Path]]:
-        """For each step that reads votes, the catalogue and the file map where there are any."""
-        from gz2vit.votes import MAPPING_FILE, VOTES_FILE
-
-        notebook = ROOT / "data_preprocess" / "02_derive_labels.ipynb"
-        named = {step: self.value(step, "VOTES", notebook) for step in VOTES_STEPS}
-        own = [] if self.simulated else [self.data / VOTES_FILE, self.data / MAPPING_FILE]
-        return {step: [Path(file)] if file else own for step, file in named.items()}
-
-    def pair(self, step: str, notebook: str) -> list[str]:
-        """The two models that a step compares, MODEL_A and MODEL_B."""
-        models = [self.value(step, name, ROOT / notebook) for name in ("MODEL_A", "MODEL_B")]
-        for name in models:
-            if name not in self.models:
-                raise Gz2vitError(f"{step}: there is no model '{name}'{meant(name, self.models)}")
-        return models
-
-    def _layers(self) -> list[tuple[str, str, Any, str]]:
-        """What the profile and --set say: (step, "" for every one; name; value; source)."""
-        shared = [(row, self.profile.get("backbone", {})) for row in self.backbones]
-        other = ("backbone", "backbones", *(() if self.simulated else ("simulate",)))
-        own = [(k, v) for k, v in self.profile.items() if k not in other]
-        given = [
-            (step, name, value, f"profiles/{self.config['profile']}.yaml: {step}.{name}")
-            for step, section in [*shared, *own]
-            for name, value in section.items()
-        ]
-        overrides = [one for one in self.overrides if one[0] != "backbones"]
-        return given + [(*one, f"--set {'.'.join(filter(None, one[:2]))}") for one in overrides]
-
-    def value(self, step: str, name: str, notebook: Path | None = None) -> Any:
-        """The value of a parameter: the notebook's own, the profile's, or that of --set."""
-        parameter = Parameter(None, list[int] | None)
-        if name != "SEEDS":
-            parameter = notebook_parameters(notebook or ROOT / self.steps[step].notebook)[name]
-        found = parameter.default
-        for key, other, value, source in self._layers():
-            if other == name and key in ("", step):
-                read = parameter.parse if source.startswith("--set") else parameter.read
-                found = read(value, source)
-        return found
-
-    def resolve(self) -> None:
-        """Fill in each step's parameters, and add the steps of further seeds.
-
-        Raises `Gz2vitError` for unknown steps and parameters and for values of a wrong type.
-        """
-        known = {name: notebook_parameters(ROOT / s.notebook) for name, s in self.steps.items()}
-        for step, name, _, source in self._layers():
-            if step and step not in known:
-                raise Gz2vitError(f"{source}: there is no step '{step}'{meant(step, known)}")
-            places = [step] if step else list(known)
-            free = {n for place in places for n in known[place]} - set(RESERVED)
-            free |= {"SEEDS"} if not step or step in self.models else set()
-            if name not in free:
-                who = f"step '{step}'" if step else "no step"
-                have = "no parameter" if step else "a parameter"
-                raise Gz2vitError(f"{source}: {who} has {have} '{name}'{meant(name, sorted(free))}")
-        for model in self.models:
-            if (seeds := self.value(model, "SEEDS")) is None:
-                continue
-            if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-                raise Gz2vitError(f"{model}.SEEDS is {seeds}: give distinct numbers, as [0,1,2]")
-            if any(name == "SEED" and step in ("", model) for step, name, *_ in self._layers()):
-                raise Gz2vitError(f"{model}: SEED and SEEDS both give its seed; give one of them")
-            self.seeds[model] = seeds
-        fixed = {
-            "RESULTS_DIR": str(self.results),
-            "DATA_DIR": str(self.data),
-            "PROFILE": self.config["profile"],
-            "MODEL_KEYS": self.models,
-            "SEEDS": self.seeds,
+        # The pipeline's own parameters, which profiles and --set may not give.
+        own = {"RESULTS_DIR": str(self.results), "DATA_DIR": str(self.data), "RUN": ""}
+        own |= {"PROFILE": self.config["profile"], "MODEL_KEYS": self.models, "SEEDS": self.seeds}
+        own |= {"MODEL_KEY": name, "BACKBONE": self.backbones.get(name)}
+        known = notebook_parameters(ROOT / notebook)
+        free = {key: one for key, one in known.items() if key not in own}
+        free |= {"SEEDS": Parameter(None, list[int] | None)} if model else {}
+        self.free[name] = sorted(free)
+        chosen = {
+            key: free[key].read(value, source, typed=source.startswith("--set"))
+            for step, key, value, source in self.given
+            if step in ("", name) and key in free
         }
-        for name, step in list(self.steps.items()):
-            own = fixed | {"MODEL_KEY": name, "BACKBONE": self.backbones.get(name), "RUN": ""}
-            step.parameters = {
-                key: own[key] if key in own else self.value(name, key) for key in known[name]
-            }
-            for seed in self.seeds.get(name, []):
-                if seed == self.seeds[name][0]:
-                    step.parameters["SEED"] = seed
-                else:
-                    self._add_seed(step, seed)
+        seeds = chosen.pop("SEEDS", None)
+        parameters = {key: own.get(key, one.default) for key, one in known.items()} | chosen
+        for need in filter(known.get, needs):
+            if (key := parameters[need]) not in self.models:
+                which = f"'{key}'{meant(key, self.models)}"
+                raise Gz2vitError(f"{name}.{need}: there is no model {which}")
+        needs = [parameters.get(need, need) for need in needs]
+        code_files = [one if "gz2sim" in one else f"gz2vit/{one}" for one in code.split()]
+        files = [str(self.data / one) for one in reads]
+        step = Step(name, notebook, needs, code_files, list(makes), files, model, parameters)
+        self.steps[name] = step
+        if model:
+            step.needs += self._start(step)
+        else:
+            named = [parameters.get(key) or "none" for key in PATHS]
+            step.reads += [file for file in named if Path(file).is_file()]
+        if seeds is not None:  # the first is the step itself
+            if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
+                raise Gz2vitError(f"{name}.SEEDS is {seeds}: give distinct numbers, as [0,1,2]")
+            if "SEED" in chosen:
+                raise Gz2vitError(f"{name}: SEED and SEEDS both give its seed; give one of them")
+            self.seeds[name], parameters["SEED"] = seeds, seeds[0]
+            for seed in seeds[1:]:
+                run, further = f"seed{seed}", f"{name}_seed{seed}"
+                files = [f"models/{name}/{run}/{file}" for file in MODEL_FILES]
+                changed = parameters | {"SEED": seed, "RUN": run}
+                self.steps[further] = replace(step, name=further, makes=files, parameters=changed)
 
-    def _add_seed(self, step: Step, seed: int) -> None:
-        """The step of a model's further seed, with its files in `models/<key>/seed<N>/`."""
-        name, folder = f"{step.name}_seed{seed}", f"models/{step.name}/seed{seed}"
-        if name in self.steps:
-            raise Gz2vitError(f"backbones.{name}: the seeds of '{step.name}' need that name")
-        parameters = step.parameters | {"SEED": seed, "RUN": f"seed{seed}"}
-        makes = [f"{folder}/{file}" for file in MODEL_FILES]
-        self.steps[name] = Step(
-            name, step.notebook, step.needs, step.code, makes, step.reads, step.model, parameters
-        )
+        def inputs(wildcards) -> list[str]:  # those of its needs that this run runs as well
+            needs = self.plan[name + getattr(wildcards, "seed", "")]["needs"]
+            return [DONE.format(need) for need in needs if need in self.plan]
 
-    def start(self, name: str) -> list[str]:
-        """The model of this run whose weights a training starts from; none for other sources.
+        return inputs
 
-        Raises `Gz2vitError` where a training would start from what it replaces.
-        """
-        source = Path(self.steps[name].parameters.get("WEIGHTS", "none"))
-        if not source.is_absolute():
+    def _start(self, step: Step) -> list[str]:
+        """The model of this run whose weights a training starts from; none for other sources."""
+        source = Path(step.parameters.get("WEIGHTS", "none"))
+        file = (source / CHECKPOINT if (source / CHECKPOINT).exists() else source).resolve()
+        home = self.results.resolve() / "models"
+        if not source.is_absolute() or not file.is_relative_to(home):
             return []
-        file = trained_checkpoint(str(source)) if source.exists() else source
-        file, home = (file or source).resolve(), self.results.resolve() / "models"
-        if not file.is_relative_to(home):
-            return []
-        model = file.relative_to(home).parts[0]
-        if model == self.steps[name].model:
-            raise Gz2vitError(
-                f"{name}.WEIGHTS is {source}, which this training would replace; copy it to "
-                "another folder, or give other results with --results DIR"
-            )
-        return [model]
+        if step.model in file.relative_to(home).parts:
+            place = "copy it to another folder, or set other --results"
+            raise Gz2vitError(f"{step.name}.WEIGHTS is {source}, which it would replace: {place}")
+        return [one for one in file.relative_to(home).parts[:1] if one in self.models]
 
-    def chosen(self) -> list[str]:
-        """The steps that were asked for; by default all that the data allow."""
-        for name in (*self.config["only"], *(self.config["retrain"] or [])):
+    def order(self) -> list[str]:
+        """The steps asked for (by default all that the data allow) after all that they need."""
+        for step, name, _, source in self.given:
+            if step and step not in self.free:
+                raise Gz2vitError(f"{source}: there is no step '{step}'{meant(step, self.free)}")
+            free = self.free[step] if step else sorted(set().union(*self.free.values()))
+            if name not in free:
+                who = f"step '{step}' has no" if step else "no step has a"
+                raise Gz2vitError(f"{source}: {who} parameter '{name}'{meant(name, free)}")
+        only = self.config["only"]
+        for name in (*only, *(self.config["retrain"] or [])):
             if name not in self.steps:
                 raise Gz2vitError(f"there is no step '{name}'{meant(name, self.steps)}")
-        only = self.config["only"]
-        return [
-            name
-            for name, step in self.steps.items()
-            if (name in only or step.model in only)
-            or (not only and name not in NAMED_STEPS and self.is_able(name))
-        ]
-
-    def is_able(self, name: str) -> bool:
-        """Whether the data allow a step: votes must exist for those that read them."""
-        return (
-            name not in VOTES_STEPS
-            or self.simulated
-            or any(path.exists() for path in self.steps[name].reads)
-        )
+        able = [name for name in self.steps if name not in NAMED_STEPS + VOTES_STEPS]
+        for name, step in self.steps.items():
+            votes = step.parameters.get("VOTES") or (step.reads and os.path.exists(step.reads[0]))
+            able += [name] if name in VOTES_STEPS and (self.simulated or votes) else []
+        if "table" in self.steps:  # the last ones, which show what the others made
+            further = [name for name, step in self.steps.items() if step.model not in (None, name)]
+            self.steps["table"].needs += further
+            self.steps["report"].needs = [name for name in able if name != "report"]
+        graph = {name: step.needs for name, step in self.steps.items()}
+        order = list(TopologicalSorter(graph).static_order())
+        asked = set(only or able)
+        wanted = {name for name, step in self.steps.items() if {name, step.model} & asked}
+        for name in reversed(order):
+            wanted |= set(graph[name]) if name in wanted else set()
+        return [name for name in order if name in wanted]
 
     def make_plan(self) -> None:
-        """Decide which steps run and why, and write it to `logs/plan.json` for them and for `run`.
+        """Decide which steps run and why, and write the plan; raises for broken galaxies."""
+        from gz2vit.images import check_folder
 
-        Raises `Gz2vitError` for parameters that no step has, and for what cannot be run.
-        """
-        self.resolve()
-        for name, step in self.steps.items():
-            if step.model:
-                step.needs = [*step.needs, *self.start(name)]
-        able = [one for one in self.steps if self.is_able(one) and one not in NAMED_STEPS]
-        seeds = [name for name, step in self.steps.items() if step.model not in (None, name)]
-        if "table" in self.steps:
-            self.steps["table"].needs += seeds
-            self.steps["report"].needs = [name for name in able if name != "report"]
-        try:
-            order = list(
-                TopologicalSorter({n: s.needs for n, s in self.steps.items()}).static_order()
-            )
-        except CycleError as error:
-            raise Gz2vitError(
-                f"WEIGHTS of {' and '.join(error.args[1])} wait for each other"
-            ) from None
-        wanted = set(self.chosen())
-        for name in reversed(order):
-            wanted |= set(self.steps[name].needs) if name in wanted else set()
-        self.signature, records, older = None, {}, []
-        for name in (name for name in order if name in wanted):
+        signature, records, older = None, {}, []
+        for name in (order := self.order()):
             step = self.steps[name]
-            if name == "select" and not (self.simulated and "simulate" in self.plan):
+            if name == "select" and "simulate" not in self.plan:
                 folder = read_data_folder(self.data)
-                self.signature = data_signature(folder, self.results / "logs" / "images.json")
+                if not self.simulated:
+                    check_folder(folder, self.results, step.parameters["LEAVE_OUT_BROKEN"])
+                signature = data_signature(folder, self.results / "logs" / "images.json")
                 follow_folder(self.results, folder)
-            record_path = self.results / "logs" / "steps" / f"{name}.json"
-            record = read_json(record_path) if record_path.exists() else None
-            state = self.state(step, records)
-            why = self.why(step, state, record)
-            if why:
-                self.plan[name] = state | {
-                    "why": why,
-                    "notebook": step.notebook,
-                    "output": step.output,
-                    "needs": step.needs,
-                    "data": str(self.data),
-                    "seconds": (record or {}).get("seconds"),
-                }
-            else:
-                records[name] = record
-                if step.model and record["code"] != state["code"]:
-                    older.append((name, record.get("commit", "unknown")[:7]))
-            (self.results / self.done(name)).unlink(missing_ok=True)
+            path = self.results / "logs" / "steps" / f"{name}.json"
+            record = records[name] = read_json(path) if path.exists() else {}
+            now = self.state(step, signature)
+            if why := self.why(step, now, records):
+                self.plan[name] = vars(step) | {"why": why, "record": now}
+                self.plan[name]["seconds"] = record.get("seconds")
+            elif step.model and record["code"] != now["code"]:
+                older.append((name, record.get("commit", "unknown")[:7]))
+            (self.results / DONE.format(name)).unlink(missing_ok=True)
         write_json(self.results / PLAN, self.plan)
-        write_text(self.results / "logs" / "plan.txt", self.describe(len(wanted), older))
+        write_text(self.results / PLAN_TEXT, self.describe(len(order), older))
 
-    def state(self, step: Step, records: Mapping[str, dict]) -> dict[str, Any]:
+    def state(self, step: Step, signature: Mapping[str, str] | None) -> dict[str, Any]:
         """What decides a step's results now, as its record will keep it."""
-        galaxies: dict[str, Any] = {"signature": self.signature}
+        places = ("RESULTS_DIR", "DATA_DIR", "DEVICES", "PROFILE")  # they decide nothing
+        deciding = {
+            name: {key: value for key, value in one.parameters.items() if key not in places}
+            for name, one in self.steps.items()
+        }
+        galaxies: dict[str, Any] = {"signature": signature}
+        if step.name in ("simulate", *VOTES_STEPS):
+            galaxies = {}
         if step.model:  # how they are selected and cropped
-            galaxies |= {
-                one: self._deciding(one) for one in ("select", "pack") if one in self.steps
-            }
-        needs = {} if step.model else {
-            need: records[need]["finished"] for need in step.needs if need in records
-        }  # fmt: skip
+            galaxies |= {name: deciding[name] for name in ("select", "pack")}
+        code = "\n".join(source for source, _ in code_cells(ROOT / step.notebook))
+        patterns = [one if Path(one).suffix else f"{one}.py" for one in step.code]
+        code = code_hash(code) + files_hash(patterns, ROOT)
         return {
-            "parameters": self._deciding(step.name),
-            "all_parameters": step.parameters,
+            "parameters": deciding[step.name],
             "galaxies": galaxies,
-            "code": step.code_hash(),
-            "made_after": needs,
+            "code": hashlib.sha256(code.encode()).hexdigest()[:16],
             "reads": _digests(step.reads),
-            "files": [str(path) for path in step.reads],
-            "model": step.model,
         }
 
-    def _deciding(self, name: str) -> dict[str, Any]:
-        """The parameters of a step that decide its results: not places, nor how many GPUs."""
-        places = ("RESULTS_DIR", "DATA_DIR", "DEVICES", "PROFILE")
-        return {k: v for k, v in self.steps[name].parameters.items() if k not in places}
-
-    def why(self, step: Step, state: Mapping[str, Any], record: Mapping | None) -> list[str]:
+    def why(self, step: Step, now: Mapping[str, Any], records: Mapping[str, dict]) -> list[str]:
         """The reasons why a step must run; none where its results are what they would be."""
-        retrain = self.config["retrain"]
-        folder = self.results / "models" / (step.model or "") / step.parameters.get("RUN", "")
-        unfinished = step.model and (folder / "unfinished").exists()
-        missing = [file for file in step.makes if not (self.results / file).exists()]
+        record, retrain = records[step.name], self.config["retrain"]
         if step.model and retrain is not None and (not retrain or step.model in retrain):
-            if not self.config["check"]:
-                write_text(folder / "retrain", "--retrain asked for it\n")
             return ["--retrain"]
-        if record is None:
+        if not record:
+            folder = self.results / "models" / (step.model or "") / step.parameters.get("RUN", "")
+            unfinished = step.model and (folder / "unfinished").exists()
             return ["continues an unfinished training" if unfinished else "new"]
-        why = [
-            f"{key}: {record['parameters'].get(key)} -> {value}"
-            for key, value in state["parameters"].items()
-            if record["parameters"].get(key) != value
-        ]
-        gone = set(record["parameters"]) - set(state["parameters"])
-        why += [f"{key} is not a parameter any more" for key in sorted(gone)]
-        if step.name != "simulate":
-            why += ["other galaxies"] if record["galaxies"] != state["galaxies"] else []
-        if missing:
-            why.append(f"{missing[0]} is missing")
+        old, new = record["parameters"], now["parameters"]
+        why = [f"{key}: {old.get(key)} -> {new[key]}" for key in new if old.get(key) != new[key]]
+        why += [f"{key} is not a parameter any more" for key in sorted(set(old) - set(new))]
+        why += ["other galaxies"] if record["galaxies"] != now["galaxies"] else []
+        missing = [file for file in step.makes if not (self.results / file).exists()]
+        why += [f"{file} is missing" for file in missing[:1]]
         if step.model:
-            return why + [f"starts from {one}" for one in self.start(step.name) if one in self.plan]
-        if record["code"] != state["code"]:
-            why.append("code")
-        if record["reads"] != state["reads"]:
-            why.append(f"other {', '.join(state['reads']) or ', '.join(record['reads'])}")
-        running = [need for need in step.needs if need in self.plan]
-        newer = [n for n, at in state["made_after"].items() if record["made_after"].get(n) != at]
-        if running or newer:
-            why.append(f"follows {', '.join(running + newer)}")
-        return why
+            running = [one for one in step.needs if one in self.plan and one in self.models]
+            return why + [f"starts from {one}" for one in running]
+        why += ["code"] if record["code"] != now["code"] else []
+        changed = sorted({name for name, _ in record["reads"].items() ^ now["reads"].items()})
+        why += [f"other {', '.join(changed)}"] if changed else []
+        at = record["finished"]
+        newer = [n for n in step.needs if n in self.plan or records[n]["finished"] > at]
+        return why + ([f"follows {', '.join(newer)}"] if newer else [])
 
     def describe(self, total: int, older: Sequence[tuple[str, str]]) -> str:
         """The plan as text: what runs and why, what is replaced, how long it took last time."""
-        settings = ", ".join(self.config["overrides"]) or "none"
+        settings = ", ".join(self.config["set"]) or "none"
         galaxies = "simulated galaxies" if self.simulated else f"galaxies of {self.data}"
         lines = [f"{self.results}: profile {self.config['profile']}, {galaxies}, --set: {settings}"]
         for name, one in self.plan.items():
@@ -535,29 +418,24 @@ class Pipeline:
             if one["model"] and (self.results / self.steps[name].makes[-1]).exists():
                 words += f"; the model there moves to models/{one['model']}/replaced/"
             lines.append(f"  {name:<20}{words}")
-        known = [one["seconds"] for one in self.plan.values()]
+        known = [one["seconds"] for one in self.plan.values() if one["seconds"]]
+        who = "they" if len(known) == len(self.plan) else f"{len(known)} of them"
+        last = f"; {who} took {timedelta(seconds=round(sum(known)))} last time" if known else ""
         if self.plan:
-            took = sum(known) if all(known) else None
-            last = f", {timedelta(seconds=round(took))} last time" if took else ""
             lines.append(f"{len(self.plan)} of {total} steps to run{last}")
         else:
             lines.append(f"nothing to do: {self.results} is up to date ({total} steps)")
         for commit in sorted({commit for _, commit in older}):
             names = " ".join(name for name, other in older if other == commit)
-            lines.append(
-                f"{names}: trained with older code, commit {commit}: --retrain {names} renews it"
-            )
+            renew = f"commit {commit}: --retrain {names} renews it"
+            lines.append(f"{names}: trained with older code, {renew}")
         return "\n".join(lines) + "\n"
 
 
-def _digests(paths: Iterable[Path]) -> dict[str, str]:
+def _digests(paths: Iterable[str]) -> dict[str, str]:
     """Names and hashes of those files that exist."""
-    found = {}
-    for path in paths:
-        if path.exists():
-            with path.open("rb") as file:
-                found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+    files = filter(Path.exists, map(Path, paths))
+    return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
 # ---- One step: a notebook through papermill ----------------------------------------------------
@@ -568,86 +446,71 @@ class StepWriter:
 
     def __init__(self, step: str, stream: TextIO) -> None:
         self.head, self.stream = f"[{step}] ", stream
-        self.pending, self.last_bar = "", 0.0
+        self.pending, self.last_bar, self.flush = "", 0.0, stream.flush
 
     def write(self, text: str) -> None:
         """Take some output; write the lines that are complete."""
         *complete, self.pending = re.split(r"(?<=[\n\r])", self.pending + text)
-        for line in complete:
+        for line in filter(str.strip, complete):
             due = time.monotonic() - self.last_bar >= BAR_SECONDS
-            if line.strip() and (line.endswith("\n") or due):
+            if line.endswith("\n") or due:
                 self.last_bar = self.last_bar if line.endswith("\n") else time.monotonic()
                 self.stream.write(f"{self.head}{line.rstrip()}\n")
         self.stream.flush()
 
-    def flush(self) -> None:
-        """papermill asks for it; lines are flushed as they are written."""
-
 
 def execute(name: str, results: Path) -> None:
-    """Run a planned step: its notebook with its parameters, then the record that it is done.
+    """Run a planned step and leave its record; one that fails leaves `<name>.failed.ipynb`."""
 
-    The notebook runs under a temporary name; when it fails it stays as `<name>.failed.ipynb`.
-    Raises `Gz2vitError` with one line that names the step, the cell and the error; the same line
-    is left in `logs/<step>.error`.
-    """
-    parent = os.getppid()
-
-    def watch() -> None:  # a killed run leaves no step behind
+    def watch(parent: int) -> None:  # a killed run leaves no step behind
         while os.getppid() == parent:
             time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=watch, args=[os.getppid()], daemon=True).start()
     # A SLURM job's one task would make Lightning start no processes of its own.
     os.environ.pop("SLURM_NTASKS", None)
-    one, logs = read_json(results / PLAN)[name], results / "logs"
-    notebook, output = ROOT / one["notebook"], results / one["output"]
-    running = output.with_name(f".{output.stem}.running.ipynb")
-    failed = output.with_name(f"{output.stem}.failed.ipynb")
+    one, logs, start = read_json(results / PLAN)[name], results / "logs", time.time()
+    stem = f"{Path(one['notebook']).name[:2]}_{name}"
+    output = results / "notebooks" / f"{stem}.ipynb"
+    running = output.with_name(f".{stem}.running.ipynb")
+    failed = output.with_name(f"{stem}.failed.ipynb")
     running.parent.mkdir(parents=True, exist_ok=True)
     message = f"step '{name}' still runs in {results} from an earlier call; wait for it, or stop it"
-    start = time.time()
     try:
         with sole_user(logs / f"{name}.lock", message), (logs / f"{name}.log").open("w") as log:
             log.write(f"[{name}] {one['notebook']} starts\n")
             log.flush()
+            if "--retrain" in one["why"]:
+                folder = results / "models" / one["model"] / one["parameters"]["RUN"]
+                write_text(folder / "retrain", "")
             try:
-                _run_notebook(notebook, running, one["all_parameters"], StepWriter(name, log))
+                run_notebook(one, running, StepWriter(name, log))
             except Gz2vitError as error:
                 if running.exists():
                     running.replace(failed)
                 raise Gz2vitError(f"step '{name}' failed {error}; see {failed}") from error
             failed.unlink(missing_ok=True)
             running.replace(output)
-            seconds = time.time() - start
-            _record(name, one, results, seconds)
-            log.write(f"[{name}] done in {seconds:.0f} s\n")
+            took = time.time() - start
+            write_json(logs / "steps" / f"{name}.json", record(one, results) | {"seconds": took})
+            log.write(f"[{name}] done in {took:.0f} s\n")
     except Gz2vitError as error:
         write_text(logs / f"{name}.error", f"{error}\n")
         raise
 
 
-def _record(name: str, one: Mapping[str, Any], results: Path, seconds: float) -> None:
-    """Leave what a step was made of, by which the next run knows whether it is stale."""
-    kept = ("parameters", "galaxies", "code", "made_after", "reads")
-    record = {key: one[key] for key in kept}
-    record["reads"] = _digests(map(Path, one["files"]))  # some are made in this run
-    steps = results / "logs" / "steps"
-    has_images = name not in VOTES_STEPS or (Path(one["data"]) / "images").is_dir()
-    if name != "simulate" and has_images and record["galaxies"]["signature"] is None:
-        # simulated in this run
-        folder = read_data_folder(Path(one["data"]))
-        record["galaxies"]["signature"] = data_signature(folder, results / "logs" / "images.json")
-    for need in one["needs"] if not one["model"] else ():
-        record["made_after"][need] = read_json(steps / f"{need}.json")["finished"]
-    record |= {"seconds": seconds, "finished": time.time(), "commit": git_commit()}
-    write_json(steps / f"{name}.json", record)
+def record(one: Mapping[str, Any], results: Path) -> dict[str, Any]:
+    """What a planned step was made of, for the next plan; what is made in this run as well."""
+    galaxies = dict(one["record"]["galaxies"])
+    if galaxies.get("signature", "") is None:  # simulated in this run
+        folder = read_data_folder(results / "data")
+        galaxies["signature"] = data_signature(folder, results / "logs" / "images.json")
+    new = {"galaxies": galaxies, "reads": _digests(one["reads"])}
+    return one["record"] | new | {"finished": time.time(), "commit": git_commit()}
 
 
-def _run_notebook(
-    notebook: Path, running: Path, parameters: Mapping[str, Any], writer: StepWriter
-) -> None:
+def run_notebook(one: Mapping[str, Any], running: Path, writer: StepWriter) -> None:
     """papermill's run, its errors turned into one line."""
     # jsonschema would compile 38 grammars of web addresses, which no notebook has: a second less.
     sys.modules.setdefault("rfc3987_syntax", None)
@@ -655,11 +518,12 @@ def _run_notebook(
     from nbclient.exceptions import DeadKernelError
     from papermill.exceptions import PapermillExecutionError
 
+    notebook = ROOT / one["notebook"]
     try:
         papermill.execute_notebook(
             notebook,
             running,
-            parameters=dict(parameters),
+            parameters=one["parameters"],
             progress_bar=False,
             stdout_file=writer,
             stderr_file=writer,
@@ -669,71 +533,30 @@ def _run_notebook(
         )
     except PapermillExecutionError as error:
         text = " ".join(str(error.evalue).split())
-        text = text if error.ename == Gz2vitError.__name__ else f"{error.ename}: {text}"
-        raise Gz2vitError(f"in {_cell(running, error.exec_count)}: {text}") from error
-    except DeadKernelError as error:
-        raise Gz2vitError(
-            "because its kernel died, most often for want of memory: try fewer --jobs or a "
-            "smaller BATCH_SIZE"
-        ) from error
-    except OSError as error:
-        raise Gz2vitError(f"because {error}") from error
-
-
-def _cell(running: Path, count: int) -> str:
-    """The failed cell in words: its execution number and the heading above it."""
-    heading = ""
-    for cell in read_json(running)["cells"]:
-        source = "".join(cell["source"])
-        if cell["cell_type"] == "markdown":
-            heading = ([""] + re.findall(r"^## (.*)$", source, re.MULTILINE))[-1] or heading
-        if cell.get("execution_count") == count:
-            break
-    return f"cell [{count}]" + (f" under '{heading}'" if heading else "")
+        text = text if error.ename == "Gz2vitError" else f"{error.ename}: {text}"
+        heading = ""  # above the cell that failed
+        for cell in read_json(running)["cells"]:
+            if cell["cell_type"] == "markdown":
+                found = re.findall(r"^## (.*)$", "".join(cell["source"]), re.MULTILINE)
+                heading = f" under '{found[-1]}'" if found else heading
+            if cell.get("execution_count") == error.exec_count:
+                break
+        raise Gz2vitError(f"in cell [{error.exec_count}]{heading}: {text}") from error
+    except (DeadKernelError, OSError) as error:
+        died = "its kernel died, most often for want of memory: try fewer --jobs or a smaller "
+        dead = isinstance(error, DeadKernelError)
+        raise Gz2vitError(f"because {died + 'BATCH_SIZE' if dead else error}") from error
 
 
 # ---- The whole run -----------------------------------------------------------------------------
 
 
-def merge_settings(results: Path, given: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of a results folder: those that it remembers, changed by those of this call.
-
-    `given`: `profile` and `data` (None where the command names none) and `set`, a list of texts;
-    `NAME=default` takes a setting back, and a later one replaces an earlier one. Raises
-    `Gz2vitError` where the folder was made with another profile.
-    """
-    path = results / SETTINGS
-    kept = yaml.safe_load(path.read_text(encoding="utf-8")) or {} if path.is_file() else {}
-    profile = given["profile"] or kept.get("profile", "demo")
-    if kept.get("profile", profile) != profile:
-        raise Gz2vitError(
-            f"{results} holds results of profile {kept['profile']}; name another --results DIR"
-        )
-    data = given["data"] or kept.get("data")
-    texts = dict(text.split("=", 1) for text in kept.get("set", []))
-    for text in given["set"]:
-        step, name, value = parse_set(text, results)
-        key = f"{step}.{name}" if step else name
-        for old in [old for old in texts if old == key or (not step and old.endswith(f".{name}"))]:
-            del texts[old]
-        if value != "default":
-            texts[key] = value
-    data = None if data in ("default", "simulated") else data
-    return {"profile": profile, "data": data, "set": [f"{k}={v}" for k, v in texts.items()]}
-
-
 def run(
-    profile: str | None = None,
-    data: str | None = None,
-    results: str | None = None,
-    only: Sequence[str] = (),
-    jobs: int | None = None,
-    overrides: Sequence[str] = (),
-    retrain: Sequence[str] | None = None,
-    plan_only: bool = False,
-    executor: str | None = None,
+    profile: str | None = None, data: str | None = None, results: str | None = None,
+    only: Sequence[str] = (), jobs: int | None = None, overrides: Sequence[str] = (),
+    retrain: Sequence[str] | None = None, plan_only: bool = False, executor: str | None = None,
     options: Sequence[str] = (),
-) -> None:
+) -> None:  # fmt: skip
     """Run every step that is stale; raises `Gz2vitError` with the one line that matters.
 
     `retrain`: models to train again (an empty list for all); `executor`: a cluster's folder in
@@ -741,198 +564,128 @@ def run(
     """
     if jobs is not None and jobs < 1:
         raise Gz2vitError(f"--jobs {jobs}: give at least 1")
-    folder = Path(results).expanduser().resolve() if results else None
-    folder = folder or ROOT / "results" / (profile or "demo")
-    if folder.exists() and not folder.is_dir():
-        raise Gz2vitError(f"--results {folder} is a file; name a folder")
+    start = time.time()
+    folder = Path(results).expanduser() if results else ROOT / "results" / (profile or "demo")
+    folder = folder.resolve()
     data = str(Path(data).expanduser().resolve()) if data not in (None, "default") else data
-    settings = merge_settings(folder, {"profile": profile, "data": data, "set": overrides})
-    load_profile(settings["profile"])
-    at_once = [] if jobs is None or not executor else ["--jobs", str(jobs)]
-    jobs = jobs or 1
-    config = {
-        "profile": settings["profile"],
-        "data": settings["data"],
-        "results": str(folder),
-        "only": list(only),
-        "overrides": settings["set"],
-        "jobs": jobs,
-        "threads": max(1, available_cores() // jobs),
-        "retrain": retrain if retrain is None else list(retrain),
-        "check": plan_only,
-        "executor": executor,
-    }
+    settings = merge_settings(folder, profile, data, overrides)
+    config = settings | {"results": str(folder), "only": only, "retrain": retrain, "jobs": jobs}
+    config |= {"executor": executor, "threads": max(1, available_cores() // (jobs or 1))}
+    load_profile(config["profile"])
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Gz2vitError(f"cannot write {folder}: {error.strerror}") from error
-    start, message = time.time(), f"another run is working in {folder}; wait for it"
-    with sole_user(folder / ".lock", message) as lock:
+        raise Gz2vitError(f"cannot write {folder}, set by --results: {error.strerror}") from error
+    with sole_user(folder / ".lock", f"another run is working in {folder}; wait for it") as lock:
         if config["data"] is None and config["profile"] == "paper":
-            config["data"] = _fetch(config, lock)
-        if config["data"]:
-            _check_data(config)
-        _snakemake(config, lock, ["--list-rules"])  # parameters and plan, before anything runs
-        print((folder / "logs" / "plan.txt").read_text(encoding="utf-8"), end="", flush=True)
-        if plan_only or not read_json(folder / PLAN):
+            config["data"] = _fetch(config, lock, plan_only)
+        _snakemake(config, lock, planning=True)
+        print((folder / PLAN_TEXT).read_text(encoding="utf-8"), end="", flush=True)
+        if plan_only or not (plan := read_json(folder / PLAN)):
             return
         write_text(folder / SETTINGS, yaml.safe_dump(settings, sort_keys=False))
-        _snakemake(config, lock, [*at_once, *options])
-        _summary(folder, start)
+        _snakemake(config, lock, options)
+    print(f"{len(plan)} steps run in {(time.time() - start) / 60:.1f} min, into {folder}")
+    if (folder / "report.html").exists():
+        print("report.html shows all of it on one page, in any browser")
 
 
-def _fetch(config: dict[str, Any], lock: int) -> str:
+def _fetch(config: Mapping[str, Any], lock: int, plan_only: bool) -> str:
     """The real Galaxy Zoo 2, as far as the chosen steps need it; its folder."""
     from gz2vit.download import fetch_galaxy_zoo
     from gz2vit.votes import GALAXY_ZOO_DIR
 
-    # An unknown step or parameter is reported before 3.4 GB are fetched.
-    _snakemake(config | {"check": True, "data": None}, lock, ["--list-rules"])
-    if config["check"] and not (GALAXY_ZOO_DIR / "gz2_train.csv").exists():
+    _snakemake(config, lock, planning=True)  # an unknown step is reported before 3.4 GB are fetched
+    if plan_only and not (GALAXY_ZOO_DIR / "gz2_train.csv").exists():
         raise Gz2vitError(f"--plan needs the galaxies: run `gz2vit download` into {GALAXY_ZOO_DIR}")
-    tables = set(config["only"]) and set(config["only"]) <= set(VOTES_STEPS)
-    named = {(step, name) for step, name, _ in map(parse_set, config["overrides"])}
-    own = all({("", "VOTES"), (step, "VOTES")} & named for step in config["only"])
+    only = config["only"]
+    tables = only and set(only) <= set(VOTES_STEPS)
+    named = {(step, name) for step, name, _ in map(parse_set, config["set"])}
+    own = all({("", "VOTES"), (step, "VOTES")} & named for step in only)
     kinds = ["labels"] if own else ["labels", "mapping", "votes"]
     fetch_galaxy_zoo(GALAXY_ZOO_DIR, kinds if tables else [])
     return str(GALAXY_ZOO_DIR)
 
 
-def _check_data(config: Mapping[str, Any]) -> None:
-    """Check tables and images of the data folder; broken images are listed in the results."""
-    from gz2vit.images import check_folder
-
-    if set(config["only"]) and set(config["only"]) <= set(VOTES_STEPS):
-        return
-    pipeline = Pipeline(config)
-    notebook = ROOT / "data_preprocess" / "05_select_galaxies.ipynb"
-    leave_out = pipeline.value("select", "LEAVE_OUT_BROKEN", notebook)
-    check_folder(read_data_folder(pipeline.data), pipeline.results, leave_out)
-
-
-def _snakemake(config: Mapping[str, Any], lock: int, options: Sequence[str]) -> None:
-    """Run Snakemake in the results folder, passing on what the steps write to their logs.
+def _snakemake(
+    config: Mapping[str, Any], lock: int, options: Sequence[str] = (), planning: bool = False
+) -> None:
+    """Let Snakemake plan or run, passing on what the steps write; raises `Gz2vitError` if it fails.
 
     Its own messages go to `logs/snakemake.log`. It inherits `lock`, so that it keeps the folder
-    even where this process is killed first. Raises `Gz2vitError` where it fails.
+    even where this process is killed first.
     """
-    results = Path(config["results"])
-    logs = results / "logs"
-    for old in [*logs.glob("*.error"), *logs.glob("*.log")]:
+    logs, executor = Path(config["results"]) / "logs", config["executor"]
+    own_log = logs / "snakemake.log"
+    for old in (*logs.glob("*.error"), *logs.glob("*.log")):
         old.unlink()
-    write_json(logs / "run.json", config)
+    write_json(logs / "run.json", {**config, "planning": planning})
     command = [sys.executable, "-P", "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
-    command += ["--directory", str(results), "--configfile", str(logs / "run.json")]
+    command += ["--directory", config["results"], "--configfile", str(logs / "run.json")]
     command += ["--nocolor", "--nolock", "--keep-incomplete", "--drop-metadata"]
     command += ["--rerun-triggers", "mtime", "--workflow-profile", "none"]
-    if config["executor"]:
-        command += ["--profile", str(cluster_profile(config["executor"]))]
+    if executor:
+        if not (profile := PROFILES_DIR / executor / "config.yaml").is_file():
+            raise Gz2vitError(f"--executor {executor}: there is no {profile}; there is slurm")
+        command += ["--profile", str(profile.parent)]
+        command += ["--jobs", str(config["jobs"])] if config["jobs"] else []
         # Without SLURM's accounts Snakemake would ask sacct, hear of no job, and wait for ever.
         sacct = ["sacct", "--noheader", "--allocations"]
         known = shutil.which("sacct") and not subprocess.run(sacct, capture_output=True).returncode
         if shutil.which("squeue") and not known:
             command += ["--slurm-status-command", "squeue"]
     else:
-        command += ["--profile", "none", "--cores", str(config["threads"] * config["jobs"])]
+        command += ["--profile", "none", "--cores", str(config["threads"] * (config["jobs"] or 1))]
+    command += ["--list-rules"] if planning else options
     isolate()
-    with (logs / "snakemake.log").open("w") as log:
+    # Linux: end with this process even where that is killed with -9 (PR_SET_PDEATHSIG).
+    die = partial(ctypes.CDLL(None).prctl, 1, signal.SIGKILL) if sys.platform == "linux" else None
+    with own_log.open("w") as log:
         process = subprocess.Popen(
-            [*command, *options],
-            stdout=log, stderr=log, pass_fds=[lock], start_new_session=True,
-            preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            command, stdout=log, stderr=log, pass_fds=[lock], start_new_session=True, preexec_fn=die
         )  # fmt: skip
         previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-        follower = Follower(logs)
+        read: dict[Path, int] = {}
         try:
             while process.poll() is None:
                 time.sleep(0.2)
-                follower.pass_on()
+                pass_on(logs, read)
         except KeyboardInterrupt:
-            _stop(process, logs)
+            os.killpg(process.pid, signal.SIGINT)
+            if run_id := re.search(r"^SLURM run ID: (\S+)", own_log.read_text(), re.MULTILINE):
+                subprocess.run(["scancel", f"--name={run_id[1]}"], capture_output=True, timeout=60)
+            try:
+                process.wait(INTERRUPT_SECONDS)
+            except (subprocess.TimeoutExpired, KeyboardInterrupt):
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
             raise
         finally:
             signal.signal(signal.SIGTERM, previous)
-        follower.pass_on()
+        pass_on(logs, read)
     if process.returncode:
         raise Gz2vitError(_failure(logs))
 
 
-def cluster_profile(name: str) -> Path:
-    """Snakemake's profile for a cluster; raises `Gz2vitError` where there is none of that name."""
-    folder = PROFILES_DIR / name
-    if not (folder / "config.yaml").is_file():
-        known = ", ".join(sorted(path.parent.name for path in PROFILES_DIR.glob("*/config.yaml")))
-        raise Gz2vitError(f"--executor {name}: there is no {folder}/config.yaml; there is {known}")
-    from importlib.util import find_spec
-
-    executor = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))["executor"]
-    if find_spec(f"snakemake_executor_plugin_{executor.replace('-', '_')}") is None:
-        raise Gz2vitError(
-            f"--executor {name} needs a package: install it with "
-            f"`{sys.executable} -m pip install snakemake-executor-plugin-{executor}`"
-        )
-    return folder
-
-
-def _end_with_parent() -> None:
-    """Linux: end this process when its parent does, even by kill -9."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-
-
-class Follower:
-    """Passes on at the terminal what the steps write to their logs, here or on other machines."""
-
-    def __init__(self, logs: Path) -> None:
-        self.logs, self.read = logs, {}
-
-    def pass_on(self) -> None:
-        """Print the whole lines that have been added."""
-        for path in sorted(self.logs.glob("*.log"), key=lambda path: path.stat().st_mtime):
-            if path.name == "snakemake.log":
-                continue
+def pass_on(logs: Path, read: dict[Path, int]) -> None:
+    """Print the lines that steps have added to their logs; `read`: bytes printed already."""
+    for path in sorted(logs.glob("*.log"), key=lambda path: path.stat().st_mtime):
+        if path.name != "snakemake.log":
             with path.open("rb") as file:
-                file.seek(self.read.get(path, 0))
+                file.seek(read.get(path, 0))
                 new = file.read()
             whole = new[: new.rfind(b"\n") + 1]
-            self.read[path] = self.read.get(path, 0) + len(whole)
+            read[path] = read.get(path, 0) + len(whole)
             print(whole.decode(errors="replace"), end="", flush=True)
-
-
-def _stop(process: subprocess.Popen, logs: Path) -> None:
-    """After Ctrl-C: pass it on to Snakemake and its steps, and see them end."""
-    os.killpg(process.pid, signal.SIGINT)
-    log = (logs / "snakemake.log").read_text(encoding="utf-8", errors="replace")
-    if run_id := re.search(r"^SLURM run ID: (\S+)", log, re.MULTILINE):
-        subprocess.run(["scancel", f"--name={run_id[1]}"], capture_output=True, timeout=60)
-    try:
-        process.wait(INTERRUPT_SECONDS)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
 
 
 def _failure(logs: Path) -> str:
     """The line that says why a run ended early."""
-    errors = sorted(logs.glob("*.error"), key=lambda path: path.stat().st_mtime)
-    if errors:
+    if errors := sorted(logs.glob("*.error"), key=lambda path: path.stat().st_mtime):
         return errors[0].read_text(encoding="utf-8").strip()
     log = (logs / "snakemake.log").read_text(encoding="utf-8", errors="replace")
     if found := re.search(r"^Error in rule (\w+):\s+message: (.+)", log, re.MULTILINE):
-        return (
-            f"step '{found[1]}' ended without an error of its own: {found[2].rstrip()} "
-            f"(see {logs / 'snakemake.log'}); the same command continues"
-        )
+        what = f"step '{found[1]}' ended without an error of its own: {found[2].rstrip()}"
+        return f"{what} (see {logs / 'snakemake.log'}); the same command continues"
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     return f"Snakemake stopped: {lines[-1] if lines else 'no message'} (see {logs})"
-
-
-def _summary(results: Path, start: float) -> None:
-    """Print what was made and where it is."""
-    steps = len(read_json(results / PLAN))
-    print(f"{steps} steps run in {(time.time() - start) / 60:.1f} min, into {results}:")
-    for name, kind in (("notebooks", "ipynb"), ("figures", "png"), ("tables", "md")):
-        files = [path.name for path in sorted((results / name).glob(f"[!.]*.{kind}"))]
-        if files:
-            print(f"  {name}/: {', '.join(files)}")
-    if (results / "report.html").exists():
-        print("  report.html: all of it on one page, for any browser")
