@@ -5,24 +5,12 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 from gz2vit import __version__
 from gz2vit.io import Gz2vitError
 from gz2vit.surroundings import isolate
-
-PREDICT_NUMBERS = {
-    "--crop-px": "central square (the model's own)",
-    "--batch-size": "images at once",
-    "--workers": "decoding threads",
-}
-PREDICT_FLAGS = {
-    "--average": "average over the eight flips and quarter turns",
-    "--resize": "take images of any size",
-    "--strict": "stop at the first broken image",
-    "--overwrite": "replace an existing table",
-    "--restart": "drop what an interrupted run has left",
-}
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -31,20 +19,20 @@ def main(words: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     isolate()
-    words = list(sys.argv[1:] if words is None else words)
-    snakemake: list[str] = []
+    words, snakemake = list(sys.argv[1:] if words is None else words), []
     if words[:1] == ["run"] and "--" in words:
         words, snakemake = words[: words.index("--")], words[words.index("--") + 1 :]
-    options = _parser().parse_args(words, argparse.Namespace(snakemake=snakemake))
+    options = vars(_parser().parse_args(words))
+    options |= {"options": snakemake} if words[:1] == ["run"] else {}
     try:
-        options.command(options)
+        module, function = options.pop("command").split(".")
+        getattr(import_module(f"gz2vit.{module}"), function)(**options)
         sys.stdout.flush()
     except Gz2vitError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 1
     except BrokenPipeError:  # `| head -1` has read enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt:
         print("error: stopped from the keyboard; the same command continues", file=sys.stderr)
         return 130
@@ -52,189 +40,156 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    """All commands and their options."""
+    """All commands, each with its function, whose parameters are named as the options are."""
     parser = argparse.ArgumentParser(prog="gz2vit", description=__doc__)
     parser.add_argument("--version", action="version", version=f"gz2vit {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, function, help: str, **options) -> argparse.ArgumentParser:
-        added = commands.add_parser(name, help=help, **options)
+    def command(name: str, function: str, help: str, epilog: str | None = None):
+        added = commands.add_parser(name, help=help, epilog=epilog)
         added.set_defaults(command=function)
-        return added
+        return added.add_argument
 
-    run = command(
-        "run",
-        _run,
-        "run every step that is stale (what ./run_all.sh calls)",
-        epilog="Everything after -- goes to Snakemake as it is.",
+    more = "Everything after -- goes to Snakemake as it is."
+    add = command(
+        "run", "workflow.run", "run every step that is stale (./run_all.sh calls it)", more
     )
-    run.add_argument("profile", nargs="?", help="demo (default), smoke or paper")
-    run.add_argument("--data", metavar="DIR", help="data folder; without it galaxies are simulated")
-    run.add_argument("--results", metavar="DIR", help="instead of results/<profile>")
-    run.add_argument("--only", nargs="+", default=[], metavar="STEP", help="and what they need")
-    run.add_argument("--jobs", type=int, metavar="N", help="steps side by side")
-    run.add_argument("--retrain", nargs="*", metavar="KEY", help="train again, these models or all")
-    run.add_argument("--plan", action="store_true", help="print what would run and why, and end")
-    run.add_argument("--executor", metavar="NAME", help="run on a cluster: profiles/<name>")
-    run.add_argument(
-        *("--set",),
-        nargs="+",
-        action="extend",
-        default=[],
-        dest="overrides",
-        metavar="[STEP.]NAME=VALUE",
-        help="parameters, such as linformer.MAX_EPOCH=30; NAME=default takes one back",
-    )
+    add("profile", nargs="?", help="demo (default), smoke or paper")
+    add("--data", metavar="DIR", help="data folder; without it galaxies are simulated")
+    add("--results", metavar="DIR", help="instead of results/<profile>")
+    add("--only", nargs="+", default=[], metavar="STEP", help="and what they need")
+    add("--jobs", type=int, metavar="N", help="steps side by side")
+    add("--retrain", nargs="*", metavar="KEY", help="train again, these models or all")
+    add("--plan", action="store_true", dest="plan_only", help="print what would run, why, and end")
+    add("--executor", metavar="NAME", help="run on a cluster: profiles/<name>")
+    take_back = "parameters, such as linformer.MAX_EPOCH=30; NAME=default takes one back"
+    many = {"nargs": "+", "action": "extend", "default": []}
+    add("--set", **many, dest="overrides", metavar="[STEP.]NAME=VALUE", help=take_back)
 
-    execute = command("execute", _execute, "run one step of a planned run (for the Snakefile)")
-    execute.add_argument("step", help="name of the step; the folder is the results folder")
+    add = command("execute", "workflow.execute", "run one step of a planned run")
+    add("name", metavar="STEP", help="the step; the folder is the results folder")
+    add("--results", type=Path, default=Path.cwd(), help=argparse.SUPPRESS)
 
-    check = command("check", _check, "check a data folder: tables and images")
-    check.add_argument("directory", type=Path, help="the data folder")
+    add = command("check", "cli._check", "check a data folder: tables and images")
+    add("directory", type=Path, help="the data folder")
 
-    simulate = command("simulate", _simulate, "make a data folder of simulated galaxies")
-    simulate.add_argument("directory", type=Path, help="the data folder to make")
-    simulate.add_argument("--galaxies", type=int, default=2400, metavar="N", help="how many")
-    simulate.add_argument("--seed", type=int, default=0, metavar="S", help="which ones")
-    simulate.add_argument("--processes", type=int, metavar="P", help="side by side (all cores)")
-    simulate.add_argument("--replace", action="store_true", help="instead of another simulation")
+    add = command("simulate", "cli._simulate", "make a data folder of simulated galaxies")
+    add("directory", type=Path, help="the data folder to make")
+    add("--galaxies", type=int, default=2400, metavar="N", help="how many")
+    add("--seed", type=int, default=0, metavar="S", help="which ones")
+    add("--processes", type=int, metavar="P", help="side by side (all cores)")
+    add("--replace", action="store_true", help="instead of another simulation")
 
-    download = command("download", _download, "fetch Galaxy Zoo 2 and the paper's labels")
-    download.add_argument(
-        "what", nargs="*", metavar="WHAT", help="images mapping votes properties labels (all)"
-    )
-    download.add_argument("--to", type=Path, metavar="DIR", help="the data folder (gz2_data)")
-    download.add_argument("--mirror", metavar="URL", help="address or folder of a copy")
-    download.add_argument("--images", type=Path, metavar="PATH", help="own images: folder or zip")
+    add = command("download", "cli._download", "fetch Galaxy Zoo 2 and the paper's labels")
+    add("what", nargs="*", metavar="WHAT", help="images mapping votes properties labels (all)")
+    add("--to", type=Path, metavar="DIR", help="the data folder (gz2_data)")
+    add("--mirror", metavar="URL", help="address or folder of a copy")
+    add("--images", type=Path, metavar="PATH", help="own images: folder or zip")
 
-    derive = command("derive-labels", _derive, "label tables from volunteers' votes")
-    derive.add_argument("votes", type=Path, help="a catalogue of votes of Galaxy Zoo 2")
-    derive.add_argument("--to", type=Path, required=True, metavar="DIR", help="where they go")
-    derive.add_argument("--mapping", type=Path, metavar="FILE", help="GZ2's file map")
-    derive.add_argument("--images", type=Path, metavar="DIR", help="the images, to be linked")
-    derive.add_argument("--seed", type=int, default=0, metavar="S", help="of the split")
+    def add_rule() -> None:
+        add("--rule", type=Path, metavar="FILE", help="a rule in YAML")
+        add("--min-votes", type=int, metavar="N", help="instead of the rule's")
 
-    explain = command("explain-label", _explain, "why a galaxy got its class")
-    explain.add_argument("galaxy", metavar="ID", help="SDSS object id, or the image's name")
-    explain.add_argument("--data", type=Path, metavar="DIR", help="the data folder (gz2_data)")
-    explain.add_argument("--votes", type=Path, metavar="FILE", help="instead of DIR/downloads")
-    for one in (derive, explain):
-        one.add_argument("--rule", type=Path, metavar="FILE", help="a rule in YAML")
-        one.add_argument("--min-votes", type=int, metavar="N", help="instead of the rule's")
+    add = command("derive-labels", "cli._derive", "label tables from volunteers' votes")
+    add("votes", type=Path, help="a catalogue of votes of Galaxy Zoo 2")
+    add("--to", type=Path, required=True, metavar="DIR", help="where they go")
+    add("--mapping", type=Path, metavar="FILE", help="GZ2's file map")
+    add("--images", type=Path, metavar="DIR", help="the images, to be linked")
+    add("--seed", type=int, default=0, metavar="S", help="of the split")
+    add_rule()
 
-    lab = command("lab", _lab, "open JupyterLab on the notebooks, with the parameters of a run")
-    lab.add_argument("results", nargs="?", type=Path, metavar="RESULTS", help="the latest run's")
+    add = command("explain-label", "cli._explain", "why a galaxy got its class")
+    add("galaxy", metavar="ID", help="SDSS object id, or the image's name")
+    add("--data", type=Path, metavar="DIR", help="the data folder (gz2_data)")
+    add("--votes", type=Path, metavar="FILE", help="instead of DIR/downloads")
+    add_rule()
 
-    site = command("site", _site, "write a run as a static site: its report and its notebooks")
-    site.add_argument("results", type=Path, metavar="RESULTS", help="the results folder")
-    site.add_argument("--to", type=Path, required=True, metavar="DIR", help="where it goes")
+    add = command("lab", "lab.open_lab", "open JupyterLab on the notebooks of a run")
+    add("results", nargs="?", type=Path, metavar="RESULTS", help="the latest run's")
 
-    predict = command("predict", _predict, "classify images with a trained model")
-    predict.add_argument(
-        "images", nargs="+", metavar="IMAGES", help="images, folders, @LIST, or - (standard input)"
-    )
-    predict.add_argument("--model", type=Path, required=True, metavar="PATH", help="its folder")
-    predict.add_argument("--out", type=Path, required=True, metavar="FILE", help=".csv or .parquet")
-    for name, text in PREDICT_FLAGS.items():
-        predict.add_argument(name, action="store_true", help=text)
-    for name, text in PREDICT_NUMBERS.items():
-        predict.add_argument(name, type=int, default=0, metavar="N", help=text)
-    predict.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, mps (a GPU if any)")
+    add = command("site", "cli._site", "write a run as a static site: its report and its notebooks")
+    add("results", type=Path, metavar="RESULTS", help="the results folder")
+    add("--to", type=Path, required=True, metavar="DIR", help="where it goes")
+
+    add = command("predict", "cli._predict", "classify images with a trained model")
+    add("images", nargs="+", metavar="IMAGES", help="images, folders, @LIST, - (standard input)")
+    add("--model", type=Path, required=True, metavar="PATH", help="its folder")
+    add("--out", type=Path, required=True, metavar="FILE", help=".csv or .parquet")
+    add("--average", action="store_true", help="average over the eight flips and quarter turns")
+    add("--resize", action="store_true", help="take images of any size")
+    add("--strict", action="store_true", help="stop at the first broken image")
+    add("--overwrite", action="store_true", help="replace an existing table")
+    add("--restart", action="store_true", help="drop what an interrupted run has left")
+    add("--crop-px", type=int, default=0, metavar="N", help="central square (the model's own)")
+    add("--batch-size", type=int, default=0, metavar="N", help="images at once")
+    add("--workers", type=int, default=0, metavar="N", help="decoding threads")
+    add("--device", default="auto", help="cpu, cuda, cuda:1, mps (a GPU if any)")
     return parser
 
 
-def _run(options: argparse.Namespace) -> None:
-    from gz2vit.workflow import run
-
-    names = ("profile", "data", "results", "only", "jobs", "overrides", "retrain", "executor")
-    words = {name: getattr(options, name) for name in names}
-    run(**words, plan_only=options.plan, options=options.snakemake)
-
-
-def _execute(options: argparse.Namespace) -> None:
-    from gz2vit.workflow import execute
-
-    execute(options.step, Path.cwd())
-
-
-def _check(options: argparse.Namespace) -> None:
+def _check(directory: Path) -> None:
     from gz2vit.catalog import class_composition, read_data_folder
     from gz2vit.images import check_folder
 
-    folder = read_data_folder(options.directory)
+    folder = read_data_folder(directory)
     check_folder(folder)
     print(class_composition(folder.tables).to_string())
     print(f"{folder.path}: every table and image is in order")
 
 
-def _simulate(options: argparse.Namespace) -> None:
+def _simulate(**words) -> None:
     from gz2sim import SimulationError
     from gz2sim.folder import simulate
 
-    words = (options.directory, options.galaxies, options.seed, options.processes)
     try:
-        simulate(*words, replace=options.replace)
+        simulate(**words)
     except SimulationError as error:
         raise Gz2vitError(str(error)) from error
 
 
-def _download(options: argparse.Namespace) -> None:
+def _download(what: Sequence[str], to: Path | None, mirror: str | None, images: Path | None):
     from gz2vit.download import fetch_galaxy_zoo
     from gz2vit.votes import GALAXY_ZOO_DIR
 
-    fetch_galaxy_zoo(options.to or GALAXY_ZOO_DIR, options.what, options.mirror, options.images)
+    fetch_galaxy_zoo(to or GALAXY_ZOO_DIR, what, mirror, images)
 
 
-def _derive(options: argparse.Namespace) -> None:
+def _derive(votes: Path, to: Path, seed: int, mapping: Path, images: Path, **rule) -> None:
     from gz2vit.votes import derive_folder
 
-    rule = _rule(options)
-    words = (options.votes, options.to, rule, options.seed, options.mapping, options.images)
-    done = derive_folder(*words)
-    for name, count in done["classes"].items():
-        print(f"{name:<26}{count:>9,}")
+    done = derive_folder(votes, to, rule := _rule(**rule), seed, mapping, images)
+    counts = done["classes"]
     if done["without_image"]:
-        print(f"{'without an image':<26}{done['without_image']:>9,}")
+        counts = {**counts, "without an image": done["without_image"]}
+    print("\n".join(f"{name:<26}{count:>9,}" for name, count in counts.items()))
     splits = ", ".join(f"{count:,} to {split}" for split, count in done["galaxies"].items())
-    print(f"{options.to}: label tables by '{rule.name}', {splits}")
+    print(f"{to}: label tables by '{rule.name}', {splits}")
 
 
-def _explain(options: argparse.Namespace) -> None:
+def _explain(galaxy: str, data: Path | None, votes: Path | None, **rule) -> None:
     from gz2vit.votes import GALAXY_ZOO_DIR, VOTES_FILE, explain_galaxy
 
-    data = options.data or GALAXY_ZOO_DIR
-    print(explain_galaxy(options.galaxy, options.votes or data / VOTES_FILE, _rule(options), data))
+    data = data or GALAXY_ZOO_DIR
+    print(explain_galaxy(galaxy, votes or data / VOTES_FILE, _rule(**rule), data))
 
 
-def _rule(options: argparse.Namespace):
+def _rule(rule: Path | None, min_votes: int | None):
     """The selection rule that the options ask for."""
     from gz2vit.votes import DEFAULT_RULE, read_rule
 
-    rule = read_rule(options.rule) if options.rule else DEFAULT_RULE
-    return rule if options.min_votes is None else replace(rule, min_votes=options.min_votes)
+    found = read_rule(rule) if rule else DEFAULT_RULE
+    return found if min_votes is None else replace(found, min_votes=min_votes)
 
 
-def _lab(options: argparse.Namespace) -> None:
-    from gz2vit.lab import open_lab
-
-    open_lab(options.results)
-
-
-def _site(options: argparse.Namespace) -> None:
+def _site(results: Path, to: Path) -> None:
     from gz2vit.site import write_site
 
-    print(write_site(options.results, options.to))
+    print(write_site(results, to))
 
 
-def _predict(options: argparse.Namespace) -> None:
+def _predict(model: Path, images: Sequence[str], out: Path, overwrite: bool, restart: bool, **how):
     from gz2vit.predict import InferenceOptions, predict_images
 
-    names = ("average", "resize", "strict", "crop_px", "batch_size", "workers", "device")
-    chosen = InferenceOptions(**{name: getattr(options, name) for name in names})
-    count, broken = predict_images(
-        options.model, options.images, options.out, chosen, options.overwrite, options.restart
-    )
-    line = f"{options.out}: {count - broken:,} images"
-    if broken:
-        line += f"; {broken:,} broken ones are listed in {options.out}.broken.csv"
-    print(line)
+    count, broken = predict_images(model, images, out, InferenceOptions(**how), overwrite, restart)
+    listed = f"; {broken:,} broken ones are listed in {out}.broken.csv" if broken else ""
+    print(f"{out}: {count - broken:,} images{listed}")

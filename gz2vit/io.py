@@ -1,8 +1,4 @@
-"""Files of a results folder, written whole or not at all, and the record that each run leaves.
-
-Every file is written under a temporary name and then renamed, so that a killed run or a full disk
-never leaves half a file under a good name.
-"""
+"""Files of a results folder, written whole or not at all, and the record that each run leaves."""
 
 import ast
 import fcntl
@@ -16,8 +12,8 @@ import subprocess
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from functools import cache, partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -30,17 +26,12 @@ MODEL_FILES = (
 )
 SETTINGS = "settings.yaml"  # in a results folder: profile, data folder and --set of its run
 WEIGHTED = "_weighted"  # a model key that ends so is the same network, trained with class weights
-CHECKPOINT = "best.ckpt"  # the weights that a training leaves in its model's folder
-CHECKPOINT_SUFFIX = ".ckpt"
+CHECKPOINT, CHECKPOINT_SUFFIX = "best.ckpt", ".ckpt"  # what a training leaves of the network
 RECORDED_PACKAGES = ("torch", "torchvision", "lightning", "linformer", "vit-pytorch", "numpy")
 
 
 class Gz2vitError(Exception):
-    """One sentence for the user: what is wrong, where, and what to do about it.
-
-    The command line prints it alone, as its last line, and a notebook shows it without a
-    traceback; any other exception is a fault of ours.
-    """
+    """One sentence for the user: what is wrong, where, and what to do about it."""
 
     def _render_traceback_(self) -> list[str]:
         """What IPython shows in place of a traceback (its documented hook)."""
@@ -49,10 +40,9 @@ class Gz2vitError(Exception):
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; rename it to `path` if the block succeeds.
+    """Yield a temporary path (of the same suffix) that becomes `path` if the block succeeds.
 
-    The temporary name keeps the suffix, because writers choose the format by it. Raises
-    `Gz2vitError` naming the file where it cannot be written (full disk, missing rights).
+    Thus a kill or a full disk leaves no half file; one that cannot be written is a `Gz2vitError`.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
@@ -61,12 +51,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
         yield temporary
         os.replace(temporary, path)
     except OSError as error:
-        if error.filename is not None and Path(error.filename) not in (
-            temporary,
-            path,
-            *path.parents,
-        ):
-            raise
+        if error.filename and Path(error.filename) not in (temporary, path, *path.parents):
+            raise  # of another file
         raise Gz2vitError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -76,8 +62,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 def sole_user(lock_path: Path, message: str) -> Iterator[int]:
     """Hold a lock file and yield its descriptor; `Gz2vitError(message)` if another process has it.
 
-    The system releases it when the last process that inherited it ends, however it ends. On a file
-    system without locks the work goes on with a warning.
+    It is free when the last process that inherited it has ended, however it ended.
     """
     lock_path.parent.mkdir(parents=True, exist_ok=True)
     with lock_path.open("w") as lock:
@@ -86,11 +71,8 @@ def sole_user(lock_path: Path, message: str) -> Iterator[int]:
         except BlockingIOError:
             raise Gz2vitError(message) from None
         except OSError as error:
-            warnings.warn(
-                f"{lock_path.parent} is on a file system without locks ({error.strerror}): "
-                "do not start a second run on it",
-                stacklevel=2,
-            )
+            where = f"{lock_path.parent} is on a file system without locks ({error.strerror})"
+            warnings.warn(f"{where}: do not start a second run on it", stacklevel=2)
         yield lock.fileno()
 
 
@@ -118,16 +100,12 @@ def require(path: Path | str, step: str) -> Path:
     path = Path(path)
     if path.exists():
         return path
-    command = command_for(path.resolve(), step)
-    raise Gz2vitError(f"{path.resolve()} does not exist yet: run {command} in the project's folder")
+    command = f"run {command_for(path.resolve(), step)} in the project's folder"
+    raise Gz2vitError(f"{path.resolve()} does not exist yet: {command}")
 
 
 def trained_checkpoint(source: str) -> Path | None:
-    """The trained network that `source` names, by its checkpoint or its model's folder.
-
-    None for a source of another kind ("none", "imagenet", a file of weights). Raises `Gz2vitError`
-    for a checkpoint that does not exist.
-    """
+    """The checkpoint that `source` names by itself or its folder; None for another source."""
     if source in ("none", "imagenet"):  # whatever files and folders of these names there are
         return None
     path = Path(source)
@@ -139,10 +117,7 @@ def trained_checkpoint(source: str) -> Path | None:
 
 
 def command_for(path: Path, step: str) -> str:
-    """The command that makes `path` (inside a results folder) by running `step`.
-
-    The results folder remembers its data and settings, so that they need not be repeated.
-    """
+    """The command that makes `path`, inside a results folder, which remembers its settings."""
     for folder in path.parents:
         if folder.parent.name == "results" and (ROOT / f"profiles/{folder.name}.yaml").exists():
             return f"`./run_all.sh {folder.name} --only {step}`"
@@ -154,31 +129,18 @@ def command_for(path: Path, step: str) -> str:
 def run_record(parameters: Mapping[str, Any], seed: int, device: str) -> dict[str, Any]:
     """What is needed to run again: parameters, seed, git commit, versions, device, machine."""
     versions = {"gz2vit": __version__, "python": platform.python_version()}
-    for name in RECORDED_PACKAGES:
-        try:
-            versions[name] = version(name)
-        except PackageNotFoundError:
-            versions[name] = "not installed"
-    return {
-        "parameters": dict(parameters),
-        "seed": seed,
-        "device": device,
-        "git_commit": git_commit(),
-        "versions": versions,
-        "machine": {"system": platform.platform(), "cpu_cores": os.cpu_count()},
-    }
+    versions |= {name: version(name) for name in RECORDED_PACKAGES}
+    machine = {"system": platform.platform(), "cpu_cores": os.cpu_count()}
+    record = {"parameters": dict(parameters), "seed": seed, "device": device}
+    return record | {"git_commit": git_commit(), "versions": versions, "machine": machine}
 
 
 def git_commit() -> str:
     """The commit of the code that runs, with `+changes` where it differs; or `unknown`."""
-
-    def git(*words: str) -> str:
-        command = ["git", "-C", str(ROOT), *words]
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-
+    git = partial(subprocess.check_output, cwd=ROOT, text=True, stderr=subprocess.DEVNULL)
     try:
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+        changed = git(["git", "status", "--porcelain", "--untracked-files=no"])
+        return git(["git", "rev-parse", "HEAD"]).strip() + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
@@ -187,8 +149,8 @@ def available_cores() -> int:
     """Processor cores that this process may use: its affinity, and a container's quota."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
-        return max(1, min(cores, round(int(quota) / int(period))))
+        quota, period = map(int, Path("/sys/fs/cgroup/cpu.max").read_text().split())
+        return max(1, min(cores, round(quota / period)))
     except (OSError, ValueError):
         return cores or 1
 
@@ -201,7 +163,7 @@ def run_folders(seeds: Sequence[int]) -> list[str]:
 @cache
 def code_hash(text: str) -> str:
     """A hash of what Python code means: comments and docstrings may change freely."""
-    # Lines of IPython's own (%matplotlib inline, !ls) count as they are.
+    # IPython's own lines (%matplotlib inline, !ls) count as they are.
     plain = re.sub(r"^(\s*)([%!].*)$", r"\1pass  # \2", text, flags=re.MULTILINE)
     magics = "".join(re.findall(r"^\s*[%!].*$", text, flags=re.MULTILINE))
     try:
