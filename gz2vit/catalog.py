@@ -15,7 +15,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,106 +33,94 @@ LABEL_COLUMNS = ("label1", "label2", "label3", "label4")
 PROPERTY_COLUMNS = ("petroR90_r", "dered_r", "dered_g_r")
 MISSING = (-9999.0, -999.0)  # SDSS's and the Galaxy Zoo catalogues' marks for a missing value
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png")
+ClassWeights = str | Sequence[float]
 IMAGE_DIGESTS = Path("logs", "images.json")  # in a results folder: digests of image files
-LEFT_OUT_COLUMNS = ("galaxyID", "split", "class_index", "fault")
+
+# ---- Tables that people hand in
 
 SEPARATORS = (",", ";", "\t", "|", " ")  # the last: any white space
 EXACT = 2**53  # up to here a floating-point number holds every integer
 EXCEL_DIGITS = 15
 
-ClassWeights = str | Sequence[float]
-
-
-# ---- Tables that people hand in
-
 
 def read_table(
     path: Path | str,
     required: Sequence[str],
-    id_column: str = "galaxyID",
+    ids: Sequence[str] = ("galaxyID",),
     optional: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Columns of a CSV table as text: `id_column`, `required`, and `optional` where present.
+    """Columns of a CSV table as text: of `ids` those that there are, `required`, and `optional`.
 
-    Accepts what catalogues, spreadsheets and TOPCAT write: a byte order mark, `#` lines before the
-    header or before its names, other separators, other capitals, a comma at the end of each line,
-    ids as `123.0` or `123.jpg`. Raises `Gz2vitError` for a file that cannot be read, a missing
-    column or value, and ids that have lost digits.
+    Accepts what catalogues, spreadsheets and TOPCAT write: a byte order mark, UTF-16, `#` lines
+    before the header or before its names, other separators, other capitals, a comma at the end of
+    each line, ids as `123.0` or `123.jpg`. Raises `Gz2vitError` for a file that cannot be read, a
+    missing column or value, and ids that have lost digits.
     """
-    path, wanted = Path(path), (id_column, *required)
-    rows, lines = [], []
-    with _open_text(path) as stream:
-        header, separator, names = _find_header(path, stream, wanted)
-        columns = {}
-        for name in dict.fromkeys([*wanted, *optional]):
-            places = [place for place, found in enumerate(names) if found == name]
-            places = places or [p for p, found in enumerate(names) if _plain(found) == _plain(name)]
-            if len(places) > 1:
-                raise Gz2vitError(f"{path} has {len(places)} columns '{name}'; remove all but one")
-            if places:
-                columns[name] = places[0]
-            elif name in wanted:
-                found = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-                raise Gz2vitError(f"{path} has no column '{name}'; its header is: {found}")
-        for line, values in enumerate(_split(stream, separator, strict=True), header + 1):
-            while len(values) > len(names) and not values[-1].strip():
-                values.pop()
-            if len(values) == len(names):
-                rows.append([values[place].strip() for place in columns.values()])
-                lines.append(line)
-            elif any(map(str.strip, values)):
-                raise Gz2vitError(
-                    f"{path}, line {line} has {len(values)} values, the header in line {header} "
-                    f"has {len(names)} names"
-                )
-    table = pd.DataFrame(rows, index=lines, columns=list(columns), dtype=str)
-    table = table[(table != "").any(axis=1)]
-    if separator == ";":  # where commas are decimal points
-        for column in table.columns.drop(id_column):
-            table[column] = table[column].str.replace(r"^(-?\d+),(\d+)$", r"\1.\2", regex=True)
-    table[id_column] = read_ids(table[id_column], path)
-    return table.reset_index(drop=True)
-
-
-def read_header(path: Path | str, wanted: Sequence[str]) -> list[str]:
-    """The names in the header of a CSV table that has some of the columns `wanted`."""
-    with _open_text(Path(path)) as stream:
-        return _find_header(Path(path), stream, wanted)[2]
-
-
-@contextmanager
-def _open_text(path: Path) -> Iterator[Any]:
-    """The file as text; UTF-16, as Excel's "Unicode text", by its byte order mark."""
+    path, rows, lines = Path(path), [], []
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rb") as stream:
             wide = stream.read(2) in (b"\xff\xfe", b"\xfe\xff")
         with opener(path, "rt", encoding="utf-16" if wide else "utf-8-sig", newline=None) as stream:
-            yield stream
+            header, separator, names = _find_header(path, stream, ids, required)
+            places = {}
+            for name in dict.fromkeys([*ids, *required, *optional]):
+                found = [place for place, other in enumerate(names) if other == name] or [
+                    place for place, other in enumerate(names) if _plain(other) == _plain(name)
+                ]
+                if len(found) > 1:
+                    raise Gz2vitError(
+                        f"{path} has {len(found)} columns '{name}'; remove all but one"
+                    )
+                if found:
+                    places[name] = found[0]
+            for line, values in enumerate(_split(stream, separator, strict=True), header + 1):
+                while len(values) > len(names) and not values[-1].strip():
+                    values.pop()
+                if len(values) == len(names):
+                    rows.append([values[place].strip() for place in places.values()])
+                    lines.append(line)
+                elif any(map(str.strip, values)):
+                    raise Gz2vitError(
+                        f"{path}, line {line} has {len(values)} values, the header in line "
+                        f"{header} has {len(names)} names"
+                    )
     except OSError as error:
         raise Gz2vitError(f"cannot read {path}: {error.strerror or error}") from error
     except (UnicodeError, EOFError, csv.Error) as error:
         raise Gz2vitError(f"{path} is not a readable CSV file: {error}") from error
+    keys = [name for name in ids if name in places]
+    for name in [*required, *([] if keys else ids[:1])]:
+        if name not in places:
+            shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
+            raise Gz2vitError(f"{path} has no column '{name}'; its header is: {shown}")
+    table = pd.DataFrame(rows, index=lines, columns=list(places), dtype=str)
+    table = table[(table != "").any(axis=1)]
+    if separator == ";":  # where commas are decimal points
+        numbers = table.columns.difference(keys)
+        table[numbers] = table[numbers].replace(r"^(-?\d+),(\d+)$", r"\1.\2", regex=True)
+    return table.assign(**{name: _read_ids(table[name], path) for name in keys}).reset_index(
+        drop=True
+    )
 
 
-def _find_header(path: Path, stream: Any, wanted: Sequence[str]) -> tuple[int, str, list[str]]:
+def _find_header(
+    path: Path, stream: Iterable[str], ids: Sequence[str], required: Sequence[str]
+) -> tuple[int, str, list[str]]:
     """The number of the header's line, at least 1, the separator, and the names."""
+    wanted = {_plain(name) for name in (*ids, *required)}
     for number, line in enumerate(stream, 1):
         text = line.strip("# \t\r\n")
-        all_known = all(_plain(name) in _plain(text) for name in wanted)
         # A `#` line is the header if it holds the names; `sep=;` is a hint to Excel.
-        if not text or text.startswith("sep=") or (line.startswith("#") and not all_known):
+        known = [name in _plain(text) for name in map(_plain, required)]
+        known.append(any(_plain(name) in _plain(text) for name in ids))
+        if not text or text.startswith("sep=") or (line.startswith("#") and not all(known)):
             continue
-        splits = {
-            separator: [name.strip() for name in next(_split([text], separator))]
-            for separator in SEPARATORS
-        }
-        separator = max(
-            splits, key=lambda s: len(set(map(_plain, wanted)) & set(map(_plain, splits[s])))
-        )
+        splits = {one: [name.strip() for name in next(_split([text], one))] for one in SEPARATORS}
+        separator = max(splits, key=lambda one: len(wanted & set(map(_plain, splits[one]))))
         names = splits[separator]
         return number, separator, names if names[-1] else names[:-1]
-    raise Gz2vitError(f"{path} is empty; it needs a header with {', '.join(wanted)}")
+    raise Gz2vitError(f"{path} is empty; it needs a header with {', '.join((ids[0], *required))}")
 
 
 def _split(lines: Iterable[str], separator: str, strict: bool = False) -> Iterator[list[str]]:
@@ -148,8 +136,9 @@ def _plain(name: str) -> str:
     return re.sub(r"[\W_]", "", name).lower()
 
 
-def read_ids(ids: pd.Series, path: Path) -> pd.Series:
+def _read_ids(ids: pd.Series, path: Path) -> pd.Series:
     """Ids as they were meant; `Gz2vitError` where a spreadsheet or a float has rounded them."""
+    advice = "export the table again with its ids as text"
     ids = ids.str.replace(r"^=?[\"'](.*?)[\"']?$", r"\1", regex=True)  # ="587...", '587...
     ids = ids.str.replace(r"(?i)\.(jpe?g|png)$", "", regex=True)
     ids = ids.str.replace(r"^(\d+)\.0*$", r"\1", regex=True)
@@ -158,19 +147,13 @@ def read_ids(ids: pd.Series, path: Path) -> pd.Series:
     for line, text in ids[ids.str.fullmatch(r"\d+(\.\d+[eE]\+?|[eE]\+)\d+")].items():
         digits, exponent = re.split("[eE]", text)
         if float(text) >= EXACT or len(digits.partition(".")[2]) < int(exponent):
-            raise Gz2vitError(
-                f"{path}, line {line}: the id {text} was rounded by a spreadsheet or a program "
-                "that took it for a number; export the table again with its ids as text"
-            )
+            raise Gz2vitError(f"{path}, line {line}: a program has rounded the id {text}; {advice}")
         ids[line] = str(int(float(text)))
     long = [text for text in ids if len(text) > EXCEL_DIGITS and text.isdecimal()]
     as_float = all(int(text) == int(float(text)) for text in long)
     as_excel = all(text.endswith("0" * (len(text) - EXCEL_DIGITS)) for text in long)
     if len(set(long)) > 2 and int(max(long, key=int)) > EXACT and (as_float or as_excel):
-        raise Gz2vitError(
-            f"{path}: the ids, such as {long[0]}, were rounded by a program that took them for "
-            "numbers; export the table again with its ids as text"
-        )
+        raise Gz2vitError(f"{path}: a program has rounded the ids, such as {long[0]}; {advice}")
     return ids
 
 
@@ -206,14 +189,12 @@ class DataFolder:
         Raises `Gz2vitError` where there are two. A file of another format is returned, so that
         decoding it gives the reason why it is refused.
         """
-        others = self.image_files.get(galaxy_id, ())
+        others = self.image_files.get(galaxy_id, [f"{galaxy_id}.jpg"])
         names = [name for name in others if name.lower().endswith(IMAGE_SUFFIXES)] or others
         if len(names) > 1:
-            raise Gz2vitError(
-                f"galaxy {galaxy_id} has several images in {self.path / 'images'}: "
-                f"{', '.join(sorted(names))}; keep one"
-            )
-        return self.path / "images" / (names[0] if names else f"{galaxy_id}.jpg")
+            several = f"several images in {self.path / 'images'}: {', '.join(sorted(names))}"
+            raise Gz2vitError(f"galaxy {galaxy_id} has {several}; keep one")
+        return self.path / "images" / names[0]
 
 
 def read_data_folder(path: Path | str) -> DataFolder:
@@ -229,12 +210,10 @@ def read_data_folder(path: Path | str) -> DataFolder:
     galaxies = pd.concat([table.assign(split=split) for split, table in tables.items()])
     shared = galaxies[galaxies.galaxyID.duplicated(keep=False)]
     if len(shared):
-        galaxy_id = shared.galaxyID.iloc[0]
-        files = " and ".join(f"gz2_{s}.csv" for s in shared.split[shared.galaxyID == galaxy_id])
-        raise Gz2vitError(
-            f"{path}: galaxy {galaxy_id} is in {files} ({shared.galaxyID.nunique()} such galaxies);"
-            " keep each in one split only"
-        )
+        name, count = shared.galaxyID.iloc[0], shared.galaxyID.nunique()
+        files = " and ".join(f"gz2_{split}.csv" for split in shared.split[shared.galaxyID == name])
+        words = f"galaxy {name} is in {files} ({count} such galaxies)"
+        raise Gz2vitError(f"{path}: {words}; keep each in one split only")
     folder = DataFolder(path, tables, read_properties(path / "galaxy_properties.csv"))
     _ = folder.image_files  # fails here rather than in the middle of a run
     return folder
@@ -245,17 +224,14 @@ def read_label_table(path: Path) -> pd.DataFrame:
     table = read_table(path, LABEL_COLUMNS[:1], optional=LABEL_COLUMNS[1:])
     if table.empty:
         raise Gz2vitError(f"{path} holds no galaxies; every split needs at least one")
-    repeated = table.galaxyID[table.galaxyID.duplicated()]
-    if len(repeated):
-        raise Gz2vitError(f"{path}: galaxy {repeated.iloc[0]} occurs more than once")
+    for repeated in table.galaxyID[table.galaxyID.duplicated()]:
+        raise Gz2vitError(f"{path}: galaxy {repeated} occurs more than once")
     for column in table.columns[1:]:
         numbers = pd.to_numeric(table[column], errors="coerce")
-        wrong = ~numbers.isin(range(CLASS_COUNT))
-        if wrong.any():
-            row = table[wrong].iloc[0]
+        for row in table[~numbers.isin(range(CLASS_COUNT))].to_dict("records"):
             known = ", ".join(f"{index} {name}" for index, name in enumerate(CLASS_NAMES))
             raise Gz2vitError(
-                f"{path}: galaxy {row.galaxyID} has {column} '{row[column]}', "
+                f"{path}: galaxy {row['galaxyID']} has {column} '{row[column]}', "
                 f"which is not a class index ({known})"
             )
         table[column] = numbers.astype(np.int64)
@@ -270,10 +246,8 @@ def read_properties(path: Path) -> pd.DataFrame | None:
     for column in PROPERTY_COLUMNS:
         values = pd.to_numeric(table[column], errors="coerce")
         unknown = table[column].str.lower().isin(["", "nan", "na", "null", "none", "--"])
-        wrong = values.isna() & ~unknown
-        if wrong.any():
-            row = table[wrong].iloc[0]
-            raise Gz2vitError(f"{path}: {column} of galaxy {row.galaxyID} is '{row[column]}'")
+        for row in table[values.isna() & ~unknown].to_dict("records"):
+            raise Gz2vitError(f"{path}: {column} of galaxy {row['galaxyID']} is '{row[column]}'")
         table[column] = values.mask(values.isin(MISSING))
     return table
 
@@ -288,7 +262,7 @@ def data_signature(folder: DataFolder, cache: Path | None = None) -> dict[str, s
     for split, table in folder.tables.items():
         labels.update(f"{split}\n{table.to_csv(index=False)}".encode())
         ids += table.galaxyID.tolist()
-    pixels = pixels_digest(ids, [folder.image_path(galaxy_id) for galaxy_id in ids], cache)
+    pixels = pixels_digest(ids, [*map(folder.image_path, ids)], cache)
     return {"galaxies": labels.hexdigest(), "pixels": pixels}
 
 
@@ -298,38 +272,35 @@ def pixels_digest(ids: Sequence[str], paths: Sequence[Path], cache: Path | None 
     `cache`, a JSON file, holds each image's digest for its size and time of change, so that
     unchanged images are not read again. A file that cannot be read counts as empty.
     """
-    known, states = {}, dict.fromkeys(paths, "")
-    if cache:
-        with suppress(Gz2vitError):  # missing, or cut short by a power cut
-            known = read_json(cache)
-    for path in states:
-        with suppress(OSError):
-            status = path.stat()
-            states[path] = f"{status.st_size} {status.st_mtime_ns}"
-    before = {path: known.get(path.name, ["", ""]) for path in states}
+    known = {}
+    with suppress(Gz2vitError):  # missing, or cut short by a power cut
+        known = read_json(cache) if cache else {}
 
-    def read_digest(path: Path) -> str:
+    def read_digest(path: Path) -> tuple[str, str]:
+        """The file's state and its digest."""
         try:
+            status = path.stat()
+            state, before = f"{status.st_size} {status.st_mtime_ns}", known.get(path.name, [""])
+            if state == before[0]:
+                return state, before[1]
             with path.open("rb") as stream:
-                return hashlib.file_digest(stream, "sha256").hexdigest()
+                return state, hashlib.file_digest(stream, "sha256").hexdigest()
         except OSError:
-            return ""
+            return "", ""
 
-    new = [path for path, state in states.items() if state != before[path][0]]
-    digests = {path: digest for path, (_, digest) in before.items()}
     with ThreadPoolExecutor() as pool:  # reading and hashing release the interpreter's lock
-        digests |= zip(new, pool.map(read_digest, new), strict=True)
-    readable = {path.name: [states[path], digests[path]] for path in new if digests[path]}
-    if cache and readable:
-        write_json(cache, known | readable)
-    lines = (f"{galaxy_id}\t{digests[path]}\n" for galaxy_id, path in zip(ids, paths, strict=True))
+        found = list(pool.map(read_digest, paths))
+    new = {path.name: [*one] for path, one in zip(paths, found, strict=True) if one[0]}
+    if cache and known | new != known:
+        write_json(cache, known | new)
+    lines = (f"{galaxy_id}\t{digest}\n" for galaxy_id, (_, digest) in zip(ids, found, strict=True))
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def class_composition(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Galaxies per class (rows, by name) and split (columns), with a last column `all`."""
     counts = {
-        split: np.bincount(table.label1, minlength=CLASS_COUNT) for split, table in tables.items()
+        split: np.bincount(one.label1, minlength=CLASS_COUNT) for split, one in tables.items()
     }
     composition = pd.DataFrame(counts, index=pd.Index(CLASS_NAMES, name="class_name"))
     return composition.assign(all=composition.sum(axis=1))
@@ -342,28 +313,23 @@ def class_weights(choice: ClassWeights, class_counts: Sequence[int]) -> np.ndarr
     galaxies / galaxies of the class, as the authors compute it); or eight positive numbers, used
     as they are. Raises `Gz2vitError` for anything else, and for "reciprocal" with an empty class.
     """
-    weights: Any = choice
-    if isinstance(choice, str):
-        counts, tuned = np.float64(class_counts), np.asarray(TUNED_CLASS_WEIGHTS)
-        if choice == "reciprocal" and not counts.all():
+    counts, weights = np.float64(class_counts), choice
+    match choice:
+        case "uniform":
+            weights = np.ones(CLASS_COUNT)
+        case "tuned":
+            weights = np.array(TUNED_CLASS_WEIGHTS) * CLASS_COUNT / sum(TUNED_CLASS_WEIGHTS)
+        case "reciprocal" if not counts.all():
             empty = CLASS_NAMES[counts.argmin()]
             raise Gz2vitError(f"reciprocal class weights need training galaxies of class '{empty}'")
-        weights = {
-            "uniform": np.ones(CLASS_COUNT),
-            "tuned": tuned * CLASS_COUNT / tuned.sum(),
-            "reciprocal": counts.sum() / np.maximum(counts, 1),
-        }.get(choice)
-    try:
+        case "reciprocal":
+            weights = counts.sum() / counts
+    with suppress(TypeError, ValueError):
         weights = np.asarray(weights, dtype=np.float64)
-        valid = weights.shape == (CLASS_COUNT,) and np.all(np.isfinite(weights) & (weights > 0))
-    except (TypeError, ValueError):
-        valid = False
-    if not valid:
-        raise Gz2vitError(
-            f"CLASS_WEIGHTS {choice} is not uniform, tuned, reciprocal or {CLASS_COUNT} positive "
-            "numbers"
-        )
-    return weights
+        if weights.shape == (CLASS_COUNT,) and np.all(np.isfinite(weights) & (weights > 0)):
+            return weights
+    known = f"uniform, tuned, reciprocal or {CLASS_COUNT} positive numbers"
+    raise Gz2vitError(f"CLASS_WEIGHTS {choice} is not {known}")
 
 
 # ---- The galaxies of a run: `selection/` in the results folder
@@ -376,8 +342,8 @@ class Selection(DataFolder):
     `data` holds `profile`, `folder` (absolute path), `name` (for people: "2,640 galaxies of
     real_gz2"), `simulated`, and by split the digest of the images' bytes (`pixels`), counts
     (`galaxies`, `left_out`) and the names of classes left out altogether (`gone_classes`).
-    `left_out`: the galaxies whose images cannot be read, with LEFT_OUT_COLUMNS; None where the run
-    does not leave any out.
+    `left_out`: the galaxies whose images cannot be read (galaxyID, split, class_index, fault);
+    None where the run does not leave any out.
     """
 
     data: Mapping[str, Any]
@@ -390,8 +356,7 @@ def take_subset(tables: Mapping[str, pd.DataFrame], galaxies: int) -> dict[str, 
     Rows are taken from the top of each class, at least one of each class that a split has, so the
     total can exceed `galaxies` by a few; the order of the table is kept.
     """
-    share = min(1.0, galaxies / sum(len(table) for table in tables.values()))
-    taken = {}
+    share, taken = min(1.0, galaxies / sum(map(len, tables.values()))), {}
     for split, table in tables.items():
         classes = table.groupby("label1").label1
         most = np.maximum(1, np.floor(classes.transform("size") * share))
@@ -402,20 +367,18 @@ def take_subset(tables: Mapping[str, pd.DataFrame], galaxies: int) -> dict[str, 
 def leave_out(
     tables: Mapping[str, pd.DataFrame], broken: pd.DataFrame
 ) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
-    """`tables` without the galaxies of `broken` (galaxyID, fault), and a table of those.
+    """`tables` without the galaxies of `broken` (galaxyID, fault), and `Selection.left_out`.
 
-    The second has LEFT_OUT_COLUMNS. Raises `Gz2vitError` where a split has nothing left.
+    Raises `Gz2vitError` where a split has nothing left.
     """
-    faults = broken.set_index("galaxyID").fault
     kept, lost = {}, []
     for split, table in tables.items():
-        out = table.galaxyID.isin(faults.index)
-        if out.all():
+        found = table[["galaxyID", "label1"]].merge(broken[["galaxyID", "fault"]])
+        kept[split] = table[~table.galaxyID.isin(found.galaxyID)].reset_index(drop=True)
+        if kept[split].empty:
             raise Gz2vitError(f"no image of the split '{split}' can be read; fix the data folder")
-        kept[split] = table[~out].reset_index(drop=True)
-        rows = table[out].rename(columns={"label1": "class_index"}).assign(split=split)
-        lost.append(rows.assign(fault=rows.galaxyID.map(faults))[list(LEFT_OUT_COLUMNS)])
-    return kept, pd.concat(lost, ignore_index=True)
+        lost.append(found.rename(columns={"label1": "class_index"}).assign(split=split))
+    return kept, pd.concat(lost, ignore_index=True)[["galaxyID", "split", "class_index", "fault"]]
 
 
 def write_selection(
@@ -431,31 +394,24 @@ def write_selection(
     """
     target = Path(results_dir) / "selection"
     (target / "left_out.csv").unlink(missing_ok=True)
-    files = {f"gz2_{split}": table for split, table in tables.items()} | {"left_out": left_out}
-    for name, table in files.items():
-        if table is not None:
-            with atomic_path(target / f"{name}.csv") as temporary:
-                table.to_csv(temporary, index=False)
+    files = {f"gz2_{split}": table for split, table in tables.items()}
+    for name, table in (files if left_out is None else files | {"left_out": left_out}).items():
+        with atomic_path(target / f"{name}.csv") as temporary:
+            table.to_csv(temporary, index=False)
     simulated = (folder.path / SIMULATION_RECORD).exists()
-    total = sum(map(len, tables.values()))
-    kind = "simulated galaxies" if simulated else f"galaxies of {folder.path.name}"
+    name = f"{sum(map(len, tables.values())):,} "
+    name += "simulated galaxies" if simulated else f"galaxies of {folder.path.name}"
     lost = dict.fromkeys(tables, ())
-    if left_out is not None:
+    if left_out is not None and len(left_out):
         lost = {split: left_out.class_index[left_out.split == split] for split in tables}
-    count = sum(map(len, lost.values()))
-    words = f", {count:,} left out: images that cannot be read" if count else ""
+        name += f", {len(left_out):,} left out: images that cannot be read"
+    gone = {split: sorted(set(lost[split]) - set(table.label1)) for split, table in tables.items()}
     data = {
-        "profile": profile,
-        "folder": str(folder.path),
-        "name": f"{total:,} {kind}{words}",
-        "simulated": simulated,
+        **{"profile": profile, "folder": str(folder.path), "name": name, "simulated": simulated},
         "pixels": split_digests(results_dir, folder, tables),
         "galaxies": {split: len(table) for split, table in tables.items()},
         "left_out": {split: len(classes) for split, classes in lost.items()},
-        "gone_classes": {
-            split: [CLASS_NAMES[i] for i in sorted(set(lost[split]) - set(table.label1))]
-            for split, table in tables.items()
-        },
+        "gone_classes": {split: [CLASS_NAMES[i] for i in one] for split, one in gone.items()},
     }
     write_json(target / "data.json", data)
     return Selection(folder.path, tables, None, data, left_out)
@@ -465,35 +421,28 @@ def split_digests(
     results_dir: Path | str, folder: DataFolder, tables: Mapping[str, pd.DataFrame]
 ) -> dict[str, str]:
     """The digest of the images' bytes of each split."""
-    cache = Path(results_dir) / IMAGE_DIGESTS
-    return {
-        split: pixels_digest(table.galaxyID, [*map(folder.image_path, table.galaxyID)], cache)
-        for split, table in tables.items()
-    }
+    cache, ids = Path(results_dir) / IMAGE_DIGESTS, {s: one.galaxyID for s, one in tables.items()}
+    return {s: pixels_digest(one, [*map(folder.image_path, one)], cache) for s, one in ids.items()}
 
 
 def follow_folder(results_dir: Path | str, folder: DataFolder) -> None:
     """Let a selection name `folder` as its data folder where that is a copy of the one it names."""
     path = Path(results_dir) / "selection" / "data.json"
-    if not path.exists() or read_json(path)["folder"] == str(folder.path):
-        return
-    selection = read_selection(results_dir)
-    if selection.data["pixels"] == split_digests(results_dir, folder, selection.tables):
-        write_json(path, selection.data | {"folder": str(folder.path)})
+    if path.exists() and read_json(path)["folder"] != str(folder.path):
+        selection = read_selection(results_dir)
+        if selection.data["pixels"] == split_digests(results_dir, folder, selection.tables):
+            write_json(path, selection.data | {"folder": str(folder.path)})
 
 
 def read_selection(results_dir: Path | str) -> Selection:
     """The selection of a results folder; `Gz2vitError` where the step has not run."""
-    folder = Path(results_dir) / "selection"
-    data = read_json(require(folder / "data.json", "select"))
-    data.setdefault("pixels", {})  # an earlier version's: of no images that are known
-    tables = {
-        split: read_label_table(require(folder / f"gz2_{split}.csv", "select")) for split in SPLITS
-    }
-    left_out = None
-    if (folder / "left_out.csv").exists():
-        types = {"galaxyID": str}
-        left_out = pd.read_csv(folder / "left_out.csv", dtype=types, keep_default_na=False)
+    folder, left_out = Path(results_dir) / "selection", None
+    # pixels: an earlier version's selection is of no images that are known
+    data = {"pixels": {}} | read_json(require(folder / "data.json", "select"))
+    names = {split: require(folder / f"gz2_{split}.csv", "select") for split in SPLITS}
+    if (lost := folder / "left_out.csv").exists():
+        left_out = pd.read_csv(lost, dtype={"galaxyID": str}, keep_default_na=False)
+    tables = {split: read_label_table(path) for split, path in names.items()}
     return Selection(Path(data["folder"]), tables, None, data, left_out)
 
 
@@ -506,11 +455,9 @@ def choose_examples(
     class that the paper gives it; otherwise drawn from the test split with `seed`.
     """
     classes = pd.concat(tables.values()).set_index("galaxyID").label1
-    published = [[str(galaxy_id) for galaxy_id in ids[:per_class]] for ids in FIG2_GALAXY_IDS]
-    if all((classes.reindex(ids) == index).all() for index, ids in enumerate(published)):
-        return dict(zip(CLASS_NAMES, published, strict=True))
-    shuffled = tables["test"].sample(frac=1, random_state=seed)
-    return {
-        name: shuffled.galaxyID[shuffled.label1 == index].head(per_class).tolist()
-        for index, name in enumerate(CLASS_NAMES)
-    }
+    chosen = [[str(galaxy_id) for galaxy_id in ids[:per_class]] for ids in FIG2_GALAXY_IDS]
+    if not all((classes.reindex(ids) == index).all() for index, ids in enumerate(chosen)):
+        drawn = tables["test"].sample(frac=1, random_state=seed)
+        classes = range(CLASS_COUNT)
+        chosen = [drawn.galaxyID[drawn.label1 == i].head(per_class).tolist() for i in classes]
+    return dict(zip(CLASS_NAMES, chosen, strict=True))

@@ -1,9 +1,8 @@
 """Galaxy Zoo 2 from its public addresses into a data folder, verified and resumed.
 
 The folder gets `images/<asset_id>.jpg`, the paper's label tables and, in `downloads/`, the raw
-files with a record of each: origin, checksums, the day it was first seen. Unfinished files are kept
-in `downloads/.incoming/`; nothing gets its final name before it is verified, so that the same call
-continues after any interruption.
+files with a record of each: origin, checksums, the day it was first seen. Nothing gets its final
+name before it is verified, so that the same call continues after any interruption.
 """
 
 import errno
@@ -16,7 +15,7 @@ import stat
 import time
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,12 +38,7 @@ from gz2vit.votes import MAPPING_FILE, SAMPLE_FILE, label_tables, write_properti
 
 MIRROR_VARIABLE = "GZ2VIT_MIRROR"
 # Room on the disk in bytes for one file, on the safe side, where no size is published.
-ROOM_BYTES = {
-    "labels": 2_000_000,
-    "mapping": 20_000_000,
-    "votes": 250_000_000,
-    "properties": 150_000_000,
-}
+ROOM_BYTES = {"labels": 2e6, "mapping": 2e7, "votes": 2.5e8, "properties": 1.5e8}
 # JPEG files do not shrink in a zip: unpacked they need as much, and half a disk block each.
 UNPACKED_PER_ZIPPED = 1.15
 CAP_FACTOR = 4  # other copies of the images may be larger, but not by more (a zip can be a bomb)
@@ -62,7 +56,7 @@ class RemoteFile:
 
     url: str
     entries: int
-    room_bytes: int
+    room_bytes: float
     columns: tuple[str, ...] = ()
     checksum: str = ""
     place: str = "downloads"
@@ -71,10 +65,6 @@ class RemoteFile:
     def name(self) -> str:
         """The file's name."""
         return self.url.rsplit("/", 1)[-1]
-
-    def source(self, mirror: str | Path | None) -> str:
-        """Where the file is taken from."""
-        return f"{mirror}/{self.name}" if mirror else self.url
 
     def path(self, directory: Path) -> Path:
         """Where the file belongs in the data folder `directory`."""
@@ -125,18 +115,14 @@ def fetch_galaxy_zoo(
     for word in kinds:
         if word not in files:
             raise Gz2vitError(f"there is no '{word}' to download; choose from {', '.join(files)}")
-    wanted = [kind for kind in files if kind in kinds or not kinds]
-    if images is not None:
-        images = _find_images(images)
-        wanted = [kind for kind in wanted if kind != "images"] + ["images"]
-    source = mirror or os.environ.get(MIRROR_VARIABLE) or None
+    wanted = [kind for kind in files if kind in (kinds or files) or (kind == "images" and images)]
+    images = _find_images(images) if images else None
+    source = mirror or os.environ.get(MIRROR_VARIABLE) or ""
     if source and not source.startswith(("http://", "https://")):
-        source = Path(source).expanduser().resolve()
-        if not source.is_dir():
-            raise Gz2vitError(
-                f"the mirror {source} is neither a folder nor an http(s) address; correct --mirror "
-                f"or {MIRROR_VARIABLE}"
-            )
+        source = str(Path(source).expanduser().resolve())
+        if not Path(source).is_dir():
+            words = f"{source} is neither a folder nor an http(s) address"
+            raise Gz2vitError(f"the mirror {words}; correct --mirror or {MIRROR_VARIABLE}")
     directory = Path(os.path.abspath(Path(directory).expanduser()))
     incoming, lock = directory / "downloads" / ".incoming", directory / "downloads" / ".lock"
     with writing(directory / "downloads"):
@@ -144,12 +130,26 @@ def fetch_galaxy_zoo(
         lock.touch()
     message = f"another download into {directory} is running; wait for it to end, or stop it"
     with sole_user(lock, message):
-        require_room(directory, _needed_bytes(directory, wanted, files, images), "the download")
-        for kind in wanted:
-            if kind == "images":
-                _bring_images(directory, files[kind][0], source, images)
-                continue
-            for remote in files[kind]:
+        missing = [one for kind in wanted if kind != "images" for one in files[kind]]
+        (zipped,), needed_bytes = files["images"], 0.0
+        if (
+            "images" in wanted
+            and not (images and images.is_dir())
+            and not _is_whole(directory, zipped)
+        ):
+            missing += [] if images else [zipped]
+            left = 1 - len(image_names(directory / ".images")) / zipped.entries
+            needed_bytes = left * UNPACKED_PER_ZIPPED * zipped.room_bytes
+        for remote in missing:
+            part = remote.part(directory)
+            come_bytes = part.stat().st_size if part.exists() else 0
+            if not remote.path(directory).is_file():
+                needed_bytes += max(0, remote.room_bytes - come_bytes)
+        require_room(directory, needed_bytes, "the download")
+        for remote in (one for kind in wanted for one in files[kind]):
+            if remote is zipped:
+                _bring_images(directory, remote, source, images)
+            else:
                 print(bring_file(remote, directory, source), flush=True)
         with suppress(OSError):  # not empty: what an earlier call for other files left
             incoming.rmdir()
@@ -158,11 +158,11 @@ def fetch_galaxy_zoo(
 
 def _join_properties(directory: Path) -> None:
     """Write `galaxy_properties.csv` where its sources are there and newer."""
-    sources = [directory / MAPPING_FILE, directory / SAMPLE_FILE]
     target, tables = directory / "galaxy_properties.csv", label_tables(directory)
+    sources = [directory / MAPPING_FILE, directory / SAMPLE_FILE]
+    paths = [*sources, *(directory / f"gz2_{split}.csv" for split in tables)]
     if len(tables) < 3 or not all(path.exists() for path in sources):
         return
-    paths = [*sources, *(directory / f"gz2_{split}.csv" for split in tables)]
     if target.exists() and target.stat().st_mtime >= max(path.stat().st_mtime for path in paths):
         return
     galaxy_ids = pd.concat([table.galaxyID for table in tables.values()])
@@ -172,24 +172,19 @@ def _join_properties(directory: Path) -> None:
     print(f"{target.name}: {counts} are not in the sample table", flush=True)
 
 
-# ---- the disk
-
-
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn an error of the operating system while `path` is written into a `Gz2vitError`."""
     try:
         yield
     except OSError as error:
+        reason = error.strerror or error
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Gz2vitError(
-                f"the disk is full: cannot write {path}; make room and run the same command "
-                "again, which continues where this one stopped"
-            ) from error
-        raise Gz2vitError(f"cannot write {path}: {error.strerror or error}") from error
+            reason = "the disk is full; make room and run the same command again, which continues"
+        raise Gz2vitError(f"cannot write {path}: {reason}") from error
 
 
-def require_room(directory: Path, needed_bytes: int, purpose: str) -> None:
+def require_room(directory: Path, needed_bytes: float, purpose: str) -> None:
     """Raise `Gz2vitError`, in GB, if the disk of `directory` has less than `needed_bytes` free."""
     free_bytes = shutil.disk_usage(directory).free
     if free_bytes < needed_bytes:
@@ -197,27 +192,6 @@ def require_room(directory: Path, needed_bytes: int, purpose: str) -> None:
             f"{purpose} needs {needed_bytes / 1e9:.3g} GB on the disk of {directory}, which has "
             f"{free_bytes / 1e9:.3g} GB free; make room or choose another folder with --to"
         )
-
-
-def _needed_bytes(
-    directory: Path,
-    kinds: Sequence[str],
-    files: Mapping[str, tuple[RemoteFile, ...]],
-    own: Path | None,
-) -> int:
-    """Room on the disk for all that is still missing."""
-    missing = [remote for kind in kinds if kind != "images" for remote in files[kind]]
-    needed_bytes, remote = 0.0, files["images"][0]
-    lacking = _expected_images(directory, remote) - len(image_names(directory / "images"))
-    if "images" in kinds and lacking > 0 and (own is None or own.is_file()):
-        missing += [remote] if own is None else []
-        needed_bytes = min(1, lacking / remote.entries) * UNPACKED_PER_ZIPPED * remote.room_bytes
-    for remote in missing:
-        if not remote.path(directory).is_file():
-            part = remote.part(directory)
-            staged_bytes = part.stat().st_size if part.exists() else 0
-            needed_bytes += max(0, remote.room_bytes - staged_bytes)
-    return int(needed_bytes)
 
 
 # ---- one large file over a bad line
@@ -229,6 +203,45 @@ RETRY_AFTER_MAX_S = 120  # a server may ask for hours; it is better to stop then
 TIMEOUT_S = (10.0, 60.0)  # to connect; without a single byte
 
 
+def fetch(
+    url: str,
+    path: Path,
+    find_fault: Callable[[Path], str],
+    advice: str,
+    part: Path | None = None,
+    checksummed: bool = True,
+) -> None:
+    """Bring the file at `url`, or a local one of that path, to `path`, resumed and verified.
+
+    `find_fault`: what is wrong with a file, or "". `part`: where its bytes are kept until then, by
+    default beside it. `checksummed`: as of `resume_download`. Raises `Gz2vitError`, with `advice`.
+    """
+    part = part or path.with_name(f".{path.name}.part")
+    with writing(part):
+        part.parent.mkdir(parents=True, exist_ok=True)
+    fault, in_pieces = "", True
+    while in_pieces:  # a server may have mixed the pieces up: then once more in one piece
+        in_pieces = False
+        if url.startswith(("http://", "https://")):
+            in_pieces = resume_download(url, part, advice, checksummed)
+        elif Path(url).is_file():
+            require_room(part.parent, Path(url).stat().st_size, f"the copy of {url}")
+            with writing(part):
+                shutil.copyfile(url, part)
+        else:
+            raise Gz2vitError(f"there is no file {url}; {advice}")
+        fault = find_fault(part)
+        part.with_name(f"{part.name}.json").unlink(missing_ok=True)
+        if not fault:
+            break
+        part.unlink()
+    if fault:
+        what = f"{url} is not the published {path.name}"
+        raise Gz2vitError(f"{what}: {fault}; it was not kept; {advice}")
+    with atomic_path(path) as temporary:
+        shutil.move(part, temporary)  # not a rename where the folder is on another disk
+
+
 def resume_download(url: str, part: Path, advice: str, checksummed: bool = False) -> bool:
     """Bring the bytes at `url` to `part`, continuing where an earlier attempt or call stopped.
 
@@ -238,8 +251,7 @@ def resume_download(url: str, part: Path, advice: str, checksummed: bool = False
     a validator and across mirrors. Returns whether the bytes came in pieces. Raises `Gz2vitError`,
     with `advice`, where they cannot be had; what has come is kept.
     """
-    note_path = part.with_name(f"{part.name}.json")
-    in_pieces, failures, best = False, 0, 0
+    note_path, failures, best, problem = part.with_name(f"{part.name}.json"), 0, 0, ""
     retries = Retry(  # asks again when no answer or a transient error comes
         total=ATTEMPTS - 1,
         redirect=False,  # requests follows redirects by itself
@@ -249,21 +261,22 @@ def resume_download(url: str, part: Path, advice: str, checksummed: bool = False
         retry_after_max=RETRY_AFTER_MAX_S,
         raise_on_status=False,
     )
-    name = part.name.strip(".")
-    with tqdm(desc=name, unit="B", unit_scale=True) as bar, requests.Session() as session:
-        for scheme in ("http://", "https://"):
-            session.mount(scheme, HTTPAdapter(max_retries=retries))
+    with (
+        tqdm(desc=part.name.strip("."), unit="B", unit_scale=True) as bar,
+        requests.Session() as session,
+    ):
+        session.mount("http://", HTTPAdapter(max_retries=retries))
+        session.mount("https://", HTTPAdapter(max_retries=retries))
         # A compressed answer would have another length, and other bytes than the checksum is of.
         session.headers["Accept-Encoding"] = "identity"
         while failures < ATTEMPTS:
             note, size = _read_note(note_path), part.stat().st_size if part.exists() else 0
-            same_url = note.get("url") == url
-            if size and size == note.get("length") and (same_url or checksummed):
+            validator = note["validator"] if note["url"] == url else ""
+            if size and size == note["length"] and (note["url"] == url or checksummed):
                 return True
-            validator = note.get("validator", "") if same_url else ""
-            joins = bool(size and note and (validator or checksummed))
-            headers = {"Range": f"bytes={size}-"} if joins else {}
-            headers |= {"If-Range": validator} if joins and validator else {}
+            size = size if note["url"] and (validator or checksummed) else 0
+            headers = {"Range": f"bytes={size}-"} if size else {}
+            headers |= {"If-Range": validator} if size and validator else {}
             try:
                 response = session.get(url, headers=headers, stream=True, timeout=TIMEOUT_S)
             except requests.RequestException as error:
@@ -271,31 +284,28 @@ def resume_download(url: str, part: Path, advice: str, checksummed: bool = False
                 raise Gz2vitError(f"cannot download {url}: {problem}; {advice}") from error
             with response:
                 status, answered = response.status_code, response.headers
-                if joins and status in (206, 416):
-                    content_range = answered.get("Content-Range", "")
-                    stated = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+)", content_range)
-                    length = int(stated[2]) if stated else None
-                    if status == 416 and length == size:
-                        return True
-                    fits = stated is not None and stated[1] == str(size)
-                    fits = fits and note["length"] in (None, length)
-                    fits = fits and validator in ("", _validator(response))
-                elif status == 200:
-                    content_length = answered.get("Content-Length", "")
-                    length = int(content_length) if content_length.isdecimal() else None
-                    size, fits = 0, True
-                else:
+                if status != 200 and not (size and status in (206, 416)):
                     problem = f"the answer is {status} {response.reason}".strip()
                     raise Gz2vitError(f"cannot download {url}: {problem}; {advice}")
-                if fits:
-                    in_pieces = size > 0
+                etag, date = answered.get("ETag", ""), answered.get("Last-Modified", "")
+                found = {"url": url, "validator": etag if etag.startswith('"') else date}
+                first, length = 0, answered.get("Content-Length", "")
+                if status != 200:
+                    content_range = answered.get("Content-Range", "")
+                    stated = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+)", content_range)
+                    first, length = (stated[1], stated[2]) if stated else ("", "")
+                length = int(length) if length.isdecimal() else None
+                if status == 416 and length == size:
+                    return True
+                fits = str(first) == str(size) and note["length"] in (None, length)
+                if status == 200 or (fits and validator in ("", found["validator"])):
+                    size = int(first)
                     bar.total, bar.n = length, size
                     require_room(part.parent, (length or 0) - size, f"the rest of {url}")
-                    found = {"url": url, "validator": _validator(response), "length": length}
-                    write_json(note_path, found)
+                    write_json(note_path, found | {"length": length})
                     problem = _append(response, part, size, bar)
                     if not problem and length in (None, part.stat().st_size):
-                        return in_pieces
+                        return size > 0
                 else:
                     problem = "the rest that came belongs to another file"
                     part.unlink()
@@ -304,8 +314,8 @@ def resume_download(url: str, part: Path, advice: str, checksummed: bool = False
             best = max(best, size)
             if failures < ATTEMPTS:
                 time.sleep(BACKOFF_S * 2 ** (failures - 1) * random.uniform(1, 2))
-    problem = problem or "it ended too early"
-    raise Gz2vitError(f"cannot download {url}: it failed {failures} times ({problem}); {advice}")
+    words = f"it failed {failures} times ({problem or 'it ended too early'})"
+    raise Gz2vitError(f"cannot download {url}: {words}; {advice}")
 
 
 def _append(response: requests.Response, part: Path, size: int, bar: tqdm) -> str:
@@ -324,27 +334,16 @@ def _append(response: requests.Response, part: Path, size: int, bar: tqdm) -> st
 
 
 def _read_note(path: Path) -> dict[str, Any]:
-    try:
+    with suppress(OSError, ValueError, KeyError, TypeError):
         note = json.loads(path.read_text(encoding="utf-8"))
         return {name: note[name] for name in ("url", "validator", "length")}
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
-
-
-def _validator(response: requests.Response) -> str:
-    """What tells this version of the file from another: a strong ETag, Last-Modified, or ""."""
-    etag = response.headers.get("ETag", "")
-    return etag if etag.startswith('"') else response.headers.get("Last-Modified", "")
+    return {"url": "", "validator": "", "length": None}
 
 
 # ---- one file of Galaxy Zoo 2
 
 
-class WrongContent(Exception):
-    """A file is not what it should be; its text says why."""
-
-
-def bring_file(remote: RemoteFile, directory: Path, mirror: str | Path | None) -> str:
+def bring_file(remote: RemoteFile, directory: Path, mirror: str = "") -> str:
     """Have `remote` in its place, verified and recorded; one line on what was done.
 
     A file whose size and time have not changed since its record was written is trusted, so that
@@ -353,66 +352,46 @@ def bring_file(remote: RemoteFile, directory: Path, mirror: str | Path | None) -
     """
     path, record_path = remote.path(directory), remote.record_path(directory)
     record = read_json(record_path) if record_path.exists() else {}
+    algorithm, _, published = (remote.checksum or "sha256:").partition(":")
     advice = f"try again later, name another source with --mirror, or put a copy at {path}"
-    if record and not remote.checksum:
+    if record and not published:
         advice += f"; if the change is wanted, delete {record_path}"
-    source, part, in_pieces = remote.source(mirror), remote.part(directory), False
+    digest = ""
+
+    def find_fault(file: Path) -> str:
+        nonlocal digest
+        if not published and (fault := _table_fault(file, remote)):
+            return fault
+        digest = pooch.file_hash(str(file), alg=algorithm)
+        if digest != (published or record.get(algorithm, digest)):
+            seen = f"the copy first seen on {record.get('first_seen')} had {record.get(algorithm)}"
+            return (
+                f"its {algorithm} is {digest}, {f'published is {published}' if published else seen}"
+            )
+        return ""
+
+    source = f"{mirror}/{remote.name}" if mirror else remote.url
     if path.is_file():
-        status = path.stat()
+        status, source = path.stat(), record.get("source", "a copy that was there")
         if (record.get("bytes"), record.get("mtime_ns")) == (status.st_size, status.st_mtime_ns):
             return f"{remote.name}: {status.st_size:,} bytes, already there"
-        source = record.get("source", "a copy that was there")
-        try:
-            found = verify(path, remote, record)
-        except WrongContent as error:
-            raise Gz2vitError(
-                f"{path} is not the published file: {error}; move it away and run the same command "
-                f"again, or {advice}"
-            ) from error
-    while not path.is_file():
-        if source.startswith(("http://", "https://")):
-            in_pieces = resume_download(source, part, advice, bool(remote.checksum))
-        elif Path(source).is_file():
-            require_room(part.parent, Path(source).stat().st_size, f"the copy of {source}")
-            with writing(part):
-                shutil.copyfile(source, part)
-        else:
-            raise Gz2vitError(f"the mirror has no file {source}; {advice}")
-        try:
-            found = verify(part, remote, record)
-        except WrongContent as error:
-            part.unlink()
-            if in_pieces:  # a server may have mixed them up: once more in one piece
-                continue
-            raise Gz2vitError(
-                f"{source} is not the published {remote.name}: {error}; not kept: {advice}"
-            ) from error
-        with atomic_path(path) as temporary:
-            shutil.move(part, temporary)  # not a rename where the folder is on another disk
-        part.with_name(f"{part.name}.json").unlink(missing_ok=True)
+        if fault := find_fault(path):
+            what = f"{path} is not the published file: {fault}"
+            raise Gz2vitError(f"{what}; move it away and run the same command again, or {advice}")
+    else:
+        fetch(source, path, find_fault, advice, remote.part(directory), bool(published))
     now, status = datetime.now(UTC).isoformat(timespec="seconds"), path.stat()
-    known = record.get("sha256") == found.get("sha256") and "first_seen" in record
-    origin = {"name": remote.name, "source": source, **found, "verified": now}
-    origin |= {"first_seen": record["first_seen"] if known else now}
-    write_json(record_path, origin | {"bytes": status.st_size, "mtime_ns": status.st_mtime_ns})
-    how = f"verified ({remote.checksum})"
-    if not remote.checksum:
-        how = f"sha256:{found['sha256']}, {'as when first seen' if record else 'first seen'}"
+    first_seen = record.get("first_seen", now) if record.get(algorithm) == digest else now
+    origin = {"name": remote.name, "source": source, algorithm: digest, "verified": now}
+    origin |= {"first_seen": first_seen, "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
+    write_json(record_path, origin)
+    how = f"sha256:{digest}, {'as when first seen' if record else 'first seen'}"
+    how = f"verified ({remote.checksum})" if published else how
     return f"{remote.name}: {status.st_size:,} bytes, {how}"
 
 
-def verify(path: Path, remote: RemoteFile, record: Mapping[str, Any]) -> dict[str, str]:
-    """The checksums of `path` if it is `remote`; raises `WrongContent`.
-
-    Without a published checksum its rows and columns are looked at, and the sha256 of the copy that
-    was first seen (`record`) must not change.
-    """
-    algorithm, _, published = remote.checksum.partition(":")
-    if published:
-        found = pooch.file_hash(str(path), alg=algorithm)
-        if found != published:
-            raise WrongContent(f"its {algorithm} is {found}, published is {published}")
-        return {algorithm: found}
+def _table_fault(path: Path, remote: RemoteFile) -> str:
+    """What is wrong with the rows and columns of a table without a published checksum, or ""."""
     try:
         # read to its end, where a compressed file's own checksum is
         with pd.read_csv(path, usecols=list(remote.columns), dtype=str, chunksize=50_000) as pieces:
@@ -421,14 +400,9 @@ def verify(path: Path, remote: RemoteFile, record: Mapping[str, Any]) -> dict[st
         with path.open("rb") as stream:
             is_page = re.match(rb"\s*<(!doctype|html)", stream.read(64), re.IGNORECASE)
         hint = "it looks like a web page, " if is_page else ""
-        raise WrongContent(f"{hint}it cannot be read ({shorten(str(error), 120)})") from error
-    if rows != remote.entries:
-        raise WrongContent(f"it holds {rows:,} rows instead of {remote.entries:,}")
-    found = pooch.file_hash(str(path), alg="sha256")
-    if record.get("sha256") not in (None, found):
-        seen = f"the copy first seen on {record.get('first_seen')} had {record['sha256']}"
-        raise WrongContent(f"its sha256 is {found}, but {seen}")
-    return {"sha256": found}
+        return f"{hint}it cannot be read ({shorten(str(error), 120)})"
+    wrong = f"it holds {rows:,} rows instead of {remote.entries:,}"
+    return "" if rows == remote.entries else wrong
 
 
 # ---- the folder of images
@@ -440,15 +414,11 @@ def image_names(folder: Path) -> set[str]:
     return {name for name in names if IMAGE_NAME.fullmatch(name)}
 
 
-def _expected_images(directory: Path, remote: RemoteFile) -> int:
-    """How many images were brought, or are published; the zip is not needed for that."""
+def _is_whole(directory: Path, remote: RemoteFile) -> bool:
+    """Whether `images/` has as many images as were brought, or are published."""
     path = directory / "downloads" / "images.record.json"
-    if not path.exists():
-        return remote.entries
-    count = read_json(path).get("images")
-    if not isinstance(count, int) or count < 1:
-        raise Gz2vitError(f"{path} does not say how many images; delete it")
-    return count
+    count = read_json(path)["images"] if path.exists() else remote.entries
+    return len(image_names(directory / "images")) >= count
 
 
 def _find_images(path: Path) -> Path:
@@ -465,54 +435,34 @@ def _find_images(path: Path) -> Path:
     )
 
 
-def _bring_images(
-    directory: Path, remote: RemoteFile, mirror: str | Path | None, own: Path | None
-) -> None:
+def _bring_images(directory: Path, remote: RemoteFile, mirror: str, own: Path | None) -> None:
     """Have `images/`: a link to the folder `own`, or unpacked from a zip, `own` or published."""
-    target = directory / "images"
-    there = image_names(target)
-    if own is not None and own.is_dir():
+    target, linked = directory / "images", own is not None and own.is_dir()
+    if not linked and _is_whole(directory, remote):
+        print(f"images: {len(image_names(target)):,} already there", flush=True)
+        return
+    if (not linked or target.resolve() != own) and (
+        target.is_symlink() or (target.exists() and any(target.iterdir()))
+    ):
+        raise Gz2vitError(  # before 3.4 GB are on their way
+            f"{target} holds other images already; move it away, or choose another folder with --to"
+        )
+    if linked:
         names = image_names(own)
         _check_cover(directory, names, own)
-        if target.resolve() != own:
-            _refuse_link(target)
-            if target.exists() and any(target.iterdir()):
-                raise Gz2vitError(
-                    f"{target} is there already and is not empty; move it away, or choose another "
-                    "folder with --to"
-                )
-            with writing(target):
-                if target.exists():
-                    target.rmdir()
-                target.symlink_to(own)
         origin = {"source": str(own), "images": len(names)}
-        done = f"{len(names):,} in {own}, {target} is a link to it"
-    elif len(there) >= _expected_images(directory, remote):
-        if own is not None:
-            _check_cover(directory, there, target)
-        print(f"images: {len(there):,} already there", flush=True)
-        return
+        with writing(target):
+            if target.resolve() != own:
+                target.rmdir() if target.exists() else None
+                target.symlink_to(own)
     else:
-        _refuse_link(target)  # before 3.4 GB are on their way
         if own is None:
             print(bring_file(remote, directory, mirror), flush=True)
-        path = own or remote.path(directory)
-        origin = {"source": str(own or remote.source(mirror)), **_unpack(path, directory, remote)}
+        origin = _unpack(own or remote.path(directory), directory, remote)
         if own is not None:
             origin["md5"] = pooch.file_hash(str(own), alg="md5")
-        done = f"{origin['images']:,} unpacked into {target}"
-        done += f" ({origin['skipped']:,} other files were left out)" if origin["skipped"] else ""
     write_json(directory / "downloads" / "images.record.json", origin)
-    print(f"images: {done}", flush=True)
-
-
-def _refuse_link(target: Path) -> None:
-    """Raise `Gz2vitError` if `images/` is a link: its folder is not ours to write into."""
-    if target.is_symlink():
-        raise Gz2vitError(
-            f"{target} is a link to {os.readlink(target)} with {len(image_names(target)):,} "
-            "images; remove the link, or choose another folder with --to"
-        )
+    print(f"images: {origin['images']:,} of {origin['source']} in {target}", flush=True)
 
 
 def _check_cover(directory: Path, names: set[str], source: Path) -> None:
@@ -527,64 +477,51 @@ def _check_cover(directory: Path, names: set[str], source: Path) -> None:
         )
 
 
-def _unpack(path: Path, directory: Path, remote: RemoteFile) -> dict[str, int]:
-    """Write the images of a zip into `images/`; {"images", "skipped"}.
+def _unpack(path: Path, directory: Path, remote: RemoteFile) -> dict[str, Any]:
+    """Unpack the images of a zip as `images/`; {"source", "images", "skipped"}.
 
     Nothing of a member's path is used but its last part, and that only where it is digits and
-    `.jpg`, so that a path that climbs (`../`) or is absolute leads nowhere. Each image is written
-    under a hidden name, its CRC checked, and renamed; those that are there already stay. Raises
-    `Gz2vitError` for too few images, a labelled galaxy without one, more than the images can have,
-    a damaged member, and a file of an image's name and another size, which is not ours to replace.
+    `.jpg`, so that a path that climbs (`../`) or is absolute leads nowhere. They are unpacked into
+    `.images/`, which becomes `images/` when it is whole. Raises `Gz2vitError` for too few images,
+    a labelled galaxy without one, more than the images can have, and a damaged member.
     """
-    target, members, skipped = directory / "images", {}, 0
+    target, staged, members, skipped = directory / "images", directory / ".images", {}, 0
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(path) as archive, writing(staged):
             for member in archive.infolist():
-                name = member.filename.rpartition("/")[2]
-                is_link = stat.S_ISLNK(member.external_attr >> 16)
+                name, is_link = member.filename.rpartition("/")[2], member.external_attr >> 16
                 is_mac = "__MACOSX" in member.filename.split("/")
-                if is_link or is_mac or not IMAGE_NAME.fullmatch(name):
+                if stat.S_ISLNK(is_link) or is_mac or not IMAGE_NAME.fullmatch(name):
                     skipped += not member.is_dir()
                     continue
                 first = members.setdefault(name, member)
                 if (first.CRC, first.file_size) != (member.CRC, member.file_size):
                     raise zipfile.BadZipFile(f"{name} is in it twice, with different content")
             if len(members) < remote.entries:
-                raise Gz2vitError(
-                    f"{path} holds {len(members):,} images <digits>.jpg instead of "
-                    f"{remote.entries:,}; name another zip or a folder with --images"
-                )
+                count = f"{len(members):,} images <digits>.jpg instead of {remote.entries:,}"
+                raise Gz2vitError(f"{path} holds {count}; name another with --images")
             _check_cover(directory, set(members), path)
-            sizes = {name: (target / name).stat().st_size for name in image_names(target)}
-            missing = {name: one for name, one in members.items() if not sizes.get(name)}
-            for name in sizes.keys() & members.keys() - missing.keys():
-                if sizes[name] != members[name].file_size:
-                    raise Gz2vitError(
-                        f"{target / name} is there already and is not the archive's image of that "
-                        "name; move it away or choose another folder with --to"
-                    )
-            cap_bytes = CAP_FACTOR * UNPACKED_PER_ZIPPED * remote.room_bytes
             total_bytes = sum(member.file_size for member in members.values())
+            cap_bytes = CAP_FACTOR * UNPACKED_PER_ZIPPED * remote.room_bytes
             if total_bytes > cap_bytes:
+                sizes = f"{total_bytes / 1e9:.3g} GB, more than the {cap_bytes / 1e9:.3g} GB"
                 raise Gz2vitError(
-                    f"{path} would unpack to {total_bytes / 1e9:.3g} GB, more than the "
-                    f"{cap_bytes / 1e9:.3g} GB that Galaxy Zoo 2's images can have; give another"
+                    f"{path} would unpack to {sizes} that images can have; give another"
                 )
+            staged.mkdir(exist_ok=True)
+            there = {name: (staged / name).stat().st_size for name in image_names(staged)}
+            missing = {name: m for name, m in members.items() if there.get(name) != m.file_size}
             missing_bytes = sum(member.file_size for member in missing.values())
             require_room(directory, missing_bytes, f"unpacking {path}")
-            staged = target / ".incoming"
-            with writing(target):
-                target.mkdir(parents=True, exist_ok=True)
-                try:
-                    for name, member in tqdm(missing.items(), desc="unpack images", unit="image"):
-                        with archive.open(member) as source, staged.open("wb") as stream:
-                            shutil.copyfileobj(source, stream, CHUNK_BYTES)
-                        os.replace(staged, target / name)
-                finally:
-                    staged.unlink(missing_ok=True)
+            for name, member in tqdm(missing.items(), desc="unpack images", unit="image"):
+                with archive.open(member) as source, (staged / "part").open("wb") as stream:
+                    shutil.copyfileobj(source, stream, CHUNK_BYTES)  # checks the CRC at its end
+                os.replace(staged / "part", staged / name)
+            for name in there.keys() - members.keys():  # of another zip
+                (staged / name).unlink()
+            (staged / "part").unlink(missing_ok=True)
+            os.replace(staged, target)  # an empty folder gives way
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise Gz2vitError(
-            f"{path} is damaged ({error}); move it away and run the same command again, or give "
-            "another zip"
-        ) from error
-    return {"images": len(members), "skipped": skipped}
+        advice = "move it away and run the same command again, or give another zip"
+        raise Gz2vitError(f"{path} is damaged ({error}); {advice}") from error
+    return {"source": str(path), "images": len(members), "skipped": skipped}

@@ -16,12 +16,11 @@ import errno
 import hashlib
 import json
 import os
-import shutil
 import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -29,7 +28,6 @@ from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
-import joblib
 import numpy as np
 import pandas as pd
 import PIL
@@ -46,7 +44,15 @@ from gz2vit.catalog import (
     read_selection,
     split_digests,
 )
-from gz2vit.io import Gz2vitError, atomic_path, command_for, read_json, require, write_json
+from gz2vit.io import (
+    Gz2vitError,
+    atomic_path,
+    available_cores,
+    command_for,
+    read_json,
+    require,
+    write_json,
+)
 from gz2vit.paper import CLASS_COUNT, IMAGE_PX
 
 JPEG_END = b"\xff\xd9"
@@ -59,7 +65,7 @@ FITS_ADVICE = (
 )
 
 BROKEN_LIST = Path("logs", "broken_images.csv")  # in a results folder
-BROKEN_COLUMNS = ("galaxyID", "split", "path", "fault")
+BROKEN_COLUMNS = ["galaxyID", "split", "path", "fault"]
 FIX = "fix the data folder and run again"
 LEAVE_OUT = f"{FIX}, or leave such galaxies out with --set LEAVE_OUT_BROKEN=true"
 
@@ -96,9 +102,10 @@ def decode(
             left, upper = round((wide - crop_px) / 2.0), round((high - crop_px) / 2.0)
             image = image.crop((left, upper, left + crop_px, upper + crop_px))
         if image.mode.startswith("I"):
-            wide = np.asarray(image)
+            levels = np.asarray(image)
             # 255 becomes 65535; some writers leave the lower byte empty instead.
-            image = Image.fromarray((wide // (257 if (wide & 255).any() else 256)).astype(np.uint8))
+            levels = levels // (257 if (levels & 255).any() else 256)
+            image = Image.fromarray(levels.astype(np.uint8))
         if image.has_transparency_data:
             sky = Image.new("RGBA", image.size, (0, 0, 0, 255))
             image = Image.alpha_composite(sky, image.convert("RGBA"))
@@ -119,8 +126,7 @@ def decoder_versions() -> dict[str, str]:
 def find_fault(path: Path, image_px: int = IMAGE_PX, whole: bool = False) -> str | None:
     """What is wrong with an image file, as a sentence; None if nothing is.
 
-    Its header and its end marker are read; it is decoded where that marker is missing, and with
-    `whole` in any case.
+    It is decoded `whole`, or where it does not end as a JPEG does.
     """
     try:
         with _open_image(path, image_px) as image, open(path, "rb") as stream:
@@ -137,30 +143,30 @@ def _open_image(path: Path | str, image_px: int | None) -> Iterator[Image.Image]
     """An image file, its kind and size checked; errors about it become an `ImageFault`."""
     try:
         with Image.open(path) as image:
+            whole = image.mode.startswith("I") and image.format not in ("PPM", "PNG")
             if image.format == "FITS":
                 raise ImageFault(f"image {path} {FITS_ADVICE}")
-            sixteen_bits = image.mode.startswith("I;16") or image.format in ("PPM", "PNG")
-            if image.mode == "F" or (image.mode.startswith("I") and not sixteen_bits):
+            if image.mode == "F" or (whole and not image.mode.startswith("I;16")):
                 kind = "floats" if image.mode == "F" else "32-bit integers"
                 raise ImageFault(f"image {path} holds {kind}; convert it to 8 bits per channel")
             if image_px is not None and image.size != (image_px, image_px):
                 size = f"{image.width} x {image.height} px instead of {image_px} x {image_px}"
                 raise ImageFault(f"image {path} is {size}")
             yield image
+    except (ImageFault, MemoryError):
+        raise
     except Exception as error:  # Pillow's readers raise whatever they stumble over
-        own = isinstance(error, (ImageFault, MemoryError))
-        if own or getattr(error, "errno", None) in MACHINE_ERRORS:
-            raise
+        words = " ".join(str(error).split()) or type(error).__name__
+        reason = f"is broken or truncated ({words})"
         if isinstance(error, UnidentifiedImageError):
             fits = {".fits", ".fit", ".fts"} & {suffix.lower() for suffix in Path(path).suffixes}
             reason = FITS_ADVICE if fits else "is not an image that can be read"
         elif isinstance(error, FileNotFoundError):
             reason = "is missing"
-        elif getattr(error, "strerror", None):
+        elif isinstance(error, OSError) and error.strerror:
+            if error.errno in MACHINE_ERRORS:
+                raise
             reason = f"cannot be read ({error.strerror})"
-        else:
-            words = " ".join(str(error).split()) or type(error).__name__
-            reason = f"is broken or truncated ({words})"
         raise ImageFault(f"image {path} {reason}") from error
 
 
@@ -176,23 +182,19 @@ def check_folder(
     `logs/broken_images.csv` lists the broken images, those that packing found among them; only
     these are read again.
     """
-    known = None
+    splits = [table[["galaxyID"]].assign(split=name) for name, table in folder.tables.items()]
+    known, whole = pd.concat(splits), False
+    known["path"] = known.galaxyID.map(folder.image_path)
     if results_dir is not None:
-        listed, state = read_broken(results_dir), _folder_state(results_dir, folder)
-        checked = Path(results_dir) / "logs" / "checked.json"
-        if checked.exists() and read_json(checked) == state | {"broken": len(listed)}:
-            known = listed
-    whole = known is not None  # a permission or a disk may have been fixed meanwhile
-    if known is None:
-        splits = [table[["galaxyID"]].assign(split=name) for name, table in folder.tables.items()]
-        known = pd.concat(splits)
-        known["path"] = known.galaxyID.map(folder.image_path)
+        listed, checked = read_broken(results_dir), Path(results_dir) / "logs" / "checked.json"
+        if checked.exists() and read_json(checked) == _state(results_dir, folder, listed):
+            known, whole = listed, True  # a permission or a disk may have been fixed meanwhile
     # Threads: they wait for the disk, and Pillow releases the interpreter's lock.
     with ThreadPoolExecutor() as pool:
         faults = list(pool.map(lambda path: find_fault(Path(path), whole=whole), known.path))
     broken = known.assign(fault=faults).dropna(subset="fault").astype(str)
     if results_dir is not None:
-        _write_broken(results_dir, state, broken)
+        _write_broken(results_dir, folder, broken)
     if not leave_out_broken:
         _refuse(broken, results_dir, FIX if results_dir is None else LEAVE_OUT)
 
@@ -201,24 +203,24 @@ def read_broken(results_dir: Path | str) -> pd.DataFrame:
     """The broken images that are known, as text: galaxyID, split, path, fault (a sentence)."""
     path = Path(results_dir) / BROKEN_LIST
     if not path.exists():
-        return pd.DataFrame(columns=list(BROKEN_COLUMNS), dtype=str)
+        return pd.DataFrame(columns=BROKEN_COLUMNS, dtype=str)
     return pd.read_csv(path, dtype=str, keep_default_na=False)
 
 
-def _folder_state(results_dir: Path | str, folder: DataFolder) -> dict[str, str]:
+def _state(results_dir: Path | str, folder: DataFolder, broken: pd.DataFrame) -> dict[str, Any]:
     """The folder and the pixels that a list of broken images is about."""
     pixels = data_signature(folder, Path(results_dir) / IMAGE_DIGESTS)["pixels"]
-    return {"folder": str(folder.path), "pixels": pixels}
+    return {"folder": str(folder.path), "pixels": pixels, "broken": len(broken)}
 
 
-def _write_broken(results_dir: Path | str, state: dict[str, str], broken: pd.DataFrame) -> None:
+def _write_broken(results_dir: Path | str, folder: DataFolder, broken: pd.DataFrame) -> None:
     """List `broken` as all that is broken in this state of the folder; no list for nothing."""
     path = Path(results_dir) / BROKEN_LIST
     path.unlink(missing_ok=True)
     if len(broken):
         with atomic_path(path) as temporary:
             broken.to_csv(temporary, index=False)
-    write_json(Path(results_dir) / "logs" / "checked.json", state | {"broken": len(broken)})
+    write_json(path.with_name("checked.json"), _state(results_dir, folder, broken))
 
 
 def _refuse(broken: pd.DataFrame, results_dir: Path | str | None, advice: str) -> None:
@@ -278,9 +280,8 @@ class ImageCache:
                 for row in chosen:
                     file.seek(shard.offset + int(places[row]) * found[row].nbytes)
                     if file.readinto(memoryview(found[row]).cast("B")) != found[row].nbytes:
-                        raise Gz2vitError(
-                            f"{shard.filename} is cut short; delete it and pack it again"
-                        )
+                        name = shard.filename
+                        raise Gz2vitError(f"{name} is cut short; delete it and pack it again")
         return found
 
 
@@ -295,7 +296,7 @@ def pack_images(
     source = pixels_digest(galaxy_ids, paths)
     faults = fill_cache(paths, galaxy_ids, target, crop_px, source)
     rows = [(galaxy_ids[row], "", paths[row], fault) for row, fault in faults]
-    _refuse(pd.DataFrame(rows, columns=list(BROKEN_COLUMNS)), None, FIX)
+    _refuse(pd.DataFrame(rows, columns=BROKEN_COLUMNS), None, FIX)
     return open_cache(target, galaxy_ids, crop_px=crop_px, source=source)
 
 
@@ -315,79 +316,60 @@ def fill_cache(
     """
     if crop_px > IMAGE_PX:
         raise Gz2vitError(f"CROP_PX {crop_px} is larger than the images of {IMAGE_PX} px")
-    record = {
-        **_identity(galaxy_ids),
-        **{"galaxies": len(galaxy_ids), "image_px": IMAGE_PX, "crop_px": crop_px, "source": source},
-    }
+    record = _identity(galaxy_ids) | {"galaxies": len(galaxy_ids), "source": source}
+    record |= {"image_px": IMAGE_PX, "crop_px": crop_px}
     with suppress(Gz2vitError):
         open_cache(target, galaxy_ids, **record)
         return []
     record |= decoder_versions()  # no cache begins with one version and ends with another
     start, faults, workers = time.perf_counter(), [], workers or available_workers()
+    pool, previous, record_path = None, None, target.with_suffix(".json")
     try:
         target.mkdir(parents=True, exist_ok=True)
-        for unfinished in target.glob(".shard_*.npy"):
-            unfinished.unlink()
-        record_path, previous = target.with_suffix(".json"), None
         with suppress(Gz2vitError):
             previous = read_json(record_path)
-        if previous != record:
-            for stale in target.glob("shard_*.npy"):
-                stale.unlink()
-            write_json(record_path, record)
-        shards = _open_shards(target, len(paths), crop_px)
-        missing = {
-            path: range(first, min(first + SHARD_IMAGES, len(paths)))
-            for path, first in zip(shards, range(0, len(paths), SHARD_IMAGES), strict=True)
-            if shards[path] is None
-        }
-        images = sum(map(len, missing.values()))
-        size_bytes, free_bytes = images * 3 * crop_px**2, shutil.disk_usage(target).free
-        if free_bytes < size_bytes:
-            raise Gz2vitError(
-                f"the image cache {target} needs {size_bytes / 1e9:.2f} GB, but its disk has "
-                f"{free_bytes / 1e9:.2f} GB free"
-            )
+        for stale in target.glob("shard_*.npy" if previous != record else ".shard_*.npy"):
+            stale.unlink()
+        write_json(record_path, record)
+        shards = zip(
+            _open_shards(target, len(paths), crop_px).items(),
+            (
+                range(n, min(n + SHARD_IMAGES, len(paths)))
+                for n in range(0, len(paths), SHARD_IMAGES)
+            ),
+            strict=True,
+        )
+        missing = {path: rows for (path, shard), rows in shards if shard is None}
+        images, tasks = sum(map(len, missing.values())), []
         if len(paths) > images:
             print(f"{target.name}: continued from image {len(paths) - images:,} of {len(paths):,}")
-        if images < PROCESSES_FROM or workers == 1:
-            pool: Executor = ThreadPoolExecutor(workers)
-        else:
+        for path, rows in missing.items():
+            temporary, shape = path.with_name(f".{path.name}"), (len(rows), crop_px, crop_px, 3)
+            np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+            if hasattr(os, "posix_fallocate"):
+                # Take the blocks now: through a memory map a full disk would be a SIGBUS.
+                with temporary.open("r+b") as stream:
+                    os.posix_fallocate(stream.fileno(), 0, temporary.stat().st_size)
+            for first in rows[::CHUNK_IMAGES]:
+                chunk = paths[first : min(first + CHUNK_IMAGES, rows.stop)]
+                tasks.append((temporary, first - rows.start, chunk, crop_px))
+        pool = ThreadPoolExecutor(workers)
+        if images >= PROCESSES_FROM and workers > 1:
             # spawn: a fork of a process that runs threads (PyTorch, OpenCV, Jupyter) may hang.
             pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start_worker)
+        results = pool.map(fill_rows, *zip(*tasks, strict=True))
         # The bar is drawn once a second, for an executed notebook keeps each drawing.
         words = {"desc": f"pack {target.name}", "unit": " images", "mininterval": 1.0}
-        try:
-            tasks = {path: [] for path in missing}
+        with tqdm(total=len(paths), initial=len(paths) - images, **words) as bar:
             for path, rows in missing.items():
-                temporary, shape = path.with_name(f".{path.name}"), (len(rows), crop_px, crop_px, 3)
-                np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-                if hasattr(os, "posix_fallocate"):
-                    # Take the blocks now: through a memory map a full disk would be a SIGBUS.
-                    with temporary.open("r+b") as stream:
-                        os.posix_fallocate(stream.fileno(), 0, temporary.stat().st_size)
-                for first in rows[::CHUNK_IMAGES]:
-                    chunk = paths[first : min(first + CHUNK_IMAGES, rows.stop)]
-                    task = pool.submit(fill_rows, temporary, first - rows.start, chunk, crop_px)
-                    tasks[path].append(task)
-            with tqdm(total=len(paths), initial=len(paths) - images, **words) as bar:
-                for path, rows in missing.items():  # the next ones are decoded meanwhile
-                    temporary, found = path.with_name(f".{path.name}"), []
-                    for task in tasks[path]:
-                        done, wrong = task.result()
-                        found += [(rows[row], fault) for row, fault in wrong]
-                        bar.update(done)
-                    with temporary.open("r+b") as stream:
-                        os.fsync(stream.fileno())
-                    if found:
-                        faults += found
-                        temporary.unlink()
-                    else:
-                        os.replace(temporary, path)
-        finally:
-            pool.shutdown(cancel_futures=True)  # on Ctrl-C what has not begun is dropped
-            for unfinished in target.glob(".shard_*.npy"):
-                unfinished.unlink()
+                temporary, found = path.with_name(f".{path.name}"), []
+                for _, (done, wrong) in zip(rows[::CHUNK_IMAGES], results, strict=False):
+                    found += [(rows[row], fault) for row, fault in wrong]
+                    bar.update(done)
+                with temporary.open("r+b") as stream:
+                    os.fsync(stream.fileno())
+                faults += found
+                temporary.unlink() if found else os.replace(temporary, path)
     except OSError as error:
         raise Gz2vitError(f"cannot write {target}: {error.strerror or error}") from error
     except BrokenProcessPool as error:
@@ -395,6 +377,11 @@ def fill_cache(
             "a process that packs images was killed (out of memory?); run the same command again "
             "to continue where it stopped"
         ) from error
+    finally:
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)  # on Ctrl-C what has not begun is dropped
+        for unfinished in target.glob(".shard_*.npy"):
+            unfinished.unlink()
     seconds = time.perf_counter() - start
     rate = f"{images / seconds:,.0f} a second by {workers} workers"
     print(f"packed {images:,} images in {seconds:.1f} s: {rate}", flush=True)
@@ -428,8 +415,7 @@ def _start_worker() -> None:
 def available_workers() -> int:
     """Workers by default: the threads that the workflow grants, or the cores that we may use."""
     granted = os.environ.get("OMP_NUM_THREADS", "")
-    # joblib knows affinities and a container's quota
-    return int(granted) if granted.isdecimal() and int(granted) > 0 else joblib.cpu_count()
+    return int(granted) if granted.isdecimal() and int(granted) > 0 else available_cores()
 
 
 def open_cache(target: Path, galaxy_ids: Sequence[str], **expected: Any) -> ImageCache:
@@ -438,12 +424,11 @@ def open_cache(target: Path, galaxy_ids: Sequence[str], **expected: Any) -> Imag
     `expected`: further entries of its record, `crop_px`, `source` or `image_px`. Raises
     `Gz2vitError` where they differ or a shard is missing.
     """
-    record, shards = read_json(require(target.with_suffix(".json"), "pack")), {}
+    record = read_json(require(target.with_suffix(".json"), "pack"))
     expected |= _identity(galaxy_ids)
+    shards = _open_shards(target, len(galaxy_ids), record.get("crop_px", 0))
     wrong = [key for key, value in expected.items() if record.get(key) != value]
-    if not wrong:
-        shards = _open_shards(target, len(galaxy_ids), record.get("crop_px", 0))
-        wrong = [path.name for path, shard in shards.items() if shard is None]
+    wrong += [path.name for path, shard in shards.items() if shard is None]
     if wrong:
         raise Gz2vitError(
             f"the image cache {target} is incomplete or of other data ({', '.join(wrong[:3])} "
@@ -525,9 +510,9 @@ def pack_selection(results_dir: Path | str, crop_px: int) -> None:
         faults = fill_cache(paths, ids, target, crop_px, digests[split])
         rows += [(ids[row], split, str(paths[row]), fault) for row, fault in faults]
     if rows:
-        broken = pd.DataFrame(rows, columns=list(BROKEN_COLUMNS))
+        broken = pd.DataFrame(rows, columns=BROKEN_COLUMNS)
         known = pd.concat([read_broken(results), broken]).drop_duplicates("galaxyID", keep="last")
-        _write_broken(results, _folder_state(results, read_data_folder(selection.path)), known)
+        _write_broken(results, read_data_folder(selection.path), known)
         if selection.left_out is None:
             _refuse(broken, results, LEAVE_OUT)
         (results / "selection" / "data.json").unlink()  # so that galaxies are selected again
@@ -535,45 +520,35 @@ def pack_selection(results_dir: Path | str, crop_px: int) -> None:
 
 
 # ---- Which pixels of a galaxy's image are the galaxy: its own light decides.
-#
-# Galaxy Zoo 2's cutouts are scaled so that petroR90_r spans 50 of 424 px (Willett et al. 2013): the
-# border of the central 224 px is at some 2.2 R90, on the sky.
-
-THRESHOLD_SIGMA = 4.0  # of smoothed pixels above the sky: one of noise alone in 30,000
-SMOOTHING_SHARE = 1 / 224  # standard deviation, of the image's side: 1 px of the paper's crop
-BORDER_SHARE = 1 / 16  # width of the frame that measures the sky: 14 px of 224
-CENTRE_SHARE = 1 / 8  # a galaxy whose light begins further from the centre is not this one
-CLIP_SIGMA, CLIP_ROUNDS = 3.0, 5  # the frame's pixels with neighbours' light are left out
-MAD_TO_SIGMA = 1.4826  # a normal distribution's standard deviation over its median deviation
 
 
 def segment_galaxy(light: np.ndarray) -> np.ndarray:
     """The pixels of the galaxy in the middle of an image `light` (H, W), bool (H, W).
 
-    Smoothed, more than `THRESHOLD_SIGMA` times the noise above the sky, and connected with the
-    centre, or with the nearest such pixel within `CENTRE_SHARE` of the side; none if there is
-    none. Sky and noise are the frame's, by clipped medians. A neighbour whose light touches the
-    galaxy's is counted with it.
+    Smoothed, more than 4 times the noise above the sky, and connected with the centre, or with the
+    nearest such pixel within an eighth of the side; none if there is none. Sky and noise are the
+    clipped medians of the border, which in the central 224 of 424 px lies at some 2.2 R90. A
+    neighbour whose light touches the galaxy's is counted with it.
     """
     side = min(light.shape)
-    smooth = ndimage.gaussian_filter(light.astype(np.float64), SMOOTHING_SHARE * side)
+    smooth = ndimage.gaussian_filter(light.astype(np.float64), 1 / 224 * side)
+    width = max(1, round(side / 16))
     frame = np.ones(light.shape, dtype=bool)
-    width = max(1, round(BORDER_SHARE * side))
     frame[width:-width, width:-width] = False
     values = smooth[frame]
-    for _ in range(CLIP_ROUNDS):
+    for _ in range(5):  # without the frame's pixels that have neighbours' light
         sky = np.median(values)
-        noise = MAD_TO_SIGMA * np.median(np.abs(values - sky))
-        kept = values[np.abs(values - sky) <= CLIP_SIGMA * noise]
+        noise = 1.4826 * np.median(np.abs(values - sky))
+        kept = values[np.abs(values - sky) <= 3 * noise]
         if len(kept) in (0, len(values)):
             break
         values = kept
     # strictly brighter: in a plane without noise nothing is
-    labels, _ = ndimage.label(smooth > sky + max(THRESHOLD_SIGMA * noise, 1e-9))
+    labels, _ = ndimage.label(smooth > sky + max(4 * noise, 1e-9))
     y, x = np.indices(light.shape)
     from_centre = np.hypot(y - (light.shape[0] - 1) / 2, x - (light.shape[1] - 1) / 2)
     from_centre[labels == 0] = np.inf
     nearest = np.unravel_index(from_centre.argmin(), light.shape)
-    if from_centre[nearest] > max(CENTRE_SHARE * side, 1.0):
+    if from_centre[nearest] > max(side / 8, 1.0):
         return np.zeros(light.shape, dtype=bool)
     return ndimage.binary_fill_holes(labels == labels[nearest])

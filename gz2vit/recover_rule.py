@@ -11,12 +11,12 @@ Each condition is a decision tree of one split, fitted with the others held fixe
 vote fractions every galaxy that gets its right class by passing counts +1, every one that loses it
 -1, and the best split is where their running sum is highest. That is exact for one condition;
 rounds over all of them repeat until nothing is gained, and again from thresholds moved a little at
-random, until that gains nothing either. Between the two galaxies next to a threshold
-the data cannot tell; the rule takes the number that the two papers print where it lies between
-them, else the shortest decimal.
+random. Between the two galaxies next to a threshold the data cannot tell; the rule takes the number
+that the two papers print where it lies between them, else the shortest decimal.
 """
 
 import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,7 +24,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from gz2vit.io import Gz2vitError
-from gz2vit.paper import WILLETT_MIN_FRACTION, ZHU_MIN_FRACTION
+from gz2vit.paper import CLASS_NAMES, WILLETT_MIN_FRACTION, ZHU_MIN_FRACTION
 from gz2vit.votes import (
     ANSWERS,
     COLUMNS,
@@ -34,7 +34,6 @@ from gz2vit.votes import (
     Rule,
     choose_class,
     has_counts,
-    vote_count,
 )
 
 # The answers that lead to each class; the last one is its own question's (class 6 has many).
@@ -68,9 +67,8 @@ class Recovery:
     where no galaxy bounds it); how many galaxies `decide` it, and the nearest of them on either
     side; how many galaxies a condition alone `removes` from a class, or an answer alone `adds`.
     `agreement`: share of all galaxies with the right class, or rightly none; `agreement_other`:
-    the same of the best rule that chooses in the other way (exactly one class, or the first in an
-    order of precedence); `several`: galaxies that fulfil several classes, and `several_labelled`
-    those of them that have a published class.
+    the same of the best rule that chooses in the other way; `several`: galaxies that fulfil several
+    classes, and `several_labelled` those of them that have a published class.
     """
 
     rule: Rule
@@ -87,10 +85,9 @@ def recover_rule(votes: pd.DataFrame, labels: pd.Series) -> Recovery:
     Raises `Gz2vitError` where a class has no labelled galaxy with votes.
     """
     truth = labels.reindex(votes.index, fill_value=NO_CLASS).to_numpy()
-    for index in range(len(PATHS)):
-        if not (truth == index).any():
-            name = ClassRule(index, ()).class_name
-            raise Gz2vitError(f"no galaxy with votes is labelled {name}; give more label tables")
+    for index in set(range(len(PATHS))) - set(truth):
+        words = f"no galaxy with votes is labelled {CLASS_NAMES[index]}"
+        raise Gz2vitError(f"{words}; give more label tables")
     few = np.arange(len(truth))
     if len(few) > START_GALAXIES:
         few = np.sort(np.random.default_rng(0).choice(few, START_GALAXIES, replace=False))
@@ -111,14 +108,9 @@ def recover_rule(votes: pd.DataFrame, labels: pd.Series) -> Recovery:
     fit, other = best[exactly_one], best[not exactly_one]
     thresholds = fit.settle()
     several = fit.matches(fit.rule).sum(axis=0) > 1
-    return Recovery(
-        fit.rule,
-        thresholds,
-        fit.right / len(truth),
-        other.right / len(truth),
-        int(several.sum()),
-        int((truth[several] != NO_CLASS).sum()),
-    )
+    labelled = int((truth[several] != NO_CLASS).sum())
+    shares = fit.right / len(truth), other.right / len(truth)
+    return Recovery(fit.rule, thresholds, *shares, int(several.sum()), labelled)
 
 
 def hide_rule(seed: int, votes: pd.DataFrame) -> Rule:
@@ -181,7 +173,38 @@ class _Fit:
 
     def __init__(self, votes: pd.DataFrame, truth: np.ndarray, column: str) -> None:
         self.votes, self.truth, self.column = votes, truth, column
-        self._values: dict[tuple, np.ndarray] = {}
+        self._values: dict[Condition, np.ndarray] = {}
+
+    def value(self, one: Condition) -> np.ndarray:
+        """What a condition compares with its threshold, float64 (galaxies,)."""
+        key = replace(one, at_least=0.0)
+        if key not in self._values:
+            self._values[key] = one.value(self.votes)
+        return self._values[key]
+
+    def matches(self, rule: Rule, forced: Mapping[tuple[str, ...], bool] = {}) -> np.ndarray:
+        """Which galaxies fulfil which class, with some conditions `forced` for all of them."""
+        rows = np.ones((len(rule.classes), len(self.truth)), dtype=bool)
+        for row, each in zip(rows, rule.classes, strict=True):
+            for one in each.asked(rule.min_votes):
+                row &= forced.get(one.answers, self.value(one) >= one.at_least)
+        return rows
+
+    def count_right(self, rule: Rule) -> int:
+        """Galaxies to which `rule` gives their class."""
+        return int((choose_class(self.matches(rule), rule) == self.truth).sum())
+
+    def gain(self, answers: tuple[str, ...]) -> np.ndarray:
+        """What passing a condition does to each galaxy: +1 gains, -1 loses its right class."""
+        passed, failed = (
+            choose_class(self.matches(self.rule, {answers: passes}), self.rule) == self.truth
+            for passes in (True, False)
+        )
+        return passed.astype(np.int64) - failed
+
+    def interval(self, one: Condition) -> tuple[float, float]:
+        """Where a threshold does best, the others held fixed: above the first, up to the second."""
+        return _best_split(self.value(one), self.gain(one.answers))
 
     def start(self, exactly_one: bool, guess: str) -> None:
         """Fit from a first guess of `STARTS`."""
@@ -190,38 +213,67 @@ class _Fit:
             least["not_odd"] = 0.0
             for name in itertools.chain(*PATHS):
                 concerned = [index for index, path in enumerate(PATHS) if name in path]
+                values = self.value(Condition((name,), 0.0, self.column))
                 chosen = np.isin(self.truth, concerned)
-                least[name] = float(np.nanmin(self.value((name,))[chosen], initial=1.0))
-        classes = []
-        for index, path in enumerate(PATHS):
-            conditions = [Condition((name,), least[name], self.column) for name in path]
-            if "odd" not in path:
-                conditions.insert(1, Condition(NOT_ODD, least["not_odd"], self.column))
-            classes.append(ClassRule(index, tuple(conditions)))
+                least[name] = float(np.nanmin(values[chosen], initial=1.0))
+        paths = [path if "odd" in path else (path[0], "not_odd", *path[1:]) for path in PATHS]
+        classes = [
+            ClassRule(index, tuple(Condition((name,), least[name], self.column) for name in path))
+            for index, path in enumerate(paths)
+        ]
         self.improve(Rule("recovered from votes and labels", 0, tuple(classes), exactly_one))
 
     def improve(self, rule: Rule) -> None:
-        """Rounds over order, thresholds, odd features and least votes until nothing is gained."""
+        """Take every change that brings more galaxies right, in rounds, until none does."""
         self.rule, self.right = rule, self.count_right(rule)
         for _ in range(MAX_ROUNDS):
             before = self.right
-            if not rule.exactly_one:
-                self._try_order()
-            for answers, one in self.rule.conditions().items():
-                _, high = self.interval(one)
-                self._try(self.rule.with_conditions({answers: replace(one, at_least=high)}))
-            self._try_features()
-            self._try_not_odd()
-            if has_counts(self.votes):
-                for least in range(61):
-                    self._try(replace(self.rule, min_votes=least))
+            for changed in self._changes():
+                right = self.count_right(changed)
+                if right > self.right:
+                    self.rule, self.right = changed, right
             if self.right == before:
                 return
 
+    def _changes(self) -> Iterator[Rule]:
+        """Rules to try, each from the best one so far."""
+        if not self.rule.exactly_one:  # the order in which most pairs of overlapping classes fit
+            matches, classes = self.matches(self.rule), self.rule.classes
+            rightly = matches & (self.truth == [[one.class_index] for one in classes])
+            wins = rightly.astype(np.int64) @ matches.T
+            orders = np.array(list(itertools.permutations(range(len(classes)))))
+            first, second = np.triu_indices(len(classes), 1)
+            best = orders[wins[orders[:, first], orders[:, second]].sum(axis=1).argmax()]
+            yield replace(self.rule, classes=tuple(classes[place] for place in best))
+        for answers, one in self.rule.conditions().items():
+            _, high = self.interval(one)
+            yield self.rule.with_conditions({answers: replace(one, at_least=high)})
+        # every set of odd features, as a sum or each alone
+        rule = self.rule
+        old = next(c for c in rule.classes if c.class_index == IRREGULAR).conditions[-1].answers
+        gain = self.gain(old)
+        for size in range(1, len(ODD_FEATURES) + 1):
+            for answers in itertools.combinations(ODD_FEATURES, size):
+                for any_of in (True, False)[size == 1 :]:
+                    new = Condition(answers, 0.0, self.column, any_of)
+                    _, high = _best_split(self.value(new), gain)
+                    yield rule.with_conditions({old: replace(new, at_least=high)})
+        # each class that asks for galaxies that are not odd without that, and the reverse
+        asked = self.rule.conditions().get(NOT_ODD, Condition(NOT_ODD, 0.5, self.column))
+        for place, each in enumerate(self.rule.classes):
+            if "odd" not in PATHS[each.class_index]:
+                rest = tuple(one for one in each.conditions if one.answers != NOT_ODD)
+                if len(rest) == len(each.conditions):
+                    rest = (rest[0], asked, *rest[1:])
+                classes = list(self.rule.classes)
+                classes[place] = replace(each, conditions=rest)
+                yield replace(self.rule, classes=tuple(classes))
+        for least in range(61 if has_counts(self.votes) else 0):
+            yield replace(self.rule, min_votes=least)
+
     def kick(self, patience: int) -> None:
         """Improve again from thresholds moved at random, until `patience` times bring nothing."""
-        rng = np.random.default_rng(0)
-        without_gain = 0
+        rng, without_gain = np.random.default_rng(0), 0
         while without_gain < patience and self.right < len(self.truth):
             before, right = self.rule, self.right
             moved = {
@@ -239,90 +291,6 @@ class _Fit:
             if self.right < right:
                 self.rule, self.right = before, right
 
-    def matches(self, rule: Rule, forced: dict[tuple[str, ...], bool] | None = None) -> np.ndarray:
-        """Which galaxies fulfil which class, with some conditions `forced` for all of them."""
-        forced = forced or {}
-        rows = []
-        for each in rule.classes:
-            row = np.ones(len(self.truth), dtype=bool)
-            if rule.min_votes:
-                if each.question not in self._values:
-                    self._values[each.question] = vote_count(self.votes, each.question)
-                row = self._values[each.question] >= rule.min_votes
-            for one in each.conditions:
-                value = self.value(one.answers, one.any_of)
-                row = row & forced.get(one.answers, value >= one.at_least)
-            rows.append(row)
-        return np.array(rows)
-
-    def value(self, answers: tuple[str, ...], any_of: bool = False) -> np.ndarray:
-        """What a condition on `answers` compares with its threshold, float64 (galaxies,)."""
-        key = (answers, any_of)
-        if key not in self._values:
-            self._values[key] = Condition(answers, 0.0, self.column, any_of).value(self.votes)
-        return self._values[key]
-
-    def count_right(self, rule: Rule) -> int:
-        """Galaxies to which `rule` gives their class."""
-        return int((choose_class(self.matches(rule), rule) == self.truth).sum())
-
-    def _try(self, rule: Rule) -> None:
-        """Go on with `rule` if it is better."""
-        right = self.count_right(rule)
-        if right > self.right:
-            self.rule, self.right = rule, right
-
-    def _try_order(self) -> None:
-        """The order of precedence in which most pairs of overlapping classes come right."""
-        matches, classes = self.matches(self.rule), self.rule.classes
-        wins = np.array(
-            [
-                [(a & b & (self.truth == one.class_index)).sum() for b in matches]
-                for one, a in zip(classes, matches, strict=True)
-            ]
-        )
-        orders = np.array(list(itertools.permutations(range(len(classes)))))
-        first, second = np.triu_indices(len(classes), 1)
-        best = orders[wins[orders[:, first], orders[:, second]].sum(axis=1).argmax()]
-        self._try(replace(self.rule, classes=tuple(classes[place] for place in best)))
-
-    def _gain(self, answers: tuple[str, ...]) -> np.ndarray:
-        """What passing a condition does to each galaxy: +1 gains, -1 loses its right class."""
-        passed, failed = (
-            choose_class(self.matches(self.rule, {answers: passes}), self.rule) == self.truth
-            for passes in (True, False)
-        )
-        return passed.astype(np.int64) - failed
-
-    def interval(self, one: Condition) -> tuple[float, float]:
-        """Where a threshold does best, the others held fixed: above the first, up to the second."""
-        return _best_split(self.value(one.answers, one.any_of), self._gain(one.answers))
-
-    def _try_features(self) -> None:
-        """Every set of odd features, as a sum or each alone, with its best threshold."""
-        rule = self.rule
-        old = next(c for c in rule.classes if c.class_index == IRREGULAR).conditions[-1].answers
-        gain = self._gain(old)
-        for size in range(1, len(ODD_FEATURES) + 1):
-            for answers in itertools.combinations(ODD_FEATURES, size):
-                for any_of in (True, False) if size > 1 else (False,):
-                    _, high = _best_split(self.value(answers, any_of), gain)
-                    new = Condition(answers, high, self.column, any_of)
-                    self._try(rule.with_conditions({old: new}))
-
-    def _try_not_odd(self) -> None:
-        """Each class that asks for galaxies that are not odd without that, and the reverse."""
-        asked = self.rule.conditions().get(NOT_ODD, Condition(NOT_ODD, 0.5, self.column))
-        for place, each in enumerate(self.rule.classes):
-            if "odd" in PATHS[each.class_index]:
-                continue
-            rest = tuple(one for one in each.conditions if one.answers != NOT_ODD)
-            if len(rest) == len(each.conditions):
-                rest = (rest[0], asked, *rest[1:])
-            classes = list(self.rule.classes)
-            classes[place] = replace(each, conditions=rest)
-            self._try(replace(self.rule, classes=tuple(classes)))
-
     def settle(self) -> pd.DataFrame:
         """Set the thresholds to plain numbers where that costs nothing; `Recovery.thresholds`."""
         asked = self.rule.conditions().get(NOT_ODD)
@@ -336,41 +304,34 @@ class _Fit:
         for size in (1, 2):
             for group in itertools.combinations(self.rule.conditions().values(), size):
                 plain = {one.answers: replace(one, at_least=_nearest_plain(one)) for one in group}
-                rule = self.rule.with_conditions(plain)
-                if self.count_right(rule) >= self.right:
-                    self.rule = rule
+                self._settle_on(plain)
         for answers, one in self.rule.conditions().items():
             if one.at_least != _nearest_plain(one):
-                shortest = replace(one, at_least=_shortest(*self.interval(one)))
-                rule = self.rule.with_conditions({answers: shortest})
-                if self.count_right(rule) >= self.right:
-                    self.rule = rule
-        rows = []
-        matches = self.matches(self.rule)
+                shortest = _shortest(*self.interval(one))
+                self._settle_on({answers: replace(one, at_least=shortest)})
+        rows, matches = [], self.matches(self.rule)
         for answers, one in self.rule.conditions().items():
-            gain = self._gain(answers)
+            gain = self.gain(answers)
             removed = self.matches(self.rule, {answers: True}) & ~matches
-            row = self._row(one, self.value(answers, one.any_of), gain)
-            rows.append(row | {"removes": int(removed.any(axis=0).sum())})
+            rows.append(self._row(one, gain) | {"removes": int(removed.any(axis=0).sum())})
             for name in answers if one.any_of else ():
-                others = tuple(other for other in answers if other != name)
-                alone = self.value(others, any_of=True) < one.at_least
-                values = self.value((name,))
-                row = self._row(replace(one, answers=(name,), any_of=False), values, gain * alone)
-                adds = alone & (values >= one.at_least) & (gain != 0)
-                rows.append(row | {"condition": f"... {name}", "adds": int(adds.sum())})
+                others = replace(one, answers=tuple(other for other in answers if other != name))
+                alone = self.value(others) < one.at_least
+                single = replace(one, answers=(name,), any_of=False)
+                adds = alone & (self.value(single) >= one.at_least) & (gain != 0)
+                row = {"condition": f"... {name}", "adds": int(adds.sum())}
+                rows.append(self._row(single, gain * alone) | row)
         return pd.DataFrame(rows).set_index("condition")
 
-    def _row(self, one: Condition, values: np.ndarray, gain: np.ndarray) -> dict[str, object]:
+    def _settle_on(self, changed: Mapping[tuple[str, ...], Condition]) -> None:
+        rule = self.rule.with_conditions(changed)
+        self.rule = rule if self.count_right(rule) >= self.right else self.rule
+
+    def _row(self, one: Condition, gain: np.ndarray) -> dict[str, object]:
         """What is known of a threshold from the galaxies with `gain`."""
-        low, high = _best_split(values, gain)
-        telling = np.flatnonzero(gain)
-        names = self.votes.index[telling]
-        below, above = values[telling] < one.at_least, values[telling] >= one.at_least
-        nearest = [
-            names[side][pick(values[telling][side])] if side.any() else ""
-            for side, pick in ((below, np.argmax), (above, np.argmin))
-        ]
+        low, high = _best_split(self.value(one), gain)
+        telling = pd.Series(self.value(one), self.votes.index)[gain != 0]
+        below, above = telling[telling < one.at_least], telling[telling >= one.at_least]
         return {
             "condition": one.describe().rsplit(" >=", 1)[0],
             "threshold": one.at_least,
@@ -378,8 +339,8 @@ class _Fit:
             "up to": high,
             "column": one.column,
             "decide": len(telling),
-            "nearest below": nearest[0],
-            "nearest above": nearest[1],
+            "nearest below": below.idxmax() if len(below) else "",
+            "nearest above": above.idxmin() if len(above) else "",
         }
 
 

@@ -1,10 +1,9 @@
 """Pretrained weights from elsewhere: fetched once, verified, never replaced unnoticed.
 
-The CNNs' come from torchvision's own addresses into torch's cache (`torch.hub.get_dir()`), with
-the hash in the file's name checked; all others from the Hugging Face hub into its cache
-(`HF_HOME`), where a checksum guards each file; or everything from local files, those that this
-suite's own trainings leave among them. Only tensors and configurations are read (`weights_only`,
-safetensors), so that no file can run code.
+The CNNs' come from torchvision's own addresses into torch's cache (`torch.hub.get_dir()`), all
+others from the Hugging Face hub into its cache (`HF_HOME`), or everything from local files, those
+that this suite's own trainings leave among them. Only tensors and configurations are read
+(`weights_only`, safetensors), so that no file can run code.
 """
 
 import pickle
@@ -18,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch.hub import get_dir
 
-from gz2vit.download import resume_download
+from gz2vit.download import fetch
 from gz2vit.io import CHECKPOINT, Gz2vitError, read_json, trained_checkpoint
 
 IMAGENET = "imagenet"  # what a network starts from in the paper, or what its library publishes
@@ -28,9 +27,9 @@ TORCHVISION_URLS = {
     "resnet50": "https://download.pytorch.org/models/resnet50-0676ba61.pth",
     "vgg16_bn": "https://download.pytorch.org/models/vgg16_bn-6c64b313.pth",
 }
-# AUTHORS, notebooks: the start of the fine-tuned ViT.
-HF_VIT_NAME = "google/vit-base-patch16-224"
+HF_VIT_NAME = "google/vit-base-patch16-224"  # AUTHORS, notebooks: the start of the fine-tuned ViT
 HUB_FILES = ("config.json", "model.safetensors")
+HUB, LOCAL = ("hf_hub", "hf-hub"), "local-dir"  # timm's words for models of the hub and of folders
 SCRATCH = "or train from scratch with WEIGHTS=none"
 
 
@@ -45,14 +44,13 @@ def fetch_weights(architecture: str, source: str, name: str = "") -> tuple[Path,
     cannot be had; it names the file that is needed and where to put it.
     """
     published = source == IMAGENET  # whatever files of that name there are
-    if not published and (trained := trained_checkpoint(source)) is not None:
-        return trained, {"source": source, "file": trained.name, "sha256": file_sha256(trained)}
-    if architecture == "hf_vit":
-        return hub_folder(HF_VIT_NAME, local=False) if published else hub_folder(source)
-    if name.startswith("transformers/"):
-        return hub_folder(name.partition("/")[2] if published else source)
-    if name.startswith("timm/") and (published or Path(source).is_dir()):
-        kind, _, place = name.removeprefix("timm/").partition(":")
+    path = None if published else trained_checkpoint(source)
+    library, _, place = name.partition("/")
+    if path is None and (architecture == "hf_vit" or library == "transformers"):
+        local = bool(place) or not published
+        return hub_folder((place or HF_VIT_NAME) if published else source, local)
+    if path is None and library == "timm" and (published or Path(source).is_dir()):
+        kind, _, place = place.partition(":")
         if published and not place:
             import timm
 
@@ -60,9 +58,9 @@ def fetch_weights(architecture: str, source: str, name: str = "") -> tuple[Path,
             if settings is None or not settings.hf_hub_id:
                 raise Gz2vitError(f"timm publishes no weights for {name}; give a file, {SCRATCH}")
             place = settings.hf_hub_id
-        folder, record = hub_folder(place, kind == LOCAL) if published else hub_folder(source)
+        folder, record = hub_folder(*((place, kind == LOCAL) if published else (source,)))
         return folder / record["file"], record
-    path = _torchvision_file(architecture) if published else Path(source).expanduser()
+    path = path or (_torchvision_file(architecture) if published else Path(source).expanduser())
     if not path.is_file():
         raise Gz2vitError(
             f"there is no weights file {path}; give 'none', 'imagenet' or a file: weights, or a "
@@ -77,21 +75,15 @@ def _torchvision_file(architecture: str) -> Path:
         raise Gz2vitError(f"there are no ImageNet weights for '{architecture}'; give 'none'")
     url = TORCHVISION_URLS[architecture]
     path = Path(get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
-    expected = path.stem.rsplit("-", 1)[-1]
+
+    def find_fault(file: Path) -> str:
+        fits = file_sha256(file).startswith(path.stem.rsplit("-", 1)[-1])
+        return "" if fits else "its checksum is not the one in its name"
+
     if not path.is_file():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        resume_download(url, part, f"put it at {path}, {SCRATCH}", checksummed=True)
-        part.with_name(f"{part.name}.json").unlink(missing_ok=True)
-        if not file_sha256(part).startswith(expected):
-            part.unlink()
-            raise Gz2vitError(
-                f"{url} gave another file than its name says (checksum differs), which was not "
-                f"kept; try again, put it at {path}, {SCRATCH}"
-            )
-        part.replace(path)
-    if not file_sha256(path).startswith(expected):
-        raise Gz2vitError(f"{path} is not what its name says (checksum differs); delete it")
+        fetch(url, path, find_fault, f"try again, put it at {path}, {SCRATCH}")
+    elif fault := find_fault(path):
+        raise Gz2vitError(f"{path} is damaged ({fault}); delete it")
     return path
 
 
@@ -126,11 +118,6 @@ def _hub_file(name: str, file: str) -> Path:
         ) from error
 
 
-# ---- networks of timm
-
-HUB, LOCAL = ("hf_hub", "hf-hub"), "local-dir"  # timm's words for models of the hub and of folders
-
-
 def timm_architecture(name: str) -> str:
     """timm's name of the network `name`, which may be a model of the hub or a local folder.
 
@@ -141,22 +128,17 @@ def timm_architecture(name: str) -> str:
     import timm
 
     kind, _, place = name.partition(":")
-    if kind in HUB:
-        last = place.rsplit("/", 1)[-1].rsplit("-", 1)[-1]
-        if timm.is_model(last):
-            return last
-        config = _hub_file(place, "config.json")
-    elif kind == LOCAL:
-        config = Path(place).expanduser() / "config.json"
-    else:
+    if kind not in (*HUB, LOCAL):
         return name
+    last = place.rsplit("/", 1)[-1].rsplit("-", 1)[-1]
+    if kind in HUB and timm.is_model(last):
+        return last
+    local = kind == LOCAL
+    config = Path(place).expanduser() / HUB_FILES[0] if local else _hub_file(place, HUB_FILES[0])
     found = read_json(config)
     if not isinstance(found, dict) or not timm.is_model(str(found.get("architecture"))):
         raise Gz2vitError(f"{config} does not name a network of timm as its architecture")
     return found["architecture"]
-
-
-# ---- from files to the names and shapes of a network that is built here
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:

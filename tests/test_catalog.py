@@ -84,7 +84,7 @@ def test_tables_of_many_writers_are_read_alike(tmp_path: Path, content: str):
 def test_columns_between_spaces_quotes_and_decimal_commas(tmp_path: Path, content: str, rows: list):
     path = tmp_path / "t.csv"
     path.write_text(content)
-    assert read_table(path, ["petroR90_r"], id_column="objid").to_numpy().tolist() == rows
+    assert read_table(path, ["petroR90_r"], ids=["objid"]).to_numpy().tolist() == rows
 
 
 @pytest.mark.parametrize(

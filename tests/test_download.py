@@ -466,10 +466,10 @@ def test_a_folder_of_images_is_linked(home: Path, tmp_path: Path, inside: str):
         get(home, None, "images", images=tmp_path / "mine")
         assert os.readlink(home / "images") == str(mine)
     get(home, None, "images")  # all there: nothing is fetched
-    with pytest.raises(Gz2vitError, match="is a link to"):
+    with pytest.raises(Gz2vitError, match="other images"):
         get(home, None, "images", images=pictures(tmp_path / "other"))
     (mine / "115.jpg").unlink()
-    with pytest.raises(Gz2vitError, match="is a link to"):  # nothing is unpacked through it
+    with pytest.raises(Gz2vitError, match="other images"):  # nothing is unpacked through it
         get(home, None, "images")
 
 
@@ -478,7 +478,7 @@ def test_images_that_are_in_place_stay(home: Path, tmp_path: Path):
     get(home, None, "images", images=home)
     assert not (home / "images").is_symlink()
     assert_whole(home)
-    with pytest.raises(Gz2vitError, match="not empty"):
+    with pytest.raises(Gz2vitError, match="other images"):
         get(home, None, "images", images=pictures(tmp_path / "mine"))
 
 
@@ -570,10 +570,11 @@ def test_an_interrupted_extraction_goes_on(home: Path, tmp_path: Path, monkeypat
         interrupted.setattr(download.shutil, "copyfileobj", copy)
         with pytest.raises(KeyboardInterrupt):
             get(home, None, "images", images=path)
-    names = sorted(download.image_names(home / "images"))
+    assert not (home / "images").exists()
+    names = sorted(download.image_names(home / ".images"))
     assert len(names) == 5
-    times = {name: (home / "images" / name).stat().st_mtime_ns for name in names[1:]}
-    os.truncate(home / "images" / names[0], 0)  # what a crash of the machine can leave
+    times = {name: (home / ".images" / name).stat().st_mtime_ns for name in names[1:]}
+    os.truncate(home / ".images" / names[0], 0)  # what a crash of the machine can leave
     get(home, None, "images", images=path)
     assert_whole(home)
     assert all((home / "images" / name).stat().st_mtime_ns == t for name, t in times.items())
@@ -582,7 +583,7 @@ def test_an_interrupted_extraction_goes_on(home: Path, tmp_path: Path, monkeypat
 def test_images_of_another_origin_are_left_alone(home: Path, tmp_path: Path):
     (home / "images").mkdir()
     (home / "images" / "103.jpg").write_bytes(b"mine")
-    with pytest.raises(Gz2vitError, match=r"103\.jpg"):
+    with pytest.raises(Gz2vitError, match="home/images"):
         get(home, None, "images", images=write_zip(tmp_path / "a.zip"))
     assert (home / "images" / "103.jpg").read_bytes() == b"mine"
     with pytest.raises(Gz2vitError, match="neither a zip nor a folder"):

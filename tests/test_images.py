@@ -332,10 +332,11 @@ def test_what_cannot_be_packed_is_refused_before_work(
     (tmp_path / "file").touch()
     with pytest.raises(Gz2vitError, match="file"):
         pack_images(*galaxies, tmp_path / "file" / "t", CROP_PX)
-    usage = shutil.disk_usage(tmp_path)._replace(free=1000)
-    monkeypatch.setattr(module.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(Gz2vitError, match="0.00 GB free"):
+    full = OSError(errno.ENOSPC, "No space left on device")
+    monkeypatch.setattr(module.os, "posix_fallocate", Mock(side_effect=full))
+    with pytest.raises(Gz2vitError, match="No space left"):
         pack_images(*galaxies, tmp_path / "t", CROP_PX)
+    assert not list((tmp_path / "t").iterdir())
 
 
 PACK_SLOWLY = """
