@@ -55,7 +55,7 @@ def make_lab(results: Path) -> tuple[Path, list[str]]:
         record = nbformat.read(executed, as_version=4).metadata.get("papermill", {})
         source = sources.get(Path(record.get("input_path", "")).name)
         if source and ".failed" not in executed.name:
-            wanted[executed.name] = (source, record["parameters"])
+            wanted[executed.name] = (source, record["parameters"] | {"RESULTS_DIR": str(results)})
     kept = []
     for name, (source, parameters) in wanted.items():
         book = nbformat.read(source, as_version=4)

@@ -4,16 +4,21 @@ The notebooks are copied into an empty folder, so that their relative paths (`..
 stay clear of the project's own results.
 """
 
+import copy
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
+import torch
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
+from gz2vit.lab import make_lab
+from gz2vit.plots import training_figures
 from gz2vit.recover_rule import hide_rule
 from gz2vit.votes import derive_classes, read_rule
 from tests.vote_catalogues import make_votes_home, random_votes
@@ -96,3 +101,89 @@ def test_opened_too_early_it_says_which_step_is_missing(number: str, tmp_path: P
     assert f"`./run_all.sh smoke --only {FIRST_MISSING[number]}`" in caught.value.evalue
     failed = [cell for cell in book.cells if cell.get("outputs") and cell.outputs[-1].get("ename")]
     assert len(failed[0].outputs[-1].traceback) == 1, "one line, no traceback"
+
+
+@pytest.mark.parametrize("name", ["07_train_linformer", "09_train_resnet50", "11_train_hf_vit"])
+def test_what_a_page_shows_of_training_leaves_the_training_alone(name: str, trained_run: Path):
+    """Its batch, its step and what is special: the network's bits and torch's numbers stay."""
+    cells = nbformat.read(ROOT / "notebooks" / f"{name}.ipynb", as_version=4).cells
+    page: dict = {"display": print}
+    for cell in (cell for cell in cells if cell.cell_type == "code"):
+        if cell.source.startswith("authors = published_history"):
+            break
+        before = copy.deepcopy(page["network"]) if "network" in page else None
+        numbers = torch.get_rng_state()
+        exec(cell.source, page)
+        plt.close("all")
+        if "RESULTS_DIR =" in cell.source:
+            page["RESULTS_DIR"] = str(trained_run)
+        if before and "summary(" not in cell.source:  # which draws an image
+            assert torch.equal(numbers, torch.get_rng_state()), cell.source
+            after = page["network"].state_dict()
+            assert all(torch.equal(one, after[key]) for key, one in before.state_dict().items())
+    assert page["table"].shape[0] >= 2
+
+
+def test_curves_grow_where_somebody_watches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    class FrontEnd:
+        """A kernel, the request that it answers, a trainer and a display in one."""
+
+        default_root_dir = tmp_path
+        drawn: list = []
+
+        def get_parent(self, channel: str) -> dict:
+            return {"content": {"allow_stdin": True}}
+
+        def show(self, picture: object, display_id: bool = False) -> "FrontEnd":
+            self.drawn.append(picture.data)
+            return self
+
+        update, kernel = show, property(lambda self: self)
+
+    front_end, curve = FrontEnd(), training_figures.LiveCurve()
+    monkeypatch.setattr(training_figures, "display", front_end.show)
+    row = "1,2.0,0.2,2.1,0.1,0.001,9\n"
+    for watched, rows in ((False, 1), (True, 1), (True, 2)):
+        monkeypatch.setattr(
+            training_figures, "get_ipython", lambda on=watched: front_end if on else None
+        )
+        (tmp_path / "history.csv").write_text(
+            "epoch,train_loss,train_acc,valid_loss,valid_acc,lr,seconds\n"
+            + row
+            + "2"
+            + row[1:] * (rows - 1)
+        )
+        curve.on_train_epoch_end(front_end, None)
+    assert len(set(front_end.drawn)) == 2
+
+
+def test_the_lab_has_the_parameters_of_the_run_and_keeps_what_a_user_edits(tmp_path: Path):
+    source = ROOT / "notebooks" / "07_train_linformer.ipynb"
+    executed = tmp_path / "notebooks" / "07_linformer_weighted.ipynb"
+    executed.parent.mkdir()
+
+    def parameters_of(name: str) -> str:
+        cells = nbformat.read(tmp_path / "lab" / name, as_version=4).cells
+        return next(cell.source for cell in cells if cell.metadata.get("tags") == ["parameters"])
+
+    def made_with(**parameters: object) -> list[str]:
+        book = nbformat.read(source, as_version=4)
+        book.metadata["papermill"] = {"input_path": str(source), "parameters": parameters}
+        nbformat.write(book, executed)
+        return make_lab(tmp_path)[1]
+
+    assert made_with(RESULTS_DIR="/elsewhere", DEPTH=5, CLASS_WEIGHTS="tuned") == []
+    page = parameters_of("07_linformer_weighted.ipynb")
+    assert f"RESULTS_DIR = {str(tmp_path)!r}  # where" in page, "a folder that was moved"
+    assert "DEPTH = 5  # layers" in page
+    assert "CLASS_WEIGHTS: str | list = 'tuned'  # uniform" in page
+    assert f"RESULTS_DIR = {str(tmp_path)!r}" in parameters_of("00_start_here.ipynb")
+    assert made_with(DEPTH=6) == []
+    assert "DEPTH = 6  # layers" in parameters_of("07_linformer_weighted.ipynb")
+    mine = tmp_path / "lab" / "07_linformer_weighted.ipynb"
+    book = nbformat.read(mine, as_version=4)
+    book.cells[-1].source += "  # mine"
+    nbformat.write(book, mine)
+    before = mine.read_bytes()
+    assert made_with(DEPTH=7) == ["07_linformer_weighted.ipynb"]
+    assert mine.read_bytes() == before

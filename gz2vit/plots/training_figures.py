@@ -28,7 +28,7 @@ def draw_batch(
     """
     count = min(count, len(before))
     turned = after[:count].permute(0, 2, 3, 1).round().to(torch.uint8).cpu().numpy()
-    size = (NOTEBOOK_WIDTH_IN, 2.2 * NOTEBOOK_WIDTH_IN / count + 0.2)
+    size = (NOTEBOOK_WIDTH_IN, 1.96 * NOTEBOOK_WIDTH_IN / count + 0.2)
     figure, axes = plt.subplots(2, count, figsize=size, squeeze=False, layout="constrained")
     for row, (words, images) in enumerate({"stored": before, "augmented": turned}.items()):
         for panel, image in zip(axes[row], images, strict=False):
