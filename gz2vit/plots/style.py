@@ -227,7 +227,7 @@ def save_figure(figure: Figure, stem: Path | str) -> list[Path]:
     """
     stem, words, paths = Path(stem), description(figure), []
     kernel = get_ipython()  # the report links the cell that drew a picture
-    cell = {"Source": f"[{kernel.execution_count}]"} if kernel else {}
+    cell = {"Source": f"[{len(kernel.user_ns['In']) - 1}]"} if kernel else {}
     options = {"dpi": FIGURE_DPI, "bbox_inches": "tight", "pad_inches": 0.03}
     for kind, notes in (
         ("pdf", {"CreationDate": None, "Subject": words}),
