@@ -13,8 +13,7 @@ attention weighted with the predicted class's gradient; CNNs have Grad-CAM, of t
 
 import copy
 import warnings
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
@@ -25,31 +24,16 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from gz2vit.attention import (
-    CLASS_ACTIVATION,
-    attribution_maps,
-    method_for,
-    predict_probabilities,
-)
+from gz2vit.attention import attribution_maps, methods_of, predict_probabilities
 from gz2vit.attention_maps import TrainedModel
 from gz2vit.evaluation import bootstrap, bootstrap_interval, percentile_bounds
 from gz2vit.images import segment_galaxy
 from gz2vit.io import Gz2vitError
 
-# What a patch is replaced by: in insertion blurred images are the usual start, as single patches in
-# a plane of one colour have edges that no galaxy has.
-FILLS = {"deletion": "mean", "insertion": "blur"}
-# Of the patches; those but `most` need no map: against them the map's order is held.
+# Orders of patches; those but `most` need no map: against them the map's order is held.
 ORDERS = (
-    ("deletion", "random"),
-    ("deletion", "centre"),
-    ("insertion", "random"),
-    ("deletion", "most"),
-    ("insertion", "most"),
-)
-AREAS_AND_GAINS = (
-    *("deletion_most", "deletion_random", "deletion_centre", "deletion_gain"),
-    *("insertion_most", "insertion_random", "insertion_gain", "deletion_gain_centre"),
+    *(("deletion", "random"), ("deletion", "centre"), ("insertion", "random")),
+    *(("deletion", "most"), ("insertion", "most")),
 )
 BLUR_CELLS = 6  # of the grid on which a blurred image is computed, in a standard deviation
 BLUR_FRACTION = 1 / 5  # standard deviation, of the side: 45 px of 224, where R90 spans 50
@@ -60,90 +44,33 @@ CURVE_RESAMPLES = 2_000  # of a mean curve, at each of its points
 MAP_WORDS = {"attention": "attention", "class": "the predicted class's evidence"}
 
 
-@dataclass(frozen=True)
-class Curve:
-    """The predicted class's probability while patches change.
+def change_patches(
+    network: nn.Module,
+    start: torch.Tensor,
+    end: torch.Tensor,
+    first: np.ndarray,
+    last: np.ndarray,
+    ranks: np.ndarray,
+    steps: int = 8,
+    bar: tqdm | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Class probabilities while patches of the images `start` (B, 3, H, W) become those of `end`.
 
-    `changed` (S,): the fraction of patches deleted or inserted so far, from 0 to 1; `probability`
-    float64 (B, S).
+    `first`, `last`: the probabilities of both, (B, classes); `ranks`: each patch's turn, int64
+    (B, h, w), as of `rank_patches`; `bar` advances by one in each of the `steps` - 1 states
+    between, fewer where there are fewer patches. Returns the fraction of patches changed, (S,),
+    from 0 to 1, and float64 (B, S, classes).
     """
-
-    changed: np.ndarray
-    probability: np.ndarray
-
-    @property
-    def area(self) -> np.ndarray:
-        """The area under each galaxy's curve, (B,), 0 to 1, by trapezoids."""
-        return np.trapezoid(self.probability, self.changed, axis=1)
-
-
-class Masking:
-    """Images, what replaces their patches, and the network's predictions of both.
-
-    `images`: normalised floats (B, 3, H, W); `fills`: for deletion and insertion `mean`, the
-    images' mean colour, `blur`, the image itself blurred, or a colour (3,) in the network's units.
-    `predicted` (B,): the class predicted of the whole image, whose probability curves follow.
-    """
-
-    def __init__(
-        self,
-        network: nn.Module,
-        images: torch.Tensor,
-        fills: Mapping[str, str | torch.Tensor] = FILLS,
-    ) -> None:
-        self.network, self.images = network, images
-        self.whole = predict_probabilities(network, images)
-        self.predicted = self.whole.argmax(axis=1)
-        self.filled = {kind: _fill(images, fill) for kind, fill in fills.items()}
-        # A plane of one colour is the same for all galaxies (a view of one image): predicted once.
-        self.empty = {
-            kind: predict_probabilities(network, one if one.stride(0) else one[:1])
-            for kind, one in self.filled.items()
-        }
-
-    def curve(
-        self,
-        kind: str,
-        maps: torch.Tensor,
-        order: str = "most",
-        steps: int = 8,
-        seed: int = 0,
-        bar: tqdm | None = None,
-    ) -> Curve:
-        """`deletion`: from the whole image to none of it; `insertion`: the other way round.
-
-        `maps` (B, h, w): their cells are the patches, changed in `order` as of `rank_patches`, in
-        `steps` + 1 states, fewer where there are fewer patches; `bar` advances by one at each.
-        """
-        _check_maps(maps, self.images)
-        if steps < 1:
-            raise Gz2vitError(f"steps is {steps}; set 1 or more")
-        ranks = torch.from_numpy(rank_patches(maps.cpu().numpy(), order, seed))
-        patches = ranks[0].numel()
-        counts = np.unique(np.linspace(0, patches, steps + 1).round().astype(np.int64))
-        ends = [self.whole, np.broadcast_to(self.empty[kind], self.whole.shape)]
-        pair = [self.images, self.filled[kind]]
-        if kind == "insertion":
-            ends, pair = ends[::-1], pair[::-1]
-        size, states = tuple(self.images.shape[2:]), ends[:1]
-        for count in counts[1:-1]:
-            changed = (ranks < int(count)).unsqueeze(1).float()  # (B, 1, h, w)
-            mask = functional.interpolate(changed, size, mode="nearest-exact") > 0.5
-            mixed = torch.where(mask.to(self.images.device), pair[1], pair[0])
-            states.append(predict_probabilities(self.network, mixed))
-            if bar is not None:
-                bar.update()
-        rows = np.arange(len(self.images))
-        probability = [one[rows, self.predicted] for one in (*states, ends[1])]
-        return Curve(counts / patches, np.stack(probability, axis=1))
-
-
-def _check_maps(maps: torch.Tensor, images: torch.Tensor | np.ndarray) -> None:
-    if maps.ndim != 3 or len(maps) != len(images) or not torch.isfinite(maps).all():
-        raise Gz2vitError(
-            f"maps of shape {tuple(maps.shape)} do not fit {len(images)} images; pass one finite "
-            "map (B, h, w) for each"
-        )
+    turns, patches = torch.from_numpy(ranks).to(start.device), ranks[0].size
+    counts = np.unique(np.linspace(0, patches, steps + 1).round().astype(np.int64))
+    states = [first]
+    for count in counts[1:-1]:
+        changed = (turns < int(count)).unsqueeze(1).float()  # (B, 1, h, w)
+        mask = functional.interpolate(changed, tuple(start.shape[2:]), mode="nearest-exact") > 0.5
+        states.append(predict_probabilities(network, torch.where(mask, end, start)))
+        if bar is not None:
+            bar.update()
+    return counts / patches, np.stack([*states, np.broadcast_to(last, first.shape)], axis=1)
 
 
 def rank_patches(maps: np.ndarray, order: str, seed: int = 0) -> np.ndarray:
@@ -158,33 +85,24 @@ def rank_patches(maps: np.ndarray, order: str, seed: int = 0) -> np.ndarray:
         "random": np.zeros((count, height * width)),
         "centre": np.tile(np.hypot(y - (height - 1) / 2, x - (width - 1) / 2).ravel(), (count, 1)),
     }
-    if order not in keys:
-        raise Gz2vitError(f"order '{order}' does not exist; use one of {', '.join(keys)}")
-    key = keys[order]
-    ties = np.random.default_rng(seed).random(key.shape)
-    turns = np.lexsort((ties, key), axis=-1)  # the last key is the first to decide
+    ties = np.random.default_rng(seed).random((count, height * width))
+    turns = np.lexsort((ties, keys[order]), axis=-1)  # the last key is the first to decide
     return turns.argsort(axis=-1).reshape(maps.shape)
 
 
-def _fill(images: torch.Tensor, fill: str | torch.Tensor) -> torch.Tensor:
-    """What is left where all of an image is replaced, (B, 3, H, W)."""
-    if isinstance(fill, torch.Tensor) and fill.shape == (3,):
-        return fill.to(images).view(1, 3, 1, 1).expand_as(images)
-    match fill:
-        case "mean":
-            return images.mean(dim=(0, 2, 3)).view(1, 3, 1, 1).expand_as(images)
-        case "blur":
-            # On a coarse grid: finer detail it would remove anyway, and the work grows with the
-            # third power of the side. scipy's is one pass per axis, torchvision's one per kernel
-            # pixel.
-            size = tuple(images.shape[2:])
-            sigma = BLUR_FRACTION * size[1]
-            factor = max(1, int(sigma / BLUR_CELLS))
-            coarse = functional.adaptive_avg_pool2d(images, [-(-one // factor) for one in size])
-            own = sigma * coarse.shape[-1] / size[1]
-            blurred = torch.from_numpy(gaussian_filter(coarse.cpu().numpy(), (0, 0, own, own)))
-            return functional.interpolate(blurred.to(images.device), size, mode="bilinear")
-    raise Gz2vitError(f"fill {fill!r} is neither 'mean' nor 'blur' nor a colour (3,)")
+def blur(images: torch.Tensor) -> torch.Tensor:
+    """Images (B, 3, H, W) of which only the largest features are left.
+
+    On a coarse grid: finer detail it would remove anyway, and the work grows with the third power
+    of the side. scipy's is one pass per axis, torchvision's one per kernel pixel.
+    """
+    size = tuple(images.shape[2:])
+    sigma = BLUR_FRACTION * size[1]
+    factor = max(1, int(sigma / BLUR_CELLS))
+    coarse = functional.adaptive_avg_pool2d(images, [-(-one // factor) for one in size])
+    own = sigma * coarse.shape[-1] / size[1]
+    blurred = torch.from_numpy(gaussian_filter(coarse.cpu().numpy(), (0, 0, own, own)))
+    return functional.interpolate(blurred.to(images.device), size, mode="bilinear")
 
 
 def randomise_weights(network: nn.Module, seed: int = 0) -> nn.Module:
@@ -229,9 +147,6 @@ def light_fraction(maps: torch.Tensor, masks: np.ndarray) -> pd.DataFrame:
     middle" gets without looking. A cell counts with the fraction of its pixels on the galaxy. NaN
     for an empty mask and a map that is 0 throughout.
     """
-    _check_maps(maps, masks)
-    if maps.min() < 0:
-        raise Gz2vitError(f"a map holds {maps.min().item():.3g}; weights must not be negative")
     cover = functional.adaptive_avg_pool2d(torch.from_numpy(masks).double(), tuple(maps.shape[1:]))
     cover = np.where(masks.any(axis=(1, 2))[:, None], cover.flatten(1).numpy(), np.nan)
     weights = maps.flatten(1).double().cpu().numpy()
@@ -256,7 +171,9 @@ def check_maps(
     - `deletion_most`, `deletion_random`, `deletion_centre`, `insertion_most`, `insertion_random`:
       area under the predicted class's probability while patches are changed in that order, in
       `steps` steps; `deletion_gain` (random minus most), `deletion_gain_centre` (centre minus most)
-      and `insertion_gain` (most minus random): positive where the map finds what is needed;
+      and `insertion_gain` (most minus random): positive where the map finds what is needed. Deleted
+      is towards the images' mean colour; inserted, into the blurred image, as single patches in a
+      plane of one colour have edges that no galaxy has;
     - `light`: the fraction of the map on the galaxy; `light_gain`, `light_gain_others`: the same
       minus that of an even map, and of other galaxies' maps;
     - `randomised_similarity`: rank correlation with the map of the network with random weights;
@@ -264,71 +181,77 @@ def check_maps(
     The second has the mean curves with 95 % intervals: `model`, `map`, `kind`, `order`, `changed`
     (fraction of patches), `probability`, `low`, `high`. Shows a progress bar for each model.
     """
-    if len(images) < 2:
-        raise Gz2vitError(f"the checks compare galaxies; pass two or more, not {len(images)}")
+    if len(images) < 2 or steps < 1:
+        raise Gz2vitError(f"{len(images)} galaxies in {steps} steps: pass 2 or more in 1 or more")
     masks = galaxy_masks(images)
     tables, means = [], []
     for model in models:
-        prepared = model.prepare(images)
-        cnn = method_for(model.network) == CLASS_ACTIVATION
-        kinds = ("class",) if cnn else ("attention", "class")
-        passes = (3 + 2 * len(kinds)) * (steps - 1) + 6 * len(kinds)  # three orders need no map
-        look = {"desc": f"check {model.key}", "unit": " passes"}
-        # A map takes about three passes: forward and backward.
-        with tqdm(total=passes, **look) as bar:
-            masking = Masking(model.network, prepared)
-            classes = torch.from_numpy(masking.predicted)
-            random = randomise_weights(model.network, seed)
-            curves_of: dict[tuple[str, str], Curve] = {}
+        network, prepared = model.network, model.prepare(images)
+        kinds = list(methods_of(network))
+        # Three orders need no map; maps of two networks take about three passes each.
+        passes = 2 + 6 + (3 + 2 * len(kinds)) * (steps - 1)
+        with tqdm(total=passes, desc=f"check {model.key}", unit=" passes") as bar:
+            whole = predict_probabilities(network, prepared)
+            predicted = whole.argmax(axis=1)
+            mean, blurred = prepared.mean(dim=(0, 2, 3)).view(1, 3, 1, 1), blur(prepared)
+            # A plane of one colour is the same for all galaxies: predicted once.
+            plane = predict_probabilities(network, mean.expand_as(prepared[:1]))
+            ends = {
+                "deletion": (prepared, mean, whole, plane),
+                "insertion": (blurred, prepared, predict_probabilities(network, blurred), whole),
+            }
+            bar.update(2)
+            classes = torch.from_numpy(predicted)
+            maps = attribution_maps(network, prepared, classes)
+            guessed = attribution_maps(randomise_weights(network, seed), prepared, classes)
+            bar.update(6)
+            curves: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
             for name in kinds:
-                maps, guessed = (
-                    attribution_maps(network, prepared, classes, name == "class")
-                    for network in (model.network, random)
-                )
-                bar.update(6)
-                fine = maps
-                if maps.shape[1] < LEAST_GRID - 1:
+                fine = maps[name]
+                if fine.shape[1] < LEAST_GRID - 1:
                     size = (LEAST_GRID, LEAST_GRID)
-                    fine = functional.interpolate(maps[:, None], size, mode="bilinear")[:, 0]
+                    fine = functional.interpolate(fine[:, None], size, mode="bilinear")[:, 0]
                 for kind, order in ORDERS:
-                    if order == "most" or (kind, order) not in curves_of:  # others need no map
-                        curve = masking.curve(kind, fine, order, steps, seed, bar)
-                        curves_of[kind, order] = curve
+                    if order == "most" or (kind, order) not in curves:
+                        ranks = rank_patches(fine.numpy(), order, seed)
+                        found = change_patches(network, *ends[kind], ranks, steps, bar)
+                        own = found[1][np.arange(len(images)), :, predicted]  # (B, S)
+                        curves[kind, order] = (found[0], own)
+                area = {
+                    "_".join(key): np.trapezoid(own, changed, axis=1)
+                    for key, (changed, own) in curves.items()
+                }
                 light = light_fraction(fine, masks)
-                table = areas_and_gains(curves_of).assign(
-                    light=light["light"],
-                    light_gain=light["light"] - light["uniform"],
-                    light_gain_others=light["light"] - light["others"],
-                    randomised_similarity=rank_correlation(maps, guessed),
-                    other_galaxy_similarity=rank_correlation(maps, maps.roll(1, 0)),
-                )
-                table.insert(0, "model", model.key)
-                table.insert(1, "map", name)
-                table.insert(2, "galaxy", range(len(table)))
-                tables.append(table)
-                for (kind, order), curve in curves_of.items():
+                columns = {
+                    "model": model.key,
+                    "map": name,
+                    "galaxy": range(len(images)),
+                    **{one: area[one] for one in ("deletion_most", "deletion_random")},
+                    "deletion_centre": area["deletion_centre"],
+                    "deletion_gain": area["deletion_random"] - area["deletion_most"],
+                    **{one: area[one] for one in ("insertion_most", "insertion_random")},
+                    "insertion_gain": area["insertion_most"] - area["insertion_random"],
+                    "deletion_gain_centre": area["deletion_centre"] - area["deletion_most"],
+                    "light": light["light"],
+                    "light_gain": light["light"] - light["uniform"],
+                    "light_gain_others": light["light"] - light["others"],
+                    "randomised_similarity": rank_correlation(maps[name], guessed[name]),
+                    "other_galaxy_similarity": rank_correlation(maps[name], maps[name].roll(1, 0)),
+                }
+                tables.append(pd.DataFrame(columns))
+                for (kind, order), (changed, own) in curves.items():
                     draws = bootstrap(
-                        lambda rows, curve=curve: np.stack(
-                            [values[rows].mean(axis=1) for values in curve.probability.T], axis=1
+                        lambda rows, own=own: np.stack(
+                            [values[rows].mean(axis=1) for values in own.T], axis=1
                         ),
                         len(images), resamples=CURVE_RESAMPLES, seed=seed,
                     )  # fmt: skip
                     low, high = percentile_bounds(draws)
-                    mean = curve.probability.mean(axis=0)
                     line = {"model": model.key, "map": name, "kind": kind, "order": order}
-                    line |= {"changed": curve.changed, "probability": mean}
+                    line |= {"changed": changed, "probability": own.mean(axis=0)}
                     means.append(pd.DataFrame(line | {"low": low, "high": high}))
             bar.update(bar.total - bar.n)  # maps with fewer patches than steps have fewer states
     return pd.concat(tables, ignore_index=True), pd.concat(means, ignore_index=True)
-
-
-def areas_and_gains(curves: Mapping[tuple[str, str], Curve]) -> pd.DataFrame:
-    """Areas under curves by (kind, order), and what the map's order gains on the others."""
-    table = pd.DataFrame({"_".join(key): curve.area for key, curve in curves.items()})
-    table["deletion_gain"] = table.deletion_random - table.deletion_most
-    table["insertion_gain"] = table.insertion_most - table.insertion_random
-    table["deletion_gain_centre"] = table.deletion_centre - table.deletion_most
-    return table[list(AREAS_AND_GAINS)]
 
 
 def summarise_checks(galaxies: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
@@ -347,30 +270,6 @@ def summarise_checks(galaxies: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
             rows.append((model, name, quantity, *found))
     columns = ["model", "map", "quantity", "value", "low", "high", "galaxies"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def judge_checks(table: pd.DataFrame) -> pd.DataFrame:
-    """What each map's 95 % intervals decide: one row per model and map, `yes`, `no` or `undecided`.
-
-    `table`: of `summarise_checks`. Each answer stands beside its numbers; an interval that holds 0
-    decides nothing.
-    """
-    claims = {
-        "deletion_gain": "beats random order",
-        "deletion_gain_centre": "beats the centre",
-        "light_gain": "lies on the galaxy",
-    }
-    rows = table[table["quantity"].isin(claims)]
-    words = [
-        f"{'yes' if row.low > 0 else 'no' if row.high < 0 else 'undecided'}: "
-        f"{row.value:+.3f} [{row.low:+.3f}, {row.high:+.3f}]"
-        if row.galaxies
-        else "undecided: no galaxy"
-        for row in rows.itertuples()
-    ]
-    rows = rows.assign(claim=rows["quantity"].map(claims), answer=words)
-    table = rows.set_index(["model", "map", "claim"])["answer"].unstack(sort=False)
-    return table[[*claims.values()]]
 
 
 def describe_failures(table: pd.DataFrame) -> str:

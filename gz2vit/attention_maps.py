@@ -7,44 +7,19 @@ in) and `attention/<key>.npz` (a model's maps); figures and the explorer read th
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
-from gz2vit.attention import (
-    BATCH_SIZE,
-    CLASS_ACTIVATION,
-    attention_rollout,
-    attribution_maps,
-    collect_attention,
-    family_of,
-    method_for,
-    predict_probabilities,
-    rollout_of_heads,
-)
+from gz2vit.attention import attribution_maps, family_of, methods_of, predict_probabilities
 from gz2vit.batches import shrink
 from gz2vit.catalog import Selection, read_selection
 from gz2vit.evaluation import PROBABILITY_COLUMNS, read_predictions
 from gz2vit.images import open_split
 from gz2vit.io import CHECKPOINT, Gz2vitError, atomic_path, command_for, require
-from gz2vit.paper import (
-    CLASS_COUNT,
-    CLASS_NAMES,
-    CLASS_SHORT_NAMES,
-    FIG5_GALAXY_IDS,
-    PUBLISHED_RESULTS,
-)
-from gz2vit.plots.paper_figures import (
-    COLOUR_MAP,
-    caption_of,
-    draw_fig5,
-    draw_one_galaxy,
-    draw_side_by_side,
-)
-from gz2vit.plots.style import Figure, draw_missing, model_name
+from gz2vit.paper import CLASS_COUNT, CLASS_NAMES, FIG5_GALAXY_IDS, PUBLISHED_RESULTS
 from gz2vit.training import GalaxyClassifier, load_classifier
 
 NO_MAP = "no map"
@@ -68,10 +43,7 @@ class TrainedModel:
         return self.classifier.network
 
     def prepare(self, images: np.ndarray) -> torch.Tensor:
-        """Images of the image cache, uint8 (B, H, W, 3), shrunk and normalised as in training.
-
-        Float32 (B, 3, h, w) on the network's device.
-        """
+        """Images of the image cache, uint8 (B, H, W, 3), as in training: float32 (B, 3, h, w)."""
         own = self.classifier
         small = np.ascontiguousarray(shrink(images, own.settings.image_size))
         pixels = torch.from_numpy(small).to(own.device).permute(0, 3, 1, 2)
@@ -123,10 +95,9 @@ def open_models(
 
 @dataclass(frozen=True)
 class Sample:
-    """Galaxies with their images.
+    """Galaxies: `galaxy_ids` (N,), `class_index` int64 (N,), `images` uint8 (N, H, W, 3).
 
-    `galaxy_ids` (N,); `class_index` int64 (N,), their true classes; `images` uint8 (N, H, W, 3),
-    from the image cache; `lists`: galaxy ids by the list's name.
+    `lists`: galaxy ids by the list's name.
     """
 
     galaxy_ids: tuple[str, ...]
@@ -179,9 +150,8 @@ def choose_lists(
 
     everything = set(pd.concat(selection.tables.values()).galaxyID)
     chosen = [str(galaxy_id) for galaxy_id in galaxy_ids]
-    for galaxy_id in chosen:
-        if galaxy_id not in everything:
-            raise Gz2vitError(f"galaxy {galaxy_id} is not among the selected galaxies; name others")
+    if unknown := [one for one in chosen if one not in everything]:
+        raise Gz2vitError(f"galaxy {unknown[0]} is not among the selected galaxies; name others")
 
     own, columns = predictions[model_key], list(PROBABILITY_COLUMNS)
     true, pred, certainty = own["class"], own["pred"], own[columns].max(axis=1)
@@ -196,20 +166,22 @@ def choose_lists(
 
     test = next(iter(predictions.values()))["class"]
     shuffled = test.sample(frac=1, random_state=seed)
-    lists["chosen"] = chosen
-    lists["random"] = shuffled.index[:count].tolist()
-    lists["mergers"] = shuffled.index[shuffled == MERGER][:count].tolist()
     mean = sum(table[columns].to_numpy() for table in predictions.values()) / len(predictions)
     wrong = mean.argmax(axis=1) != test
-    lists["mistakes"] = surest(pd.Series(mean.max(axis=1), index=test.index)[wrong], count)
     of_true = pd.Series(mean[np.arange(len(test)), test], index=test.index)
-    lists["classes"] = sum((surest(of_true[test == one], 1) for one in range(CLASS_COUNT)), [])
+    lists |= {
+        "chosen": chosen,
+        "random": shuffled.index[:count].tolist(),
+        "mergers": shuffled.index[shuffled == MERGER][:count].tolist(),
+        "mistakes": surest(pd.Series(mean.max(axis=1), index=test.index)[wrong], count),
+        "classes": sum((surest(of_true[test == one], 1) for one in range(CLASS_COUNT)), []),
+    }
     return {name: ids for name, ids in lists.items() if ids}
 
 
 def read_sample(results_dir: Path | str, lists: dict[str, list[str]]) -> Sample:
     """The galaxies of `lists`, each once, with their images from all splits."""
-    wanted = list(dict.fromkeys(galaxy_id for ids in lists.values() for galaxy_id in ids))
+    wanted = list(dict.fromkeys(sum(lists.values(), [])))
     ids, classes, images = [], [], []
     for split in read_selection(results_dir).tables:
         galaxies = open_split(results_dir, split)
@@ -241,14 +213,13 @@ def write_sample(folder: Path | str, sample: Sample) -> None:
 
 def load_sample(folder: Path | str) -> Sample:
     """What `write_sample` wrote; `Gz2vitError`, with the step to run, where it is missing."""
-    folder = Path(folder)
-    table = pd.read_csv(
-        require(folder / "galaxies.csv", "attention"), dtype=str, keep_default_na=False
+    table, arrays = (
+        require(Path(folder) / f"galaxies.{kind}", "attention") for kind in ("csv", "npz")
     )
-    lists = table.groupby("list", sort=False).galaxyID.apply(list).to_dict()
-    with np.load(require(folder / "galaxies.npz", "attention"), allow_pickle=False) as arrays:
-        ids = tuple(arrays["galaxy_ids"].tolist())
-        return Sample(ids, arrays["class_index"], arrays["images"], lists)
+    lists = pd.read_csv(table, dtype=str, keep_default_na=False).groupby("list", sort=False)
+    with np.load(arrays, allow_pickle=False) as own:
+        ids, images = tuple(own["galaxy_ids"].tolist()), own["images"]
+        return Sample(ids, own["class_index"], images, lists.galaxyID.apply(list).to_dict())
 
 
 @dataclass(frozen=True)
@@ -276,23 +247,18 @@ class GalaxyMaps:
 
 def map_galaxies(model: TrainedModel, images: np.ndarray) -> GalaxyMaps:
     """The maps of `model` for images of the image cache, uint8 (N, H, W, 3), N at least 1."""
-    network, prepared = model.network, model.prepare(images)
-    probability = predict_probabilities(network, prepared)
-    classes = torch.from_numpy(probability.argmax(axis=1))
+    prepared, methods = model.prepare(images), methods_of(model.network)
+    probability = predict_probabilities(model.network, prepared)
     try:
-        of_class = attribution_maps(network, prepared, classes, of_class=True)
-        if method_for(network) == CLASS_ACTIVATION:
-            average, heads = of_class, of_class[:, None][:, :0]
-        else:
-            parts = []
-            for part in prepared.split(BATCH_SIZE):
-                seen = collect_attention(network, part)
-                parts.append((attention_rollout(seen).cpu(), rollout_of_heads(seen).cpu()))
-            average, heads = map(torch.cat, zip(*parts, strict=True))
+        classes = torch.from_numpy(probability.argmax(axis=1))
+        maps = attribution_maps(model.network, prepared, classes)
     except Gz2vitError as error:
         return no_maps(str(error), probability)
-    arrays = (one.numpy() for one in (average, heads, of_class))
-    return GalaxyMaps(*arrays, probability, method_for(network), method_for(network, True))
+    of_class, no_heads = maps["class"].numpy(), maps["class"][:, None][:, :0]
+    average, heads = maps.get("attention", maps["class"]), maps.get("heads", no_heads)
+    method = methods.get("attention", methods["class"])
+    arrays = (average.numpy(), heads.numpy(), of_class, probability)
+    return GalaxyMaps(*arrays, method, methods["class"])
 
 
 def no_maps(why: str, probability: np.ndarray) -> GalaxyMaps:
@@ -313,77 +279,3 @@ def read_maps(folder: Path | str, key: str) -> GalaxyMaps:
     with np.load(require(Path(folder) / f"{key}.npz", "attention"), allow_pickle=False) as arrays:
         values = {one.name: arrays[one.name] for one in fields(GalaxyMaps)}
     return GalaxyMaps(**{k: v if v.ndim else str(v) for k, v in values.items()})
-
-
-KINDS = {
-    "average": "transformers: attention rollout (of a Linformer's absolute effective attention)",
-    "of_class": "transformers: attention weighted with the gradient of the predicted class",
-}
-REST = (
-    "CNNs: Grad-CAM for the predicted class, no map where nothing speaks for it; below each map "
-    "that class and its probability; white: the galaxy's outline from its own light"
-)
-NO_GALAXIES = "the test galaxies have none of this kind"
-
-
-def draw_list(
-    sample: Sample,
-    name: str,
-    maps: Mapping[str, GalaxyMaps],
-    data: Mapping[str, Any],
-    kind: str = "average",
-    colour_map: str = COLOUR_MAP,
-) -> Figure:
-    """The maps of all models for the galaxies of the list `name`, side by side.
-
-    `kind`: `average` or `of_class`, as in `GalaxyMaps`; `data`: the record of the selection. A list
-    without galaxies is a frame with that reason.
-    """
-    rows = sample.rows(name)
-    if not len(rows):
-        return draw_missing(f"The list '{name}'", NO_GALAXIES, data)
-    captions = [caption_of(sample.galaxy_ids[row], sample.class_index[row]) for row in rows]
-    shown, below = {}, {}
-    for key, own in maps.items():
-        shown[key], sure = getattr(own, kind)[rows], own.probability[rows]
-        below[key] = [f"{CLASS_SHORT_NAMES[one.argmax()]} {100 * one.max():.0f}%" for one in sure]
-    words = f"{KINDS[kind]}; {REST}"
-    return draw_side_by_side(sample.images[rows], shown, captions, below, data, words, colour_map)
-
-
-def draw_heads(
-    sample: Sample,
-    name: str,
-    maps: Mapping[str, GalaxyMaps],
-    key: str,
-    data: Mapping[str, Any],
-    colour_map: str = COLOUR_MAP,
-    first: bool = False,
-) -> Figure:
-    """Fig. 5: the average and every head's map of the model `key` for the galaxies of a list.
-
-    `first`: of its first galaxy alone, large, as the authors print it. Where the model has no heads
-    or no maps, or the list no galaxies, a frame with the reason.
-    """
-    rows = sample.rows(name)
-    why = "" if len(rows) else NO_GALAXIES
-    if key not in maps:
-        why = f"{key} is not among the mapped models, {', '.join(maps)}; train it, or name another"
-    elif not maps[key].heads.shape[1]:
-        why = f"{key} is a CNN and has no attention heads; name a transformer"
-    if why:
-        what = f"A galaxy's heads of {key}" if first else f"Every head of {key} for list '{name}'"
-        return draw_missing(what, why, data)
-    own, words = maps[key], f"{model_name(key)} ({key}), {maps[key].method}"
-    if name in FIG5_GALAXY_IDS:
-        papers = set(sample.lists[name]) <= set(map(str, FIG5_GALAXY_IDS[name]))
-        words += "; the paper's galaxies, as far as this run has them" if papers else ""
-        words += "" if papers else "; stand-ins: the paper's galaxies are not in this run"
-    predicted = own.probability.argmax(axis=1)
-    captions = [
-        caption_of(sample.galaxy_ids[row], sample.class_index[row], predicted[row]) for row in rows
-    ]
-    shown = [part[rows] for part in (sample.images, own.average, own.heads)] + [captions]
-    if first:
-        return draw_one_galaxy(*(part[0] for part in shown), data, words, colour_map)
-    return draw_fig5(*shown, data, words, colour_map)

@@ -4,7 +4,6 @@
 """
 
 import html
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,15 +12,7 @@ import ipywidgets as widgets
 import numpy as np
 from IPython.display import display
 
-from gz2vit.attention import (
-    CLASS_ACTIVATION,
-    attention_rollout,
-    attribution_maps,
-    collect_attention,
-    layer_attention,
-    method_for,
-    predict_probabilities,
-)
+from gz2vit import attention as look
 from gz2vit.attention_maps import NO_MAP, open_model, trained_keys
 from gz2vit.evaluation import PROBABILITY_COLUMNS, read_predictions
 from gz2vit.features import features_path, nearest_galaxies, read_features
@@ -43,70 +34,28 @@ class Viewer:
     """The galaxies and trained models of a results folder."""
 
     def __init__(self, results_dir: Path | str) -> None:
-        self.results_dir = Path(results_dir).resolve()
-        self.keys = trained_keys(self.results_dir)
-        self.splits = {split: open_split(self.results_dir, split) for split in SPLIT_FRACTIONS}
+        self.results_dir = root = Path(results_dir).resolve()
+        self.keys = trained_keys(root)
+        self.splits = {split: open_split(root, split) for split in SPLIT_FRACTIONS}
         self.places = {  # of each galaxy: its split, and its row there
             galaxy_id: (split, row)
             for split, galaxies in self.splits.items()
             for row, galaxy_id in enumerate(galaxies.cache.galaxy_ids)
         }
-        self.model = cache(lambda key: open_model(self.results_dir, key))
+        self.model = cache(lambda key: open_model(root, key))
         self.maps = cache(self._find_maps)
-        self.features = cache(
-            lambda key, split: read_features(features_path(self.results_dir, key)).of(split)
-        )
+        self.features = cache(lambda key, split: read_features(features_path(root, key)).of(split))
 
     def members(self, key: str, group: str) -> list[str]:
         """Ids of test galaxies of one of `GROUPS`, `LISTED` at most; mistakes are the model's."""
         table = read_predictions(self.results_dir / "models" / key / "predictions.csv")
         if group == MISTAKES:
-            wrong = table[table["pred"] != table["class"]]
-            certainty = wrong[list(PROBABILITY_COLUMNS)].max(axis=1)
-            table = wrong.loc[certainty.sort_values(ascending=False, kind="stable").index]
+            table = table[table["pred"] != table["class"]]
+            certainty = table[list(PROBABILITY_COLUMNS)].max(axis=1)
+            table = table.loc[certainty.sort_values(ascending=False, kind="stable").index]
         elif group != EVERY:
             table = table[table["class"] == CLASS_NAMES.index(group)]
         return table["GalaxyID"].head(LISTED).tolist()
-
-    def _find_maps(self, key: str) -> dict[str, list[str]]:
-        """The maps of a model, each with its heads: tried on the first galaxy."""
-        try:
-            model = self.model(key)
-            prepared = model.prepare(self.galaxy(next(iter(self.places)))[0][None])
-            attribution_maps(model.network, prepared, of_class=True)
-            if method_for(model.network) == CLASS_ACTIVATION:
-                return {GRAD_CAM: [AVERAGE]}
-            attentions = collect_attention(model.network, prepared)
-            attention_rollout(attentions)
-        except Gz2vitError:
-            return {NO_MAP: [AVERAGE]}
-        heads = [AVERAGE, *(f"head {number + 1}" for number in range(attentions[0].shape[1]))]
-        layers = {f"layer {number + 1}": heads for number in range(len(attentions))}
-        return {ROLLOUT: heads, EVIDENCE: [AVERAGE], **layers}
-
-    def picture(self, key: str, galaxy_id: str, layer: str, head: str = AVERAGE) -> bytes:
-        """A PNG: the galaxy, the map, the probabilities, its nearest neighbours.
-
-        `layer`, `head`: of `maps`. `Gz2vitError` for an unknown galaxy or a network not rebuilt.
-        """
-        image, true = self.galaxy(galaxy_id)
-        model, split = self.model(key), self.places[galaxy_id][0]
-        near, note = self.neighbours(key, galaxy_id)
-        near = [self.galaxy(one) for one in near]
-        figure = draw_explored(
-            image,
-            self.map_of(key, galaxy_id, layer, head),
-            predict_probabilities(model.network, model.prepare(image[None]))[0],
-            (
-                f"{galaxy_id} ({split}): {CLASS_NAMES[true]}",
-                f"{key}: {layer}" + (f", {head}" if head != AVERAGE else ""),
-            ),
-            true,
-            [one for one, _ in near],
-            [CLASS_SHORT_NAMES[index] for _, index in near],
-            note,
-        )
-        return png_bytes(figure, dpi=100)
 
     def galaxy(self, galaxy_id: str) -> tuple[np.ndarray, int]:
         """A galaxy's image, uint8 (H, W, 3), and class; `Gz2vitError` for an unknown one."""
@@ -115,6 +64,21 @@ class Viewer:
         split, row = self.places[galaxy_id]
         galaxies = self.splits[split]
         return galaxies.cache.read(np.array([row]))[0], int(galaxies.class_index[row])
+
+    def _find_maps(self, key: str) -> dict[str, list[str]]:
+        """The maps of a model, each with its heads: tried on the first galaxy."""
+        try:
+            network = self.model(key).network
+            prepared = self.model(key).prepare(self.galaxy(next(iter(self.places)))[0][None])
+            maps = look.attribution_maps(network, prepared)
+        except Gz2vitError:
+            return {NO_MAP: [AVERAGE]}
+        if "heads" not in maps:
+            return {GRAD_CAM: [AVERAGE]}
+        heads = [AVERAGE, *(f"head {n + 1}" for n in range(maps["heads"].shape[1]))]
+        count = len(look.collect_attention(network, prepared))
+        layers = {f"layer {n + 1}": heads for n in range(count)}
+        return {ROLLOUT: heads, EVIDENCE: [AVERAGE], **layers}
 
     def map_of(self, key: str, galaxy_id: str, layer: str, head: str = AVERAGE) -> np.ndarray:
         """The map (g, g), 0 to 1, that `layer` and `head` name; `Gz2vitError` for other names."""
@@ -126,12 +90,14 @@ class Viewer:
         network = self.model(key).network
         prepared = self.model(key).prepare(self.galaxy(galaxy_id)[0][None])
         if layer in (GRAD_CAM, EVIDENCE):
-            return attribution_maps(network, prepared, of_class=True)[0].numpy()
-        number = None if head == AVERAGE else int(head.split()[1]) - 1
-        attentions = collect_attention(network, prepared)
-        if layer == ROLLOUT:
-            return attention_rollout(attentions, number)[0].cpu().numpy()
-        return layer_attention(attentions, int(layer.split()[1]) - 1, number)[0].cpu().numpy()
+            return look.attribution_maps(network, prepared)["class"][0].numpy()
+        attentions = look.collect_attention(network, prepared)
+        if layer != ROLLOUT:  # the rollout of one layer is the class token's row of it
+            attentions = [attentions[int(layer.split()[1]) - 1]]
+        if head == AVERAGE:
+            return look.attention_rollout(attentions)[0].cpu().numpy()
+        number = int(head.split()[1]) - 1
+        return look.attention_rollout(attentions, each_head=True)[0, number].cpu().numpy()
 
     def neighbours(self, key: str, galaxy_id: str) -> tuple[list[str], str]:
         """The nearest galaxies of the same split by the model's last layer, and a note on them."""
@@ -144,6 +110,27 @@ class Viewer:
             return [], "no features were extracted of this galaxy"
         near = nearest_galaxies(features, galaxy_id, NEAREST)
         return near, f"nearest by {features.layer} of {key}, {split} galaxies"
+
+    def picture(self, key: str, galaxy_id: str, layer: str, head: str = AVERAGE) -> bytes:
+        """A PNG: the galaxy, the map, the probabilities, its nearest neighbours.
+
+        `layer`, `head`: of `maps`. `Gz2vitError` for an unknown galaxy or a network not rebuilt.
+        """
+        image, true = self.galaxy(galaxy_id)
+        model = self.model(key)
+        near, note = self.neighbours(key, galaxy_id)
+        name = f"{key}: {layer}" + (f", {head}" if head != AVERAGE else "")
+        galaxies = [self.galaxy(one) for one in near]
+        figure = draw_explored(
+            image,
+            self.map_of(key, galaxy_id, layer, head),
+            look.predict_probabilities(model.network, model.prepare(image[None]))[0],
+            (f"{galaxy_id} ({self.places[galaxy_id][0]}): {CLASS_NAMES[true]}", name),
+            true,
+            [(own, CLASS_SHORT_NAMES[index]) for own, index in galaxies],
+            note,
+        )
+        return png_bytes(figure, dpi=100)
 
 
 class Explorer:
@@ -165,10 +152,15 @@ class Explorer:
                 f"{asked} has no trained model yet; run {command} in the project's folder (a "
                 "quarter of an hour for the demo), then this notebook again"
             )
-        self.run = _menu("run", list(runs.items()))
-        self.network, self.group = _menu("network"), _menu("show", GROUPS)
-        self.galaxy, self.layer, self.head = _menu("galaxy"), _menu("map"), _menu("head")
-        self.named = _widget(widgets.Text, "or its id", continuous_update=False)
+
+        def menu(words: str, options: Any = (), kind: type = widgets.Dropdown, **more: Any) -> Any:
+            more |= {"options": options} if kind is widgets.Dropdown else {}
+            return kind(description=words, style={"description_width": "70px"}, **more)
+
+        self.run, self.network = menu("run", list(runs.items())), menu("network")
+        self.group, self.galaxy = menu("show", GROUPS), menu("galaxy")
+        self.layer, self.head = menu("map"), menu("head")
+        self.named = menu("or its id", kind=widgets.Text, continuous_update=False)
         self.previous, self.next = (
             widgets.Button(description=words, layout={"width": "95px"})
             for words in ("← previous", "next →")
@@ -176,20 +168,10 @@ class Explorer:
         self.image = widgets.Image(format="png", layout={"max_width": "1000px"})
         self.message = widgets.HTML()
         self._quiet = False
-        self._open_run(model_key)
-        self.named.value = galaxy_id
-        self.draw()
-        fills = {
-            self.run: self._open_run,
-            self.network: self._fill_network,
-            self.layer: self._fill_heads,
-            self.group: self._fill_galaxies,
-            self.galaxy: self._forget_name,
-            self.head: lambda: None,
-            self.named: lambda: None,
-        }
-        for one, fill in fills.items():
-            one.observe(lambda _change, fill=fill: self._on_choice(fill), "value")
+        self._fill(self.run, model_key, galaxy_id)
+        for one in (self.run, self.network, self.group, self.galaxy, self.layer, self.head):
+            one.observe(lambda change: self._fill(change.owner), "value")
+        self.named.observe(lambda _: self._quiet or self.draw(), "value")
         for button, by in ((self.previous, -1), (self.next, 1)):
             button.on_click(lambda _, by=by: self._step(by))
 
@@ -211,20 +193,32 @@ class Explorer:
             self.message.value = f"<b>{html.escape(str(error))}</b>"
 
     def _ipython_display_(self) -> None:
-        rows = [
-            widgets.HBox([self.run, self.network, self.layer, self.head]),
-            widgets.HBox([self.group, self.galaxy, self.named]),
-            widgets.HBox([self.previous, self.next, self.message]),
-        ]
-        display(widgets.VBox([*rows, self.image]))
+        rows = (
+            (self.run, self.network, self.layer, self.head),
+            (self.group, self.galaxy, self.named),
+            (self.previous, self.next, self.message),
+        )
+        display(widgets.VBox([*map(widgets.HBox, rows), self.image]))
 
-    def _on_choice(self, fill: Callable[[], None]) -> None:
+    def _fill(self, chosen: Any, model_key: str = "", galaxy_id: str = "") -> None:
         """Fill the menus that a choice changes; then draw one picture, not one per menu."""
-        if self._quiet:  # the change is a consequence of another
+        if self._quiet:  # the choice is a consequence of another
             return
         self._quiet = True
         try:
-            fill()
+            if chosen is self.run:
+                self.viewer = Viewer(self.run.value)
+                _refill(self.network, self.viewer.keys, model_key)
+            maps = self.viewer.maps(self.network.value)
+            if chosen in (self.run, self.network):
+                _refill(self.layer, list(maps))
+            _refill(self.head, maps[self.layer.value])
+            self.head.disabled = len(self.head.options) == 1
+            if chosen in (self.run, self.network, self.group):
+                ids = self.viewer.members(self.network.value, self.group.value)
+                _refill(self.galaxy, ids, ids[0] if ids and chosen is self.group else "")
+            if chosen in (self.run, self.group, self.galaxy):
+                self.named.value = galaxy_id
         finally:
             self._quiet = False
         self.draw()
@@ -234,39 +228,6 @@ class Explorer:
         ids = self.galaxy.options
         if ids:
             self.galaxy.value = ids[(ids.index(self.galaxy.value) + by) % len(ids)]
-
-    def _open_run(self, model_key: str = "") -> None:
-        self.viewer = Viewer(self.run.value)
-        _refill(self.network, self.viewer.keys, model_key)
-        self._fill_network()
-        self.named.value = ""
-
-    def _fill_network(self) -> None:
-        """The maps of the network, and its mistakes; what was shown stays, where it has it."""
-        _refill(self.layer, list(self.viewer.maps(self.network.value)))
-        self._fill_heads()
-        _refill(self.galaxy, self.viewer.members(self.network.value, self.group.value))
-
-    def _fill_heads(self) -> None:
-        _refill(self.head, self.viewer.maps(self.network.value)[self.layer.value])
-        self.head.disabled = len(self.head.options) == 1
-
-    def _fill_galaxies(self) -> None:
-        self._forget_name()
-        ids = self.viewer.members(self.network.value, self.group.value)
-        self.galaxy.options = ids
-        self.galaxy.value = ids[0] if ids else None
-
-    def _forget_name(self) -> None:
-        self.named.value = ""
-
-
-def _widget(kind: type, words: str, **options: Any) -> Any:
-    return kind(description=words, style={"description_width": "70px"}, **options)
-
-
-def _menu(words: str, options: Any = ()) -> widgets.Dropdown:
-    return _widget(widgets.Dropdown, words, options=options)
 
 
 def _refill(menu: widgets.Dropdown, options: list[str], value: str = "") -> None:

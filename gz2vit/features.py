@@ -10,7 +10,6 @@ arXiv:1802.03426, by umap-learn.
 """
 
 import warnings
-from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,18 +27,8 @@ from threadpoolctl import threadpool_limits
 from torch import nn
 from tqdm import tqdm
 
-from gz2vit.attention import (
-    BATCH_SIZE,
-    check_images,
-    family_of,
-    has_class_token,
-    has_plain_blocks,
-    in_evaluation,
-    record_outputs,
-    stages_of,
-)
+from gz2vit import attention
 from gz2vit.attention_maps import TrainedModel
-from gz2vit.catalog import Selection, read_properties
 from gz2vit.evaluation import wilson_interval
 from gz2vit.images import open_split
 from gz2vit.io import Gz2vitError, atomic_path, require
@@ -48,73 +37,57 @@ from gz2vit.paper import SPLIT_FRACTIONS
 ABOUT = ("galaxyID", "split", "class")  # the columns that are not layers
 CHUNK = 512  # galaxies in memory at once: 308 MB of images at 224 px
 MAX_ITERATIONS = 2000  # of L-BFGS; standardised features need some hundred
-LEAST_GALAXIES = 4  # below which there are no neighbourhoods for UMAP to keep
-# The properties of the figure, and the labels of their scales.
-PROPERTIES = {"petroR90_r": "size, R90 [arcsec]", "dered_r": "magnitude, r [mag]"}
 
 
-def layer_embeddings(
-    network: nn.Module, images: torch.Tensor, batch_size: int = BATCH_SIZE
-) -> dict[str, torch.Tensor]:
+def layer_embeddings(network: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
     """Layer name -> float32 (B, D) on the CPU, first layer first, for normalised (B, 3, H, W).
 
     `Gz2vitError` for a network whose layers are not known.
     """
-    images = check_images(network, images)
-    with torch.no_grad(), in_evaluation(network):
-        found = [_embed(network, part) for part in images.split(batch_size)]
-    word = "block" if has_class_token(network) else "stage"
+    images = attention.check_images(network, images)
+    with torch.no_grad(), attention.in_evaluation(network):
+        found = [_embed(network, part) for part in images.split(attention.BATCH_SIZE)]
+    word = "block" if attention.has_class_token(network) else "stage"
     layers = (torch.cat(parts).float().cpu() for parts in zip(*found, strict=True))
     return {f"{word} {number}": layer for number, layer in enumerate(layers, 1)}
 
 
 def _embed(network: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
     """One vector per image of each layer, (B, D)."""
-    family, token = family_of(network), has_class_token(network)
+    family, token = attention.family_of(network), attention.has_class_token(network)
     if family in ("vit", "linformer"):
         # The sum with the skip connection is computed outside all parts: a block's result is seen
         # where the next block takes it in; the last one's is the transformer's.
         inside = network.transformer
-        blocks = list(inside.net.layers if family == "linformer" else inside.layers)
+        blocks = inside.net.layers if family == "linformer" else inside.layers
         tokens: list[torch.Tensor] = []
         with ExitStack() as hooks:
             for block in blocks[1:]:
-                hook = block[0].register_forward_pre_hook(
-                    lambda _, ins: tokens.append(ins[0][:, 0])
-                )
-                hooks.callback(hook.remove)
-            last = record_outputs(network, images, [inside])[1][0]
-        return [*tokens, last[:, 0]]
+                taken = block[0].register_forward_pre_hook(lambda _, own: tokens.append(own[0]))
+                hooks.callback(taken.remove)
+            tokens += attention.record_outputs(network, images, [inside])[1]
+        return [one[:, 0] for one in tokens]
     if family == "hugging_face":  # its own record, the first of which is the patches themselves
-        states = network.model(pixel_values=images, output_hidden_states=True).hidden_states[1:]
-        return [_pool(state, token, state.shape[1]) for state in states]
-    if family == "vgg":
+        outputs = network.model(pixel_values=images, output_hidden_states=True).hidden_states[1:]
+    elif family == "vgg":
         stages = [part for part in network.features if isinstance(part, nn.MaxPool2d)]
+        outputs = attention.record_outputs(network, images, stages)[1]
     else:
-        stages = stages_of(network)
-    outputs = record_outputs(network, images, stages)[1]
-    if any(output is None for output in outputs):  # not all that timm lists is used: its last alone
-        return [network.forward_head(network.forward_features(images), pre_logits=True)]
-    if family == "timm":
-        channels = [one["num_chs"] for one in network.feature_info]
-        token = token and has_plain_blocks(network)  # some add their class token behind the stages
-    else:
-        channels = [output.shape[1] for output in outputs]
-    return [_pool(one, token, width) for one, width in zip(outputs, channels, strict=True)]
-
-
-def _pool(output: torch.Tensor, class_token: bool, channels: int) -> torch.Tensor:
-    """One vector per image, (B, channels), of (B, N, D), (B, C, h, w) or (B, h, w, C)."""
-    if output.ndim == 3:
-        return output[:, 0] if class_token else output.mean(dim=1)
-    if output.ndim == 4 and output.shape[1] == channels:
-        return output.mean(dim=(2, 3))
-    if output.ndim == 4 and output.shape[3] == channels:
-        return output.mean(dim=(1, 2))
-    raise Gz2vitError(
-        f"a layer's output of shape {tuple(output.shape)} has no known pooling; use a network "
-        "whose layers return tokens (B, N, D) or planes (B, C, h, w)"
-    )
+        outputs = attention.record_outputs(network, images, attention.stages_of(network))[1]
+        if any(one is None for one in outputs):  # not all that timm lists is used: its last alone
+            return [network.forward_head(network.forward_features(images), pre_logits=True)]
+        # Some add their class token behind the stages.
+        token = token and attention.has_plain_blocks(network)
+    vectors = []
+    for one in outputs:
+        if one.ndim == 3:  # tokens (B, N, D)
+            vectors.append(one[:, 0] if token else one.mean(dim=1))
+            continue
+        planes = attention.planes_of(one, images.shape)
+        if planes is None:
+            raise Gz2vitError(f"a layer's output of shape {tuple(one.shape)} cannot be pooled")
+        vectors.append(planes.mean(dim=(2, 3)))
+    return vectors
 
 
 @dataclass(frozen=True)
@@ -156,12 +129,13 @@ def write_features(
     splits = [open_split(results_dir, split) for split in SPLIT_FRACTIONS]
     drawn = [_draw(np.arange(len(one.cache)), most, seed) for one in splits]
     look = {"desc": f"features of {model.key}", "unit": " images"}
-    path, writer = features_path(results_dir, model.key), None
+    path = features_path(results_dir, model.key)
     with (
         atomic_path(path) as temporary,
         tqdm(total=sum(map(len, drawn)), **look) as bar,
         ExitStack() as closing,
     ):
+        writer = None
         for galaxies, rows in zip(splits, drawn, strict=True):
             ids = np.array(galaxies.cache.galaxy_ids)
             for start in range(0, len(rows), CHUNK):
@@ -175,16 +149,13 @@ def write_features(
                 for name, vectors in layer_embeddings(model.network, prepared).items():
                     halves = vectors.numpy().astype(np.float16)
                     if not np.isfinite(halves).all():
-                        raise Gz2vitError(
-                            f"the features of {name} of {model.key} are not finite numbers; check "
-                            "the network"
-                        )
+                        raise Gz2vitError(f"{name} of {model.key} is not finite; check the network")
                     flat, width = pa.array(halves.ravel()), halves.shape[1]
                     columns[name] = pa.FixedSizeListArray.from_arrays(flat, width)
                 table = pa.table(columns)
-                if writer is None:
-                    writer = pq.ParquetWriter(temporary, table.schema, compression="zstd")
-                    closing.enter_context(writer)
+                writer = writer or closing.enter_context(
+                    pq.ParquetWriter(temporary, table.schema, compression="zstd")
+                )
                 writer.write_table(table)
                 bar.update(len(own))
     return path
@@ -268,13 +239,10 @@ def nearest_galaxies(features: Features, galaxy_id: str, count: int) -> list[str
 def project(vectors: np.ndarray, neighbours: int = 15, seed: int = 0) -> np.ndarray:
     """Vectors (N, D) as points float32 (N, 2) by UMAP of cosine distances, the same for a `seed`.
 
-    Its `neighbours` (N / 2 at most) are to stay near a galaxy; distances between groups, and the
-    groups' sizes, mean nothing. `Gz2vitError` for fewer than `LEAST_GALAXIES`.
+    Its `neighbours` (N / 2 at most) are to stay near a galaxy. `Gz2vitError` for less than 4.
     """
-    if len(vectors) < LEAST_GALAXIES:
-        raise Gz2vitError(
-            f"{len(vectors)} galaxies are too few for a map; extract at least {LEAST_GALAXIES}"
-        )
+    if len(vectors) < 4:
+        raise Gz2vitError(f"{len(vectors)} galaxies are too few for a map; extract at least 4")
     from umap import UMAP  # it compiles for seconds, and is only wanted here
 
     near, threads = min(neighbours, len(vectors) // 2), torch.get_num_threads()
@@ -286,40 +254,3 @@ def project(vectors: np.ndarray, neighbours: int = 15, seed: int = 0) -> np.ndar
             return made.fit_transform(vectors).astype(np.float32)
     finally:
         torch.set_num_threads(threads)  # its compiler sets them for the whole process
-
-
-def umap_table(
-    results_dir: Path | str, keys: Sequence[str], most: int, neighbours: int, seed: int = 0
-) -> pd.DataFrame:
-    """UMAP of each model's last layer, of the same `most` test galaxies at most.
-
-    Columns: `model`, `galaxyID`, `class`, `x`, `y`.
-    """
-    parts = []
-    for key in tqdm(keys, desc="UMAP", unit=" models"):
-        own = read_features(features_path(results_dir, key)).of("test", most, seed)
-        points = project(own.vectors, neighbours, seed)
-        columns = {"galaxyID": own.galaxy_ids, "class": own.class_index}
-        parts.append(pd.DataFrame({"model": key, **columns, "x": points[:, 0], "y": points[:, 1]}))
-    return pd.concat(parts, ignore_index=True)
-
-
-def property_values(
-    selection: Selection, galaxy_ids: Sequence[str]
-) -> Mapping[str, np.ndarray | str]:
-    """Sizes and magnitudes of galaxies (N,), NaN where unknown, by the label of their scale.
-
-    Words that say why there are none, where no galaxy has a value.
-    """
-    folder = Path(selection.data["folder"])
-    table = read_properties(folder / "galaxy_properties.csv")
-    if table is None:
-        why = f"not known:\n{folder.name} has no\ngalaxy_properties.csv"
-        return dict.fromkeys(PROPERTIES.values(), why)
-    known = table.drop_duplicates("galaxyID").set_index("galaxyID").reindex(list(galaxy_ids))
-    found: dict[str, np.ndarray | str] = {}
-    for column, label in PROPERTIES.items():
-        values = known[column].to_numpy(dtype=np.float64)
-        empty = f"not known:\n{column} has no value\nfor these galaxies"
-        found[label] = empty if np.isnan(values).all() else values
-    return found

@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gz2vit.comparisons import accuracy_trends, difference_in_bins
+from gz2vit.comparisons import accuracy_trends
 from gz2vit.images import segment_galaxy
 from gz2vit.paper import CLASS_NAMES
-from gz2vit.plots.paper_figures import COLOUR_MAP, FIG4_PANELS, show_map
+from gz2vit.plots.paper_figures import COLOUR_MAP, FIG4_PANELS, show_galaxy, show_map
 from gz2vit.plots.style import (
     BLUE,
     GREY,
@@ -36,15 +36,13 @@ def draw_learning_curves(
 
     `history`: one row per epoch, with `epoch` (from 1), `train_loss`, `valid_loss`, `train_acc`,
     `valid_acc` (0 to 1). Best is the first epoch with the highest validation accuracy, whose
-    weights are kept. `width_in`: of the figure. `authors`: the same of the authors' run,
-    whose first epochs are drawn thin and dashed.
+    weights are kept. `authors`: the same of the authors' run, whose first epochs are thin lines.
     """
     figure, axes = plt.subplots(1, 2, figsize=(width_in, 0.38 * width_in), layout="constrained")
     best, first, last = history.loc[history.valid_acc.idxmax()], history.iloc[0], history.iloc[-1]
-    marker = "o" if len(history) <= 12 else None  # one epoch is no line
-    parts, words = {"train": "training", "valid": "validation"}, []
+    marker, words = "o" if len(history) <= 12 else None, []  # one epoch is no line
     for panel, (short, long) in zip(axes, {"loss": "loss", "acc": "accuracy"}.items(), strict=True):
-        for part, name in parts.items():
+        for part, name in {"train": "training", "valid": "validation"}.items():
             column, look = f"{part}_{short}", {"color": SPLIT_COLOURS[part]}
             panel.plot(history.epoch, history[column], marker=marker, ms=3.5, label=name, **look)
             words.append(f"{name} {long} from {first[column]:.3g} to {last[column]:.3g}")
@@ -54,31 +52,19 @@ def draw_learning_curves(
                 panel.plot(shown.epoch, shown[column], **thin, **look)
         panel.set_xlim(history.epoch.min() - 0.5, history.epoch.max() + 0.5)
         panel.xaxis.set_major_locator(plt.MaxNLocator(8, integer=True, min_n_ticks=1))
-        panel.set_xlabel("epoch")
+        panel.set(xlabel="epoch", ylabel="loss (cross-entropy)" if short == "loss" else long)
         panel.axvline(best.epoch, color=GREY, linewidth=0.8, linestyle=":", zorder=0)
     loss, accuracy = axes
-    loss.set_ylabel("loss (cross-entropy)")
-    accuracy.set_ylabel("accuracy")
     accuracy.plot(best.epoch, best.valid_acc, "o", markersize=8, fillstyle="none", color=GREY)
-    accuracy.set_title(f"best: epoch {best.epoch:.0f}, validation {best.valid_acc:.3f}")
+    found = f"epoch {best.epoch:.0f}, validation"
+    accuracy.set_title(f"best: {found} {best.valid_acc:.3f}")
     if authors is None:
         loss.legend()
     else:
         loss.plot([], [], color=GREY, linestyle="--", linewidth=0.8, label="the authors'")
         figure.legend(*loss.get_legend_handles_labels(), loc="outside upper center", ncols=3)
-    return describe(
-        figure,
-        f"Two panels with loss and accuracy over {len(history)} epochs: {', '.join(words)}. Best "
-        f"epoch: {best.epoch:.0f}, validation accuracy {best.valid_acc:.3f}.",
-    )
-
-
-LARGE_SET = 5_000  # test galaxies from which there are ten bins, as the statistics have
-
-
-def bins_for(galaxies: int) -> int:
-    """How many bins of equal counts so many galaxies are divided into."""
-    return 10 if galaxies >= LARGE_SET else 5
+    shown = f"Loss and accuracy over {len(history)} epochs: {', '.join(words)}"
+    return describe(figure, f"{shown}. Best: {found} accuracy {best.valid_acc:.3f}.")
 
 
 @styled
@@ -91,16 +77,16 @@ def draw_accuracy_trends(
     """Accuracy in bins of size (left) and magnitude (right), a line per model.
 
     `table`: one row per test galaxy, with whether each model has it right, and the columns of
-    FIG4_PANELS; `bins`: how many of equal counts, or edges, by column (otherwise `bins_for`);
-    bars are 95 % Wilson intervals. The models' points stand side by side around the
-    median of their bin, so that all bars can be seen.
+    FIG4_PANELS; `bins`: how many of equal counts, or edges, by column (by default five, ten from
+    5,000 galaxies on, as the statistics have); bars are 95 % Wilson intervals. The models' points
+    stand side by side around the median of their bin, so that all bars can be seen.
     """
     size = (TEXT_WIDTH_IN, 3.2)
     figure, axes = plt.subplots(1, 2, figsize=size, sharey=True, layout="constrained")
     styles, words = looks(model_keys), []
     for panel, (column, look) in zip(axes, FIG4_PANELS.items(), strict=True):
         right = {key: table[key] for key in model_keys}
-        number = (bins or {}).get(column, bins_for(len(table)))
+        number = (bins or {}).get(column, 10 if len(table) >= 5_000 else 5)
         trends = accuracy_trends(right, table[column], number)
         ends = []
         for place, key in enumerate(model_keys):
@@ -113,7 +99,7 @@ def draw_accuracy_trends(
             options = {"markersize": 3.5, "linewidth": 0.9, "elinewidth": 0.6}
             panel.errorbar(x, value, yerr=bars, label=full_name(key), **styles[key], **options)
             ends.append(f"{full_name(key)} {value.iloc[0]:.0f}% to {value.iloc[-1]:.0f}%")
-        _name_axis(panel, column)
+        name_axis(panel, column)
         words.append(f"By {look['name']}, from the lowest to the highest bin: {', '.join(ends)}.")
     axes[0].set_ylabel("accuracy (%)")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
@@ -122,46 +108,7 @@ def draw_accuracy_trends(
     return describe(figure, f"Accuracy of each network in bins. {' '.join(words)}")
 
 
-@styled
-def draw_lead(
-    table: pd.DataFrame,
-    names: tuple[str, str],
-    data: Mapping[str, Any],
-    alpha: float = 0.05,
-    bins: Mapping[str, int | Sequence[float]] | None = None,
-) -> Figure:
-    """By how many points the first model is ahead of the second, in bins of size and magnitude.
-
-    `table`: as `draw_size_brightness` takes it, with `first_right` and `second_right`; `names`: the
-    models' keys. Bars are 95 % intervals (Bonett and Price); a filled point is a lead by McNemar's
-    test at the level `alpha`, corrected for the bins (Holm). `bins`: how many of equal counts, or
-    edges, by column (otherwise `bins_for`).
-    """
-    size = (TEXT_WIDTH_IN, 2.5)
-    figure, axes = plt.subplots(1, 2, figsize=size, sharey=True, layout="constrained")
-    words = []
-    for panel, (column, look) in zip(axes, FIG4_PANELS.items(), strict=True):
-        number = (bins or {}).get(column, bins_for(len(table)))
-        leads = difference_in_bins(table.first_right, table.second_right, table[column], number)
-        x, value = leads["median"], 100 * leads.difference
-        across = np.abs(100 * leads[["low", "high"]].to_numpy().T - value.to_numpy())
-        along = np.abs(leads[["low_edge", "high_edge"]].to_numpy().T - x.to_numpy())
-        options = {"fmt": "none", "ecolor": BLUE}
-        panel.errorbar(x, value, yerr=across, elinewidth=1.0, **options)
-        panel.errorbar(x, value, xerr=along, elinewidth=0.5, alpha=0.5, **options)
-        faces = np.where(leads.p_holm < alpha, BLUE, "white")
-        panel.scatter(x, value, s=20, c=faces, edgecolors=BLUE, linewidths=1.0, zorder=3)
-        panel.axhline(0, color=GREY, linewidth=0.6, linestyle=":")
-        _name_axis(panel, column)
-        points = ", ".join(f"{one:+.1f}" for one in value)
-        words.append(f"By {look['name']}, from low to high: {points} points.")
-    first, second = map(full_name, names)
-    axes[0].set_ylabel(f"accuracy of {first}\nless that of {second} (points)")
-    footer(figure, data, "bars: 95 % intervals; filled: they differ (McNemar, Holm)")
-    return describe(figure, f"The lead of {first} over {second} in bins. {' '.join(words)}")
-
-
-def _name_axis(axes: Axes, column: str) -> None:
+def name_axis(axes: Axes, column: str) -> None:
     """Title and x axis; sizes in logarithmic steps, because their bins widen so."""
     axes.set(title=FIG4_PANELS[column]["title"], xlabel=FIG4_PANELS[column]["axis"])
     axes.xaxis.set_major_locator(plt.MaxNLocator(6, steps=[1, 2, 5, 10]))
@@ -179,36 +126,31 @@ def draw_explored(
     probability: np.ndarray,
     titles: tuple[str, str],
     true: int,
-    neighbours: Sequence[np.ndarray] = (),
-    captions: Sequence[str] = (),
+    neighbours: Sequence[tuple[np.ndarray, str]] = (),
     note: str = "",
 ) -> Figure:
     """A galaxy, where a network looks in it, its class probabilities, and its nearest galaxies.
 
     `image`: uint8 (H, W, 3); `attention`: (g, g), 0 to 1; `probability` (8,), whose bar of the
-    class `true` is orange; `titles`: of image and map; `neighbours`: images, uint8 (H, W, 3), over
-    their `captions`; `note`: above them, or why there are none.
+    class `true` is orange; `titles`: of image and map; `neighbours`: images with their captions;
+    `note`: above them, or why there are none.
     """
-    heights = (3.3, 1.8 if len(neighbours) else 0.3)
+    heights = (3.3, 1.8 if neighbours else 0.3)
     figure = plt.figure(figsize=(NOTEBOOK_WIDTH_IN, sum(heights)), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=heights)
     shown, mapped, bars = above.subplots(1, 3)
-    shown.imshow(image)
+    show_galaxy(shown, image)
     shown.set_title(titles[0])
-    shown.set_axis_off()
     show_map(mapped, attention, COLOUR_MAP, segment_galaxy(image.astype(np.float32).mean(axis=2)))
-    mapped.set(title=titles[1], box_aspect=1)
-    mapped.set_xlabel("blue: 0, red: its maximum; white: the outline")
+    mapped.set(title=titles[1], xlabel="blue: 0, red: its maximum; white: the outline")
     colours = [ORANGE if index == true else BLUE for index in range(len(probability))]
     drawn = bars.barh(CLASS_NAMES, 100 * probability, color=colours)
     bars.bar_label(drawn, fmt="%.0f", padding=2, fontsize=7)
     bars.invert_yaxis()
     bars.set(xlim=(0, 112), xlabel="probability [%]; orange: its class", box_aspect=1)
     below.suptitle(note, fontsize=8, color=GREY)
-    if len(neighbours):
-        near = below.subplots(1, len(neighbours), squeeze=False)[0]
-        for panel, one, words in zip(near, neighbours, captions, strict=True):
-            panel.imshow(one)
-            panel.set_title(words)
-            panel.set_axis_off()
+    near = below.subplots(1, len(neighbours), squeeze=False)[0] if neighbours else ()
+    for panel, (one, words) in zip(near, neighbours, strict=True):
+        show_galaxy(panel, one)
+        panel.set_title(words)
     return figure

@@ -1,14 +1,14 @@
 """The look that all figures share, the line below them, their description in words, and saving.
 
-`styled` and `house_style` draw in this look and leave the user's own matplotlib settings as they
-are; a `matplotlibrc` changes no figure. To restyle all of them, change STYLE; one figure, the
-figure that its function returns.
+`styled` and `house_style` draw in STYLE, whatever a `matplotlibrc` says, and leave the user's own
+settings as they are. To restyle all figures, change STYLE; one, the figure that is returned.
 """
 
 import io
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -19,31 +19,23 @@ from IPython import get_ipython
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gz2vit.io import WEIGHTED, Gz2vitError, atomic_path
+from gz2vit.io import WEIGHTED, atomic_path
 
 TEXT_WIDTH_IN = 7.0  # \textwidth of a two-column journal page: a figure is printed as it is made
 NOTEBOOK_WIDTH_IN = 10.0  # figures that only a notebook shows
 SMALL_PT = 6.5  # the smallest print
 FIGURE_DPI = 300  # of the PNG, and of the images inside the PDF
-
 # Okabe & Ito 2008, https://jfly.uni-koeln.de/color: distinct for all kinds of colour vision, and
 # these three also in grey.
 BLUE, ORANGE, GREEN = "#0072B2", "#E69F00", "#009E73"
 GREY, PALE = "#666666", "#EEEEEE"
 SPLIT_COLOURS = {"train": BLUE, "valid": ORANGE, "test": GREEN}
-# One for each class.
-CLASS_COLOURS = (
-    *("#0072B2", "#56B4E9", "#009E73", "#000000"),
-    *("#D55E00", "#E69F00", "#CC79A7", "#B8A800"),
-)
-# Of models that share a panel; marker and line tell them apart as well.
-LOOKS = tuple(
-    {"color": colour, "marker": marker, "linestyle": line}
-    for colour, marker, line in (
-        *(("#0072B2", "o", "-"), ("#D55E00", "s", "-"), ("#009E73", "^", "-")),
-        *(("#CC79A7", "D", "-"), ("#000000", "v", "-"), ("#56B4E9", "P", "--")),
-        *(("#E69F00", "X", "--"), ("#8C7A00", "*", "--")),
-    )
+_RED, _PINK, _SKY, _BLACK = "#D55E00", "#CC79A7", "#56B4E9", "#000000"
+CLASS_COLOURS = (BLUE, _SKY, GREEN, _BLACK, _RED, ORANGE, _PINK, "#B8A800")  # one for each class
+# Colour, marker and line of models that share a panel.
+LOOKS = (
+    *((BLUE, "o", "-"), (_RED, "s", "-"), (GREEN, "^", "-"), (_PINK, "D", "-")),
+    *((_BLACK, "v", "-"), (_SKY, "P", "--"), (ORANGE, "X", "--"), ("#8C7A00", "*", "--")),
 )
 
 STYLE = {
@@ -59,16 +51,12 @@ STYLE = {
 }
 
 MODEL_NAMES = {
-    "linformer": "Linformer",
-    "vit": "ViT",
-    "resnet50": "ResNet-50",
-    "vgg16_bn": "VGG-16",
-    "hf_vit": "Hugging Face ViT",
+    **{"linformer": "Linformer", "vit": "ViT", "hf_vit": "Hugging Face ViT"},
+    **{"resnet50": "ResNet-50", "vgg16_bn": "VGG-16"},
 }
 
 NOT_DRAWN = " is not drawn: "  # in the description of a frame that replaces a figure
 LONGEST = 900  # characters of a description: beyond, it no longer helps a listener
-FEW_TEXTS = 24  # texts of a panel up to which all of them are part of its description
 
 
 @contextmanager
@@ -93,30 +81,28 @@ def model_name(model_key: str) -> str:
 
 def full_name(model_key: str) -> str:
     """A model's name with its class weights: `Linformer, class weights`."""
-    name = model_name(model_key)
-    weighted = model_key.endswith(WEIGHTED) and name != model_key
-    return f"{name}, class weights" if weighted else name
+    weighted = model_key.endswith(WEIGHTED) and model_name(model_key) != model_key
+    return model_name(model_key) + ", class weights" * weighted
 
 
 def looks(model_keys: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Colour, marker and line of each model, by its place; they begin again after eight."""
-    return {key: dict(LOOKS[place % len(LOOKS)]) for place, key in enumerate(model_keys)}
+    names = ("color", "marker", "linestyle")
+    return {key: dict(zip(names, look, strict=True)) for key, look in zip(model_keys, cycle(LOOKS))}
 
 
-def footer(figure: Figure, data: Mapping[str, Any], extra: str = "") -> None:
+def footer(figure: Figure, data: Mapping[str, Any] | str, extra: str = "") -> None:
     """Write where a figure comes from below it, in small grey print.
 
-    `data`: the record of the selection (`profile`, `name`, `simulated`) and, where `training` is in
-    it, how the models were trained; `extra`: what else a reader must know.
+    `data`: words, or the record of the selection (`profile`, `name`, `simulated`, perhaps
+    `training`: how the models were trained); `extra`: what else a reader must know.
     """
-    source = f"gz2vit, profile {data['profile']}, {data['name']}"
-    if data["simulated"] and "simulated" not in data["name"]:
-        source += ", simulated"
-    write_below(figure, "; ".join(filter(None, [source, data.get("training", ""), extra])))
-
-
-def write_below(figure: Figure, line: str) -> None:
-    """Write a line of small grey print below a figure, in as many lines as it needs."""
+    line = data
+    if not isinstance(data, str):
+        line = f"gz2vit, profile {data['profile']}, {data['name']}"
+        if data["simulated"] and "simulated" not in data["name"]:
+            line += ", simulated"
+        line = "; ".join(filter(None, [line, data.get("training", ""), extra]))
     # The font's letters are 0.55 of its size wide or less, on average; 72 points are an inch.
     letters = int(figure.get_figwidth() * 72 / (0.55 * SMALL_PT))
     text = textwrap.fill(line.replace(" %", "\N{NO-BREAK SPACE}%"), letters)
@@ -128,13 +114,11 @@ def rows_of_panels(
     count: int, extra_in: float, height_in: float, columns: int = 0, **options: Any
 ) -> tuple[Figure, np.ndarray, int]:
     """`count` panels in rows of four (or `columns`), those left over switched off; and a row's."""
-    if count < 1:
-        raise Gz2vitError("there are no models to draw; train one")
     columns = columns or min(4, count)
     lines = -(-count // columns)
-    options |= {"squeeze": False, "layout": "constrained"}
     size = (TEXT_WIDTH_IN, lines * height_in + extra_in)
-    figure, axes = plt.subplots(lines, columns, figsize=size, **options)
+    options |= {"squeeze": False, "layout": "constrained", "figsize": size}
+    figure, axes = plt.subplots(lines, columns, **options)
     for panel in axes.flat[count:]:
         panel.set_axis_off()
     return figure, axes.ravel(), columns
@@ -144,12 +128,6 @@ def say(axes: Axes, words: str, **options: Any) -> None:
     """Write `words` in the middle of a panel, in grey, instead of a drawing."""
     place = {"transform": axes.transAxes, "ha": "center", "va": "center", "color": GREY}
     axes.text(0.5, 0.5, words, **place | options)
-
-
-def strip_axes(axes: Axes) -> None:
-    """Remove ticks and frame."""
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
 
 
 @styled
@@ -162,10 +140,10 @@ def draw_missing(what: str, why: str, data: Mapping[str, Any]) -> Figure | None:
         return None
     words = f"{what}{NOT_DRAWN}{why}."
     text = textwrap.fill(words, 96, break_on_hyphens=False)
-    height_in = 0.8 + 0.16 * (text.count("\n") + 1)
-    figure, axes = plt.subplots(figsize=(TEXT_WIDTH_IN, height_in), layout="constrained")
-    strip_axes(axes)
-    axes.set_facecolor(PALE)
+    size = (TEXT_WIDTH_IN, 0.96 + 0.16 * text.count("\n"))
+    figure, axes = plt.subplots(figsize=size, layout="constrained")
+    axes.set(xticks=[], yticks=[], facecolor=PALE)
+    axes.spines[:].set_visible(False)
     say(axes, text, linespacing=1.5)
     footer(figure, data)
     return describe(figure, words)
@@ -178,35 +156,18 @@ def describe(figure: Figure, words: str) -> Figure:
 
 
 def description(figure: Figure) -> str:
-    """What `figure` shows: the words of `describe`, or else its panels' titles, axes and texts."""
+    """What `figure` shows: the words of `describe`, or else its panels' titles, axes and curves."""
     words = str(figure.get_label() or "")
     if not words:
         panels = [axes for axes in figure.axes if axes.get_visible()]
-        parts = [part for part in map(_describe_panel, panels) if part]
-        if len(panels) == 1:
-            words = f"A figure: {parts[0]}" if parts else "A figure."
-        else:
-            numbered = (f"panel {number}: {part}" for number, part in enumerate(parts, start=1))
-            words = f"A figure of {len(panels)} panels; {'; '.join(numbered)}"
+        parts = []
+        for number, axes in enumerate(panels, 1):
+            labels = (f"x axis {axes.get_xlabel()}", f"y axis {axes.get_ylabel()}")
+            shown = [axes.get_title(), *(one for one in labels if len(one) > 7 and axes.axison)]
+            shown += dict.fromkeys(axes.get_legend_handles_labels()[1])
+            parts.append(f"panel {number}: {', '.join(filter(None, shown))}")
+        words = " ".join(f"A figure of {len(panels)} panels; {'; '.join(parts)}".split())
     return textwrap.shorten(words, LONGEST, placeholder=" …")
-
-
-def _describe_panel(axes: Axes) -> str:
-    """One panel: its title, its axes with their ranges or tick names, its curves, its texts."""
-    parts = [axes.get_title()]
-    for name, axis in {"x": axes.xaxis, "y": axes.yaxis}.items() if axes.axison else ():
-        label = axis.get_label_text()
-        ticks = [tick.get_text() for tick in axis.get_ticklabels()]
-        low, high = axis.get_view_interval()
-        if named := [tick for tick in ticks if any(map(str.isalpha, tick))]:
-            parts.append(f"{name} axis {label} ({', '.join(named)})")
-        elif label:
-            parts.append(f"{name} axis {label} from {low:.3g} to {high:.3g}")
-    if names := axes.get_legend_handles_labels()[1]:
-        parts.append(f"showing {', '.join(dict.fromkeys(names))}")
-    texts = [text.get_text() for text in axes.texts if text.get_text().strip()]
-    parts += texts if len(texts) <= FEW_TEXTS else []
-    return ", ".join(" ".join(part.split()) for part in parts if part)
 
 
 def png_bytes(figure: Figure, dpi: int = 150) -> bytes:
@@ -219,21 +180,19 @@ def png_bytes(figure: Figure, dpi: int = 150) -> bytes:
 
 
 def save_figure(figure: Figure, stem: Path | str) -> list[Path]:
-    """Write `<stem>.pdf` and `<stem>.png` (300 dpi) and return the two paths.
+    """Write `<stem>.pdf` and `<stem>.png` (300 dpi) with its description; returns the two paths.
 
-    They hold no date, so that the same figure gives the same bytes, and its description (the PNG
-    as `Description`). The figure stays open, so that the notebook's cell still shows it. Raises
-    `Gz2vitError` where a file cannot be written.
+    Without a date, so that the same figure gives the same bytes. The figure stays open, so that
+    the notebook's cell still shows it.
     """
     stem, words, paths = Path(stem), description(figure), []
     kernel = get_ipython()  # the report links the cell that drew a picture
     cell = {"Source": f"[{len(kernel.user_ns['In']) - 1}]"} if kernel else {}
+    notes = {"pdf": {"CreationDate": None, "Subject": words}}
+    notes["png"] = {"Software": None, "Description": words, **cell}
     options = {"dpi": FIGURE_DPI, "bbox_inches": "tight", "pad_inches": 0.03}
-    for kind, notes in (
-        ("pdf", {"CreationDate": None, "Subject": words}),
-        ("png", {"Software": None, "Description": words, **cell}),
-    ):
+    for kind, metadata in notes.items():
         paths.append(stem.with_name(f"{stem.name}.{kind}"))
         with atomic_path(paths[-1]) as temporary, plt.style.context(STYLE, after_reset=True):
-            figure.savefig(temporary, format=kind, metadata=notes, **options)
+            figure.savefig(temporary, format=kind, metadata=metadata, **options)
     return paths
