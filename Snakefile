@@ -165,7 +165,7 @@ use rule notebook as attention with:
         step(
             "attention", "notebooks/13_map_attention.ipynb",
             needs=["select", "pack", *pipeline.models],
-            code="attention attention_maps attention_checks models images plots/extra_figures",
+            code="attention attention_maps attention_checks models images plots/paper_figures",
             makes=[
                 *(f"attention/{name}" for name in ("galaxies.npz", "checks.csv", "curves.csv")),
                 *figures("attention"),

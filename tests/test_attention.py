@@ -11,23 +11,19 @@ from gz2vit.attention import (
     CLASS_ACTIVATION,
     CLASS_RELEVANCE,
     EFFECTIVE_ROLLOUT,
+    LEAST_CELLS,
     ROLLOUT,
     ROW_SUM_TOLERANCE,
     attention_rollout,
     attribution_maps,
     class_activation,
-    class_relevance,
     collect_attention,
-    effective_attention,
     family_of,
-    has_class_token,
     in_evaluation,
-    layer_attention,
     linformer_layers,
-    method_for,
-    plane_of,
+    methods_of,
+    planes_of,
     predict_probabilities,
-    rollout_of_heads,
     stages_of,
     value_projection,
 )
@@ -127,11 +123,7 @@ def test_a_linformers_effective_attention_is_exact(options: dict):
     check_products("linformer", network, images)
 
 
-def test_effective_attention_of_numbers_and_of_smaller_images():
-    weights = torch.tensor([[[[0.25, 0.75]]]])  # one token attends to two projected keys
-    projection = torch.tensor([[4.0, 0.0], [0.0, -4.0]])  # of two tokens
-    assert effective_attention(weights, projection).tolist() == [[[[1.0, -3.0]]]]
-    assert effective_attention(weights, projection, True).tolist() == [[[[0.25, 0.75]]]]
+def test_effective_attention_of_smaller_images():
     network, _ = build("linformer")
     check_products("linformer", network, torch.randn(2, 3, 16, 16))  # 5 of the 17 tokens
 
@@ -143,12 +135,13 @@ def test_a_network_is_left_as_it_was(name: str):
         before = network(images)
     network.train().requires_grad_(False)
     with torch.inference_mode():
-        maps = [attribution_maps(network, images, of_class=one) for one in (False, True)]
+        maps = attribution_maps(network, images)
     assert all(part.training for part in network.modules())
-    assert not any(one.requires_grad for one in (images, *maps))
+    assert not any(one.requires_grad for one in (images, *maps.values()))
     assert predict_probabilities(network, images) == pytest.approx(before.softmax(1), abs=1e-6)
-    # images do not mix: alone each has the same map
-    assert torch.allclose(attribution_maps(network, images[1:2]), maps[0][1:2], atol=1e-4)
+    # images do not mix: alone each has the same maps
+    for kind, alone in attribution_maps(network, images[1:2]).items():
+        assert torch.allclose(alone, maps[kind][1:2], atol=1e-3)
     with torch.no_grad():
         assert torch.equal(network.eval()(images), before)
     if name == TIMM:
@@ -171,22 +164,20 @@ def random_attention(layers: int = 4, heads: int = 3, grid: int = 3) -> list[tor
     return [(2 * torch.randn(shape, generator=generator)).softmax(-1) for _ in range(layers)]
 
 
-@pytest.mark.parametrize("head", [None, 0, 2])
-def test_rollout_is_the_definition(head: int | None):
-    """Whole matrices of the paper's recipe, in float64."""
+def test_rollout_is_the_definition():
+    """Whole matrices of the paper's recipe, in float64: of the heads' mean, and of each."""
     attentions = random_attention()
-    maps = attention_rollout(attentions, head)
-    for galaxy in range(2):
-        product = np.eye(10)
-        for layer in attentions:
-            weights = layer[galaxy].double().numpy()
-            mean = weights.mean(axis=0) if head is None else weights[head]
-            product = (mean + np.eye(10)) / 2 @ product
-        expected = product[0, 1:].reshape(3, 3)
-        assert maps[galaxy].numpy() == pytest.approx(expected / expected.max(), abs=1e-6)
-    assert maps.dtype == torch.float32
-    if head is not None:
-        assert torch.equal(rollout_of_heads(attentions)[:, head], maps)
+    average, heads = attention_rollout(attentions), attention_rollout(attentions, each_head=True)
+    for head, maps in ((None, average), *((head, heads[:, head]) for head in range(3))):
+        for galaxy in range(2):
+            product = np.eye(10)
+            for layer in attentions:
+                weights = layer[galaxy].double().numpy()
+                mean = weights.mean(axis=0) if head is None else weights[head]
+                product = (mean + np.eye(10)) / 2 @ product
+            expected = product[0, 1:].reshape(3, 3)
+            assert maps[galaxy].numpy() == pytest.approx(expected / expected.max(), abs=1e-6)
+        assert maps.dtype == torch.float32
 
 
 def test_the_last_layer_comes_last():
@@ -215,39 +206,25 @@ def spoilt(value: float) -> list[torch.Tensor]:
 
 
 @pytest.mark.parametrize(
-    ("attentions", "head", "named"),
+    ("attentions", "named"),
     [
-        ([], None, "no layers"),
-        ([torch.eye(5)], None, r"\(5, 5\)"),
-        ([torch.zeros(0, 1, 5, 5)], None, r"\(0, 1, 5, 5\)"),
-        ([torch.eye(6)[None, None]], None, "6 tokens"),
-        ([torch.eye(1)[None, None]], None, "1 tokens"),
-        ([torch.ones(1, 1, 5, 4) / 4], None, r"\(1, 1, 5, 4\)"),
-        (random_attention() + random_attention(grid=2), None, "layer 4"),
-        (random_attention(), 3, "head 3 .* 0 to 2"),
-        (random_attention(), -1, "head -1"),
-        (spoilt(float("nan")), None, "layer 1"),
-        (spoilt(float("inf")), None, "layer 1"),
-        (spoilt(-0.5), None, "layer 1 holds -0.5"),
-        (spoilt(2.0), None, "layer 1"),
-        ([torch.eye(5)[None, None] * (1 + 1.1 * ROW_SUM_TOLERANCE)], None, "0.0055"),
+        ([], "set()"),
+        ([torch.eye(5)], r"\(5, 5\)"),
+        ([torch.zeros(0, 1, 5, 5)], r"\(0, 1, 5, 5\)"),
+        ([torch.ones(1, 1, 5, 4) / 4], r"\(1, 1, 5, 4\)"),
+        (random_attention() + random_attention(grid=2), "3, 5, 5"),
+        ([torch.eye(6)[None, None]], "6 tokens"),
+        ([torch.eye(1)[None, None]], "1 tokens"),
+        (spoilt(float("nan")), "layer 1"),
+        (spoilt(float("inf")), "layer 1"),
+        (spoilt(-0.5), "layer 1 .* -0.5"),
+        (spoilt(2.0), "layer 1"),
+        ([torch.eye(5)[None, None] * (1 + 1.1 * ROW_SUM_TOLERANCE)], "0.0055"),
     ],
 )
-def test_what_is_not_attention_is_refused(attentions: list, head: int | None, named: str):
-    with pytest.raises(Gz2vitError, match=named) as caught:
-        attention_rollout(attentions, head)
-    assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("head", [None, 1])
-def test_one_layer_alone_is_the_class_tokens_row(head: int | None):
-    """The rollout of one layer: the skip connection changes the class token's own entry alone."""
-    attentions = random_attention()
-    expected = attention_rollout(attentions[2:3], head)
-    assert torch.allclose(layer_attention(attentions, 2, head), expected, atol=1e-6)
-    for layer in (-1, 4):
-        with pytest.raises(Gz2vitError, match=str(layer)):
-            layer_attention(attentions, layer)
+def test_what_is_not_attention_is_refused(attentions: list, named: str):
+    with pytest.raises(Gz2vitError, match=named):
+        attention_rollout(attentions)
 
 
 def linformer_pairs(network: nn.Module, images: torch.Tensor, wanted: list[int]) -> list[tuple]:
@@ -281,7 +258,7 @@ def linformer_pairs(network: nn.Module, images: torch.Tensor, wanted: list[int])
 def test_relevance_is_the_definition(options: dict | None):
     """Maps of whole matrices, in float64: R = R + C R, layer after layer."""
     network, images = build("vit") if options is None else build("linformer", **options)
-    maps = class_relevance(network, images, torch.tensor([1, 2, 3]))
+    maps = attribution_maps(network, images, torch.tensor([1, 2, 3]))["class"]
     if options is None:
         kept: list[torch.Tensor] = []
         for layer in LAYERS["vit"][0](network):
@@ -321,89 +298,85 @@ def grad_cam(
 
 
 @pytest.mark.parametrize(
-    ("name", "side", "least", "stage", "cells", "turned"),
+    ("name", "side", "stage", "cells", "turned"),
     [
-        ("resnet50", 64, 1, -1, 2, None),
-        ("resnet50", 64, 3, 2, 4, None),
-        ("resnet50", 64, 999, 0, 16, None),  # none is as fine: the first
-        ("vgg16_bn", 32, 3, 3, 4, None),
-        ("timm/convnext_atto", 64, 1, -1, 2, None),
+        ("resnet50", 64, 2, 4, None),
+        ("resnet50", 8, 0, 2, None),  # none is as fine: the first
+        ("vgg16_bn", 32, 3, 4, None),
+        ("timm/convnext_atto", 64, 2, 4, None),
         # Transformers without a class token: planes (B, h, w, C), or tokens (B, h w, C).
-        (SWIN, 224, 1, -1, 7, lambda stage: stage.permute(0, 3, 1, 2)),
-        (MIXER, 224, 1, -1, 7, lambda stage: stage.transpose(1, 2).unflatten(2, (7, 7))),
+        (SWIN, 224, -1, 7, lambda stage: stage.permute(0, 3, 1, 2)),
+        (MIXER, 224, -1, 7, lambda stage: stage.transpose(1, 2).unflatten(2, (7, 7))),
     ],
 )
 def test_class_activation_is_the_definition(
-    name: str, side: int, least: int, stage: int, cells: int, turned: Callable | None
+    name: str, side: int, stage: int, cells: int, turned: Callable | None
 ):
     network, images = build(name, side)
-    maps = class_activation(network, images, torch.tensor([3, 5, 0]), least)
+    maps = attribution_maps(network, images, torch.tensor([3, 5, 0]))["class"]
     assert maps.shape == (3, cells, cells)
     options = {"turned": turned} if turned else {}
     expected = grad_cam(network, images, [3, 5, 0], stage, **options)
     assert maps.numpy() == pytest.approx(expected, abs=1e-4)
-    assert not any(part._forward_hooks for part in stages_of(network))
+    assert not any(part._forward_hooks for part in network.modules())
 
 
-def test_the_class_is_the_predicted_one_by_default():
-    network, images = build("timm/resnet18", 64)
-    with torch.no_grad():
-        predicted = network(images).argmax(dim=1)
-    maps = class_activation(network, images)
-    assert torch.equal(maps, class_activation(network, images, predicted))
-    assert not torch.equal(maps, class_activation(network, images, (predicted + 1) % 8))
+@pytest.mark.parametrize("name", ["timm/resnet18", "linformer"])
+def test_the_class_is_the_predicted_one_by_default(name: str):
+    network, images = build(name, 64 if name == "timm/resnet18" else 32)
+    predicted = torch.from_numpy(predict_probabilities(network, images).argmax(axis=1))
+    maps = attribution_maps(network, images)["class"]
+    assert torch.equal(maps, attribution_maps(network, images, predicted)["class"])
+    assert not torch.equal(maps, attribution_maps(network, images, (predicted + 1) % 8)["class"])
 
 
 def test_planes_are_known_by_their_shape():
     for shape in ((2, 64, 7, 7), (2, 7, 7, 64), (2, 49, 64)):
-        assert plane_of(shape, (2, 3, 224, 224)) == (7, 7)
+        assert planes_of(torch.zeros(shape), (2, 3, 224, 224)).shape == (2, 64, 7, 7)
     for shape in ((2, 50, 64), (2, 64), (), (2, 5, 6, 7)):
-        assert plane_of(shape, (2, 3, 224, 224)) == ()
-    assert plane_of((2, 64, 4, 8), (2, 3, 112, 224)) == (4, 8)
-    assert plane_of((2, 49, 64), (2, 3, 112, 224)) == ()
+        assert planes_of(torch.zeros(shape), (2, 3, 224, 224)) is None
+    assert planes_of(torch.zeros(2, 64, 4, 8), (2, 3, 112, 224)).shape == (2, 64, 4, 8)
+    assert planes_of(torch.zeros(2, 49, 64), (2, 3, 112, 224)) is None
 
 
 @pytest.mark.parametrize(
     ("name", "family", "methods"),
     [
-        ("linformer", "linformer", (EFFECTIVE_ROLLOUT, CLASS_RELEVANCE)),
-        ("vit", "vit", (ROLLOUT, CLASS_RELEVANCE)),
-        ("hf_vit", "hugging_face", (ROLLOUT, CLASS_RELEVANCE)),
-        ("resnet50", "resnet", (CLASS_ACTIVATION, CLASS_ACTIVATION)),
-        ("vgg16_bn", "vgg", (CLASS_ACTIVATION, CLASS_ACTIVATION)),
-        ("backbone", "timm", (CLASS_ACTIVATION, CLASS_ACTIVATION)),
+        ("linformer", "linformer", [EFFECTIVE_ROLLOUT, CLASS_RELEVANCE]),
+        ("vit", "vit", [ROLLOUT, CLASS_RELEVANCE]),
+        ("hf_vit", "hugging_face", [ROLLOUT, CLASS_RELEVANCE]),
+        ("resnet50", "resnet", [CLASS_ACTIVATION]),
+        ("vgg16_bn", "vgg", [CLASS_ACTIVATION]),
+        ("backbone", "timm", [CLASS_ACTIVATION]),
     ],
 )
-def test_every_architecture_has_maps(name: str, family: str, methods: tuple):
+def test_every_architecture_has_maps(
+    name: str, family: str, methods: list[str], monkeypatch: pytest.MonkeyPatch
+):
     network, images = build(name)
-    assert family_of(network) == family
-    assert has_class_token(network) == (CLASS_RELEVANCE in methods)
+    assert (family_of(network), list(methods_of(network).values())) == (family, methods)
     classes = torch.tensor([0, 5, 2])
-    for of_class, method in zip((False, True), methods, strict=True):
-        assert method_for(network, of_class) == method
-        found = attribution_maps(network, images, classes, of_class, batch_size=2)
-        if method == CLASS_ACTIVATION:
-            expected = class_activation(network, images, classes, least_cells=4)
-            assert expected.shape == (3, 4, 4)
-        elif method == CLASS_RELEVANCE:
-            expected = class_relevance(network, images, classes)
-        else:
-            expected = attention_rollout(collect_attention(network, images))
-        assert torch.allclose(found, expected, atol=1e-3)
-        assert found.amin() >= 0
+    whole = attribution_maps(network, images, classes)
+    monkeypatch.setattr("gz2vit.attention.BATCH_SIZE", 2)
+    for kind, maps in attribution_maps(network, images, classes).items():
+        assert torch.allclose(maps, whole[kind], atol=1e-3)
+        assert maps.amin() >= 0 and maps.amax() <= 1
+    if len(methods) == 1:
+        assert whole["class"].shape == (3, LEAST_CELLS, LEAST_CELLS)
+        return
+    attentions = collect_attention(network, images)
+    assert torch.allclose(whole["attention"], attention_rollout(attentions), atol=1e-5)
+    assert torch.allclose(whole["heads"], attention_rollout(attentions, True), atol=1e-5)
 
 
 @pytest.mark.parametrize(
     ("method", "name", "named"),
     [
         (class_activation, "vit", "ViT"),
-        (class_activation, "linformer", "ViT"),
         (class_activation, "hf_vit", "HuggingFaceClassifier"),
-        (class_activation, "timm/coat_tiny", "CoaT"),
         (collect_attention, "backbone", "ConvNeXt"),
-        (class_relevance, "backbone", "ConvNeXt"),
         # It has a class token and blocks, but mixes heads.
-        (collect_attention, "timm/cait_xxs24_224", "Cait"),
+        (attribution_maps, "timm/cait_xxs24_224", "Cait"),
         (attribution_maps, "timm/deit_tiny_distilled_patch16_224", "6 tokens"),
     ],
 )

@@ -11,13 +11,11 @@ from torch import nn
 
 from gz2vit.attention import attribution_maps, predict_probabilities
 from gz2vit.attention_checks import (
-    Curve,
-    Masking,
-    areas_and_gains,
+    blur,
+    change_patches,
     check_maps,
     describe_failures,
     galaxy_masks,
-    judge_checks,
     light_fraction,
     randomise_weights,
     rank_correlation,
@@ -37,7 +35,6 @@ QUANTITIES = [
     *("light", "light_gain", "light_gain_others"),
     *("randomised_similarity", "other_galaxy_similarity"),
 ]
-BLACK = {"deletion": torch.zeros(3), "insertion": torch.zeros(3)}
 FULL = 1 / (1 + np.exp(-8.0))  # of class 1 with the patch; 0.5 without
 
 
@@ -53,37 +50,47 @@ class OnePatch(nn.Module):
         return torch.stack([-bright, bright], dim=1)
 
 
-def masking(count: int = 3, fills: dict = BLACK) -> Masking:
-    """8 x 8 px, all 0 but that patch, which is 1."""
-    images = torch.zeros(count, 3, 8, 8)
-    images[:, :, 2:4, 4:6] = 1.0
-    return Masking(OnePatch(), images, fills)
+IMAGES = torch.zeros(40, 3, 8, 8)  # all 0 but that patch, which is 1
+IMAGES[:, :, 2:4, 4:6] = 1.0
 
 
-def maps_of(row: int, column: int, count: int = 3) -> torch.Tensor:
-    maps = torch.zeros(count, 4, 4)
+def changed(
+    ranks: np.ndarray, insertion: bool = False, steps: int = 16
+) -> tuple[np.ndarray, np.ndarray]:
+    """Fractions changed, and class 1's probability while IMAGES become black, or the other way."""
+    images = IMAGES[: len(ranks)]
+    both = (images, torch.zeros_like(images))
+    known = [predict_probabilities(OnePatch(), one) for one in both]
+    turn = -1 if insertion else 1
+    ends = (*both[::turn], *known[::turn])
+    fractions, found = change_patches(OnePatch(), *ends, ranks, steps)
+    return fractions, found[:, :, 1]
+
+
+def maps_of(row: int, column: int, count: int = 3) -> np.ndarray:
+    maps = np.zeros((count, 4, 4))
     maps[:, row, column] = 1.0
     return maps
 
 
 def test_deletion_and_insertion_of_what_the_network_looks_at():
-    found = masking()
-    assert found.predicted.tolist() == [1, 1, 1]
-    deletion = found.curve("deletion", maps_of(1, 2), steps=16)
-    assert deletion.changed == pytest.approx(np.arange(17) / 16)
-    assert deletion.probability.shape == (3, 17)
-    assert deletion.probability[:, 0] == pytest.approx(FULL)
-    assert deletion.probability[:, 1:] == pytest.approx(0.5)
-    assert deletion.area == pytest.approx((FULL + 0.5) / 32 + 0.5 * 15 / 16)
-    insertion = found.curve("insertion", maps_of(1, 2), steps=16)
-    assert insertion.probability[:, 0] == pytest.approx(0.5)
-    assert insertion.probability[:, 1:] == pytest.approx(FULL)
+    ranks = rank_patches(maps_of(1, 2), "most")
+    fractions, deletion = changed(ranks)
+    assert fractions == pytest.approx(np.arange(17) / 16)
+    assert deletion.shape == (3, 17)
+    assert deletion[:, 0] == pytest.approx(FULL)
+    assert deletion[:, 1:] == pytest.approx(0.5)
+    insertion = changed(ranks, insertion=True)[1]
+    assert insertion[:, 0] == pytest.approx(0.5)
+    assert insertion[:, 1:] == pytest.approx(FULL)
 
 
 def test_a_right_map_beats_random_and_a_wrong_one_does_not():
-    found, maps = masking(40), maps_of(1, 2, 40)
-    random = found.curve("deletion", maps, "random", steps=16).area
-    right, wrong = (found.curve("deletion", one, steps=16).area for one in (maps, -maps))
+    maps = maps_of(1, 2, 40)
+    orders = ((maps, "most"), (maps, "random"), (-maps, "most"))
+    right, random, wrong = (
+        np.trapezoid(changed(rank_patches(*order))[1], dx=1 / 16, axis=1) for order in orders
+    )
     assert right.max() < random.mean() < wrong.min()
     # at random the patch goes at any step alike: its area is on average the middle one
     assert random.mean() == pytest.approx((FULL + 0.5) / 2, abs=0.05)
@@ -103,44 +110,20 @@ def test_orders_of_patches():
     assert (centre[:, [0, 0, 4, 4], [0, 4, 0, 4]] >= 21).all()
 
 
-def test_fills():
+def test_a_blurred_image_keeps_its_light():
     torch.manual_seed(0)
-    images = 0.1 * torch.rand(3, 3, 8, 8)
-    images[:, :, 2:4, 4:6] += 1.0
-    found = Masking(OnePatch(), images).filled
-    mean, blurred = found["deletion"], found["insertion"]
-    assert torch.allclose(mean, images.mean(dim=(0, 2, 3)).view(1, 3, 1, 1).expand_as(mean))
+    images = 0.1 * torch.rand(3, 3, 8, 8) + IMAGES[:3]
+    blurred = blur(images)
     assert torch.allclose(blurred.mean(dim=(2, 3)), images.mean(dim=(2, 3)), atol=1e-2)
     assert 0 < blurred.std(dim=(2, 3)).max() < 0.5 * images.std(dim=(2, 3)).min()
 
 
 def test_maps_of_any_grid():
-    images = torch.rand(2, 3, 10, 10)
-    curve = Masking(OnePatch(), images, BLACK).curve("deletion", torch.rand(2, 3, 3), steps=4)
-    assert curve.changed == pytest.approx(np.array([0, 2, 4, 7, 9]) / 9)
-    assert curve.probability[:, -1] == pytest.approx(0.5)
-    more = masking().curve("deletion", torch.rand(3, 2, 2), steps=100)  # as many as patches
-    assert more.changed.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]
-
-
-@pytest.mark.parametrize(
-    ("maps", "options", "named"),
-    [
-        (torch.zeros(2, 4, 4), {}, r"\(2, 4, 4\)"),
-        (torch.full((3, 4, 4), float("nan")), {}, "finite"),
-        (maps_of(1, 2), {"order": "least"}, "least"),
-        (maps_of(1, 2), {"steps": 0}, "steps is 0"),
-    ],
-)
-def test_what_cannot_be_masked(maps: torch.Tensor, options: dict, named: str):
-    with pytest.raises(Gz2vitError, match=named):
-        masking().curve("deletion", maps, **options)
-
-
-@pytest.mark.parametrize("fill", ["black", torch.zeros(1)])
-def test_unknown_fills_are_refused(fill: str | torch.Tensor):
-    with pytest.raises(Gz2vitError, match="black|tensor"):
-        masking(fills={"deletion": fill})
+    fractions, found = changed(rank_patches(np.random.rand(2, 3, 3), "most"), steps=4)
+    assert fractions == pytest.approx(np.array([0, 2, 4, 7, 9]) / 9)
+    assert found[:, -1] == pytest.approx(0.5)
+    fractions, _ = changed(rank_patches(np.random.rand(3, 2, 2), "most"), steps=100)
+    assert fractions.tolist() == [0.0, 0.25, 0.5, 0.75, 1.0]  # as many as patches
 
 
 def test_rank_correlation_is_spearmans():
@@ -219,28 +202,6 @@ def test_what_does_not_exist_has_no_value():
     assert found.others[0] == pytest.approx(found.uniform[0])  # map 2 is empty: only map 1 counts
     assert found.others[2] == pytest.approx(found.uniform[2])
     assert light_fraction(maps[:1], masks[:1]).others.isna().all()
-    for wrong in (torch.ones(2, 4, 4), -torch.ones(3, 4, 4), torch.full((3, 4, 4), torch.nan)):
-        with pytest.raises(Gz2vitError):
-            light_fraction(wrong, masks)
-
-
-def curve(*probability: float) -> Curve:
-    """One galaxy's curve at three states."""
-    return Curve(np.array([0.0, 0.5, 1.0]), np.array([probability]))
-
-
-def test_gains_are_positive_where_the_map_is_the_better_order():
-    curves = {
-        ("deletion", "most"): curve(1.0, 0.1, 0.0),  # area 0.3: it falls at once
-        ("deletion", "random"): curve(1.0, 0.7, 0.0),  # 0.6
-        ("deletion", "centre"): curve(1.0, 0.5, 0.0),  # 0.5
-        ("insertion", "most"): curve(0.0, 0.9, 1.0),  # 0.7: it rises at once
-        ("insertion", "random"): curve(0.0, 0.3, 1.0),  # 0.4
-    }
-    found = areas_and_gains(curves).iloc[0].round(6)
-    assert found["deletion_gain"] == 0.3
-    assert found["insertion_gain"] == 0.3
-    assert found["deletion_gain_centre"] == 0.2
 
 
 def test_every_quantity_of_every_map(trained_run: Path, capsys: pytest.CaptureFixture):
@@ -257,22 +218,20 @@ def test_every_quantity_of_every_map(trained_run: Path, capsys: pytest.CaptureFi
         model, known = models[key], rows.set_index("quantity")
         own = per_galaxy[(per_galaxy["model"] == key) & (per_galaxy["map"] == kind)]
         gain = bootstrap_interval((own["deletion_random"] - own["deletion_most"]).to_numpy())
+        expected = own["insertion_most"] - own["insertion_random"]
+        np.testing.assert_allclose(own["insertion_gain"], expected)
         assert known.loc["deletion_gain", "value":"high"].tolist() == pytest.approx(
             [gain.value, gain.low, gain.high]
         )
         prepared = model.prepare(images)
-        maps = attribution_maps(model.network, prepared, of_class=kind == "class")
-        random = attribution_maps(
-            randomise_weights(model.network), prepared,
-            torch.from_numpy(predict_probabilities(model.network, prepared).argmax(axis=1)),
-            of_class=kind == "class",
-        )  # fmt: skip
+        classes = torch.from_numpy(predict_probabilities(model.network, prepared).argmax(axis=1))
+        maps = attribution_maps(model.network, prepared)[kind]
+        random = attribution_maps(randomise_weights(model.network), prepared, classes)[kind]
+        fine = nn.Upsample(8, mode="bilinear")(maps[:, None])[:, 0]
         expected = {
             "other_galaxy_similarity": rank_correlation(maps, maps.roll(1, 0)),
             "randomised_similarity": rank_correlation(maps, random),
-            "light": light_fraction(
-                nn.Upsample(8, mode="bilinear")(maps[:, None])[:, 0], masks
-            ).light,
+            "light": light_fraction(fine, masks).light,
         }
         for name, values in expected.items():
             np.testing.assert_allclose(own[name], values, atol=1e-3)
@@ -282,40 +241,18 @@ def test_every_quantity_of_every_map(trained_run: Path, capsys: pytest.CaptureFi
         ends = mean[(mean["kind"] == "deletion") & (mean["changed"] == 0)]
         assert ends["probability"].to_numpy() == pytest.approx(sure, abs=1e-3)
         assert ((mean["low"] <= mean["probability"]) & (mean["probability"] <= mean["high"])).all()
-    with pytest.raises(Gz2vitError, match="1"):
-        check_maps(models.values(), images[:1])
-
-
-def summary(model: str = "vit", **changed: tuple) -> pd.DataFrame:
-    """Checks of one map as `summarise_checks` returns them: value, low, high."""
-    values = dict.fromkeys(("deletion_gain", "deletion_gain_centre", "light_gain"), (0.2, 0.1, 0.3))
-    rows = [(model, "class", name, *own, 50) for name, own in (values | changed).items()]
-    columns = ["model", "map", "quantity", "value", "low", "high", "galaxies"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-@pytest.mark.parametrize("column", range(3))
-@pytest.mark.parametrize(
-    ("interval", "answer"),
-    [
-        ((0.2, 0.1, 0.3), "yes: +0.200 [+0.100, +0.300]"),
-        ((0.1, -0.1, 0.3), "undecided"),
-        ((0.0, 0.0, 0.0), "undecided"),
-        ((-0.2, -0.3, -0.1), "no"),
-        ((np.nan, np.nan, np.nan), "undecided"),
-    ],
-)
-def test_the_answer_follows_the_interval(column: int, interval: tuple, answer: str):
-    name = ("deletion_gain", "deletion_gain_centre", "light_gain")[column]
-    answers = judge_checks(summary(**{name: interval})).loc[("vit", "class")]
-    assert answers.iloc[column].startswith(answer)
-    assert answers.drop(answers.index[column]).str.startswith("yes").all()
+    for wrong in ((images[:1], 2), (images, 0)):
+        with pytest.raises(Gz2vitError, match="galaxies in"):
+            check_maps(models.values(), *wrong)
 
 
 def test_failures_are_named_and_only_they():
+    columns = ["model", "map", "quantity", "value", "low", "high", "galaxies"]
+    good = ("vit", "class", "deletion_gain", 0.2, 0.1, 0.3, 50)
     for weak in ((0.1, -0.1, 0.3), (np.nan, np.nan, np.nan)):
-        words = describe_failures(pd.concat([summary(), summary("cnn", deletion_gain=weak)]))
+        rows = [good, ("cnn", "class", "deletion_gain", *weak, 50)]
+        words = describe_failures(pd.DataFrame(rows, columns=columns))
         assert words.startswith("For 1 of 2 maps")
         assert "cnn" in words
         assert "vit" not in words
-    assert describe_failures(summary()).startswith("For all 1 maps")
+    assert describe_failures(pd.DataFrame([good], columns=columns)).startswith("For all 1 maps")

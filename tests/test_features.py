@@ -8,7 +8,6 @@ import pytest
 import torch
 
 from gz2vit.attention_maps import open_model
-from gz2vit.catalog import read_selection
 from gz2vit.evaluation import wilson_interval
 from gz2vit.features import (
     Features,
@@ -19,9 +18,7 @@ from gz2vit.features import (
     probe_hits,
     probe_layers,
     project,
-    property_values,
     read_features,
-    umap_table,
     write_features,
     write_no_features,
 )
@@ -59,7 +56,7 @@ HEADS = {
 def test_the_last_layer_makes_the_logits(name: str):
     network, images = build(name, 224 if name == SWIN else 32)
     layers, first, last = LAYERS[name]
-    found = layer_embeddings(network.train(), images, batch_size=2)
+    found = layer_embeddings(network.train(), images)
     assert all(part.training for part in network.modules())
     word = "block" if first == last else "stage"
     assert list(found) == [f"{word} {number}" for number in range(1, layers + 1)]
@@ -221,27 +218,3 @@ def test_umap_keeps_groups_apart_and_threads_as_they_were():
     np.testing.assert_array_equal(points, project(vectors, neighbours=5, seed=1))
     with pytest.raises(Gz2vitError, match="3 galaxies"):
         project(vectors[:3])
-
-
-def test_the_same_galaxies_are_projected_for_each_model(
-    trained_run: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("gz2vit.features.project", lambda vectors, *_words: vectors[:, :2])
-    table = umap_table(trained_run, ["linformer"], most=20, neighbours=5, seed=3)
-    own = read_features(features_path(trained_run, "linformer")).of("test", 20, seed=3)
-    assert table["galaxyID"].tolist() == own.galaxy_ids.tolist()
-    assert table["class"].tolist() == own.class_index.tolist()
-    np.testing.assert_allclose(table[["x", "y"]], own.vectors[:, :2])
-
-
-def test_properties_are_joined_by_id_or_the_reason_is_given(trained_run: Path, tmp_path: Path):
-    selection = read_selection(trained_run)
-    ids = open_splits(trained_run)[2].cache.galaxy_ids[:2]
-    words = property_values(selection, ids)
-    assert all("galaxy_properties.csv" in one for one in words.values())
-    rows = f"galaxyID,petroR90_r,dered_r,dered_g_r\n{ids[1]},7.5,,0.5\n"
-    (tmp_path / "galaxy_properties.csv").write_text(rows)
-    selection.data["folder"] = str(tmp_path)
-    found = property_values(selection, ids)
-    np.testing.assert_array_equal(found["size, R90 [arcsec]"], [np.nan, 7.5])
-    assert "dered_r" in found["magnitude, r [mag]"]

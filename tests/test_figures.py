@@ -14,12 +14,21 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.image import BboxImage
 from matplotlib.patches import Rectangle
 from PIL import Image
 
+from gz2vit import evidence
+from gz2vit.attention_maps import GalaxyMaps, Sample
+from gz2vit.evaluation import confusion_percent
 from gz2vit.io import Gz2vitError
-from gz2vit.paper import CLASS_NAMES, CLASS_SHORT_NAMES, FIG3_CONFUSION_PERCENT, NETWORKS
+from gz2vit.paper import (
+    CLASS_NAMES,
+    CLASS_SHORT_NAMES,
+    FIG3_CONFUSION_PERCENT,
+    FIG4_COUNTS,
+    FIG5_GALAXY_IDS,
+    NETWORKS,
+)
 from gz2vit.plots import extra_figures as extra
 from gz2vit.plots import paper_figures as paper
 from gz2vit.plots.captions import FIGURES, NOTEBOOKS, entry_of, figures_of
@@ -110,18 +119,12 @@ def test_drawing_leaves_the_users_settings_alone_and_does_not_depend_on_them(tmp
 def test_without_words_the_panels_are_described():
     figure, (left, right) = plt.subplots(1, 2)
     left.plot([0, 4], [1, 3], label="training")
-    left.set(title="Loss\nof all", xlabel="epoch", xlim=(0, 4), ylabel="loss", ylim=(1, 3))
-    right.bar(["round", "edge-on"], [1, 2])
+    left.set(title="Loss\nof all", xlabel="epoch", ylabel="loss")
     right.set_xlabel("class")
-    right.text(0, 0, "none")
-    left.legend()
     assert description(figure) == (
-        "A figure of 2 panels; panel 1: Loss of all, x axis epoch from 0 to 4, y axis loss from 1 "
-        "to 3, showing training; panel 2: x axis class (round, edge-on), none"
+        "A figure of 2 panels; panel 1: Loss of all, x axis epoch, y axis loss, training; "
+        "panel 2: x axis class"
     )
-    for number in range(64):
-        right.text(0, 0, f"cell {number}")
-    assert "cell" not in description(figure)
     shortened = description(describe(figure, "word " * 1000))
     assert len(shortened) <= LONGEST and shortened.endswith("word …")
 
@@ -136,7 +139,7 @@ def test_what_is_missing_is_said_in_the_figures_place():
 def test_models_that_share_a_panel_have_different_looks():
     assert full_name("linformer_weighted") == "Linformer, class weights"
     assert full_name("my_weighted") == "my_weighted"
-    assert len({tuple(look.values()) for look in LOOKS}) == len(LOOKS) == 8
+    assert len(set(LOOKS)) == len(LOOKS) == 8
     assert looks("abcdefghi")["i"] == looks("abcdefghi")["a"]
 
 
@@ -231,8 +234,6 @@ def test_mistakes_come_surest_first():
     assert "no mistakes among 2 galaxies" in words(paper.draw_mistakes(right, images[:2]))
     with pytest.raises(Gz2vitError, match="4 galaxies.* 3 images"):
         paper.draw_mistakes(predictions(), images[:3])
-    with pytest.raises(Gz2vitError, match="probabilities"):
-        paper.draw_mistakes(predictions().drop(columns="p3"), images)
 
 
 def test_galaxies_have_their_class_and_id():
@@ -242,60 +243,45 @@ def test_galaxies_have_their_class_and_id():
 
 # --- Fig. 3
 
-METRICS = [
-    {"model": key, "class_weights": weights, "accuracy": 0.5, "epochs": 3, "weights": "none"}
-    for key, weights in (
-        ("linformer", [1.0] * 8),
-        ("linformer_weighted", [0.19, 0.21, 0.98, 0.38, 0.53, 0.66, 1.81, 3.23]),
-    )
-]
+WEIGHTS = [0.19, 0.21, 0.98, 0.38, 0.53, 0.66, 1.81, 3.23]
 
 
-def test_fig3_redrawn_from_the_papers_numbers_matches_cell_by_cell():
-    exact = [np.array(FIG3_CONFUSION_PERCENT[metric["model"]]) for metric in METRICS]
+def test_fig3_from_counts_matches_the_papers_cell_by_cell():
+    exact = [np.array(percent) for percent in FIG3_CONFUSION_PERCENT.values()]
     # A million galaxies of each class: enough to hold the published tenths of a percent.
     counts = [np.rint(1e6 * one / one.sum(axis=1, keepdims=True)).astype(int) for one in exact]
     for one in counts:
         one[:, 0] += 1_000_000 - one.sum(axis=1)
-    figure = paper.draw_confusion_pair(counts, METRICS, DATA)
+    panels = {f"model {place}": confusion_percent(one) for place, one in enumerate(counts)}
+    figure = paper.draw_fig3(panels, [1_000_000] * 8, DATA | {"training": "for 3 epochs"})
     for axes, published in zip(figure.axes, exact, strict=True):
         drawn = np.array([float(text.rstrip("%")) for text in texts(axes)]).reshape(8, 8)
         assert np.abs(drawn - published).max() <= 0.2  # its rows add up to 99.8 to 100.2
-    assert "class weights = [1, 1, 1, 1, 1, 1, 1, 1]" in figure.axes[0].get_title()
-    assert "0.19, 0.21, 0.98, 0.38, 0.53, 0.66, 1.81, 3.23" in figure.axes[1].get_title()
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert labels == [f"{name} (1,000,000)" for name in CLASS_NAMES]
-    rare = paper.draw_confusion_pair(counts, METRICS, DATA, "Reds", classes=[6, 7])
+    assert "for 3 epochs" in words(figure)
+    assert "Irregular taken for Unbarred, 18.6%" in description(figure).partition("model 1")[0]
+    rare = paper.draw_fig3(panels, [1] * 8, "none is ours", "Reds", classes=[6, 7])
     assert [len(texts(axes)) for axes in rare.axes] == [4, 4]
     assert texts(rare.axes[1])[3] == texts(figure.axes[1])[63]
+    assert "none is ours" in words(rare)
 
 
-def test_the_papers_own_fig3_has_its_numbers_cell_by_cell():
-    figure = paper.draw_published_pair()
-    for axes, percent in zip(figure.axes, FIG3_CONFUSION_PERCENT.values(), strict=True):
-        assert texts(axes) == [f"{value}%" for row in percent for value in row]
-    left, right = (axes.get_title() for axes in figure.axes)
-    assert left == "Linformer, accuracy 80.55%\nclass weights = [1, 1, 1, 1, 1, 1, 1, 1]"
-    assert right.startswith("Linformer, accuracy 77.42%\nclass weights = [0.19, 0.21, 0.98, ")
-    assert figure.axes[0].get_yticklabels()[0].get_text() == "Round Elliptical (6,755)"
-    assert "none is ours" in words(figure)
-    assert "Irregular taken for Unbarred, 18.6%" in description(figure).partition("Right")[0]
-
-
-def test_fig3_of_published_predictions_and_with_training_words():
+def test_titles_name_model_accuracy_and_class_weights():
+    metrics = {"model": "linformer_weighted", "class_weights": WEIGHTS}
+    title = paper.confusion_title(metrics, "77.42%")
+    shown = "0.19, 0.21, 0.98, 0.38, 0.53, 0.66, 1.81, 3.23"
+    assert title == f"Linformer, accuracy 77.42%\nclass weights = [{shown}]"
+    plain = paper.confusion_title({"model": "vit", "class_weights": [1.0] * 8}, "1%")
+    assert plain.endswith("[1, 1, 1, 1, 1, 1, 1, 1]")
     # Published predictions have no class weights to show.
-    published = [{"model": "linformer", "accuracy": 0.8}] * 2
-    data = DATA | {"training": "trained from scratch for 3 epochs"}
-    figure = paper.draw_confusion_pair([np.eye(8, dtype=int)] * 2, published, data)
-    assert "trained from scratch" in words(figure) and "class weights" not in words(figure)
+    assert paper.confusion_title({"model": "vit"}, "1%") == "ViT, accuracy 1%"
 
 
 @pytest.mark.parametrize("gap", [0, 1])
 def test_a_model_that_is_not_trained_says_so_in_its_panel(gap: int):
-    counts, metrics = [np.eye(8, dtype=int)] * 2, list(METRICS)
-    counts[gap] = None
-    metrics[gap] = {"model": "resnet50", "missing": "resnet50 is not trained: run `./run_all.sh`"}
-    figure = paper.draw_confusion_pair(counts, metrics, DATA)
+    panels = [("resnet50 is not trained: run `./run_all.sh`", None), ("a", 100.0 * np.eye(8))]
+    figure = paper.draw_fig3(dict(panels if gap == 0 else panels[::-1]), [1] * 8, DATA)
     assert "resnet50 is not trained" in texts(figure.axes[gap])[0]
     assert len(texts(figure.axes[1 - gap])) == 64
     labels = [label.get_text() for label in figure.axes[1 - gap].get_yticklabels()]
@@ -309,12 +295,6 @@ def test_a_class_without_galaxies_has_dashes():
     assert cells[0].tolist() == ["66.7%", "33.3%"] + ["0.0%"] * 6
     assert (cells[2:] == "–").all()
     assert "4 galaxies, 75.0% of them right" in words(figure)
-
-
-def test_two_models_of_different_galaxies_are_not_drawn_together():
-    counts = [np.eye(8, dtype=int), 2 * np.eye(8, dtype=int)]
-    with pytest.raises(Gz2vitError, match="linformer and linformer_weighted"):
-        paper.draw_confusion_pair(counts, METRICS, DATA)
 
 
 # --- Fig. 4 and the evidence
@@ -349,7 +329,10 @@ def heights(axes: Axes) -> dict[str, np.ndarray]:
 
 
 def test_fig4s_left_panel_from_counts_matches_the_papers_bin_by_bin():
-    figure = paper.draw_published_size_brightness()
+    whole = {column: evidence.published_galaxies(column) for column in paper.FIG4_PANELS}
+    edges = {column: evidence.published_edges(column) for column in paper.FIG4_PANELS}
+    totals = {**FIG4_COUNTS, "all": sum(FIG4_COUNTS.values())}
+    figure = paper.draw_fig4(whole, PAIR, "none is ours", edges, totals=totals)
     drawn = {name: one * 1.0982 * AREA_PX for name, one in heights(figure.axes[0]).items()}
     for name in ("only first", "only second"):
         published = np.maximum(BASE_PX - (np.array(TOPS_PX[name]) + 2.5), 0)  # the line's middle
@@ -400,7 +383,7 @@ def test_fig4_shows_each_group_where_its_galaxies_are():
     table = galaxies(2000)
     table.loc[:2, "petroR90_r"] = np.nan
     table.loc[3, "petroR90_r"] = 80.0
-    figure = paper.draw_size_brightness(table, PAIR, DATA)
+    figure = paper.draw_fig4(table, PAIR, DATA)
     bars = [one for one in figure.axes[0].patches if isinstance(one, Rectangle)]
     middles = np.array([one.get_x() + one.get_width() / 2 for one in bars])
     drawn = heights(figure.axes[0])
@@ -408,8 +391,8 @@ def test_fig4_shows_each_group_where_its_galaxies_are():
         assert (one * bars[0].get_width()).sum() == pytest.approx(1)
     assert (drawn["only first"][middles > 10] == 0).all()
     assert (drawn["only second"][middles < 8] == 0).all()
-    assert "3 without a size, 1 beyond the axis of size" in words(figure)
-    never = paper.draw_size_brightness(galaxies(50).assign(region="both right"), PAIR, DATA)
+    assert "3 without a size; 1 beyond the axis of size" in words(figure)
+    never = paper.draw_fig4(galaxies(50).assign(region="both right"), PAIR, DATA)
     assert (
         "Linformer right, ResNet-50 wrong (0)"
         in never.axes[0].get_legend().get_texts()[1].get_text()
@@ -419,7 +402,7 @@ def test_fig4_shows_each_group_where_its_galaxies_are():
 def test_fig4s_bins_and_colours_are_the_readers_choice():
     colours = {"all": "#ffff00", "only first": "#ff0000", "only second": "#0000ff"}
     chosen = {"petroR90_r": np.arange(4, 15, 5)}
-    figure = paper.draw_size_brightness(galaxies(500), PAIR, DATA, chosen, colours)
+    figure = paper.draw_fig4(galaxies(500), PAIR, DATA, chosen, colours)
     assert figure.axes[0].get_xlim() == pytest.approx((4 - 0.2, 14))
     assert len(heights(figure.axes[0])["all"]) == 2
     assert to_hex(figure.axes[0].patches[0].get_facecolor()) == "#ffff00"
@@ -428,29 +411,19 @@ def test_fig4s_bins_and_colours_are_the_readers_choice():
 @pytest.mark.parametrize("sizes", [np.linspace(100, 200, 400), np.full(400, 300.0)])
 def test_fig4_has_other_bins_for_other_sizes_and_few_galaxies(sizes: np.ndarray):
     table = galaxies(400).assign(petroR90_r=sizes)
-    bars = heights(paper.draw_size_brightness(table, PAIR, DATA).axes[0])
+    bars = heights(paper.draw_fig4(table, PAIR, DATA).axes[0])
     assert all(one.sum() > 0 for one in bars.values()) and len(bars["all"]) == 20
-    few = heights(paper.draw_size_brightness(table[:50], PAIR, DATA).axes[0])
+    few = heights(paper.draw_fig4(table[:50], PAIR, DATA).axes[0])
     assert len(few["all"]) == 10
 
 
 def test_a_long_footer_is_no_wider_than_the_figure():
     training = "linformer trained from the file mine/best.ckpt (SHA-256 0123456789ab…); " * 4
-    for draw in (paper.draw_size_brightness, extra.draw_lead):
-        figure = draw(galaxies(200), PAIR, DATA | {"training": training.strip()})
-        assert "from the file mine/best.ckpt (SHA-256 0123456789ab…)" in words(figure)
-        figure.canvas.draw()
-        label = figure._supxlabel.get_window_extent()
-        assert label.x1 <= figure.bbox.x1 and label.height > 20 and label.y0 >= 0
-
-
-def test_the_lead_is_drawn_in_points_and_filled_where_it_is_one():
-    figure = extra.draw_lead(galaxies(500), PAIR, DATA)
-    points = figure.axes[0].collections[-1]
-    drawn = np.asarray(points.get_offsets())[:, 1]
-    np.testing.assert_allclose(drawn, [100, 100, 0, -100, -100], atol=3)
-    faces = [to_hex(face) for face in points.get_facecolors()]
-    assert (faces[0], faces[2], faces[4]) == ("#0072b2", "#ffffff", "#0072b2")
+    figure = paper.draw_fig4(galaxies(200), PAIR, DATA | {"training": training.strip()})
+    assert "from the file mine/best.ckpt (SHA-256 0123456789ab…)" in words(figure)
+    figure.canvas.draw()
+    label = figure._supxlabel.get_window_extent()
+    assert label.x1 <= figure.bbox.x1 and label.height > 20 and label.y0 >= 0
 
 
 def test_trends_of_all_models_in_percent():
@@ -465,81 +438,108 @@ def test_trends_of_all_models_in_percent():
 
 # --- Fig. 5, checks of maps, features
 
-IMAGES = RNG.integers(0, 40, (2, 32, 32, 3), dtype=np.uint8)
+IMAGES = RNG.integers(0, 40, (3, 32, 32, 3), dtype=np.uint8)
 IMAGES[:, 12:20, 12:20] = 255  # a galaxy brighter than its sky
-AVERAGE, HEADS = RNG.random((2, 4, 4)), RNG.random((2, 3, 4, 4))
-BELOW = {"vit": ["Round 50%", "Disk 20%"]}
-CAPTIONS = [paper.caption_of("587739809958002871", 7, 2), paper.caption_of("123", 0)]
+PAPERS = str(FIG5_GALAXY_IDS["B"][0])
+LISTS = {"A": ["g1", "g0"], "B": [PAPERS], "random": ["g0"]}
+SAMPLE = Sample(("g0", "g1", PAPERS), np.array([0, 5, 7]), IMAGES, LISTS)
 
 
-def test_every_map_is_drawn_between_0_and_1_and_an_empty_one_says_so():
-    assert CAPTIONS == ["587739809\n958002871\nMerger\n→ Cigar-shaped", "123\nRound"]
-    heads = HEADS.copy()
-    heads[1, 2] = 0.0
-    figure = paper.draw_fig5(IMAGES, AVERAGE, heads, CAPTIONS, DATA)
+def galaxy_maps(heads: int) -> GalaxyMaps:
+    arrays = (RNG.random((3, 4, 4)), RNG.random((3, heads, 4, 4)), RNG.random((3, 4, 4)))
+    return GalaxyMaps(*arrays, RNG.dirichlet(np.ones(8), 3), "attention rollout", "evidence")
+
+
+MAPS = {"vit": galaxy_maps(3), "resnet50": galaxy_maps(0)}
+
+
+def lines(figure: Figure) -> list[list[np.ndarray]]:
+    """What the panels of a figure show, line by line."""
+    found: dict[int, list[np.ndarray]] = {}
+    for axes in figure.axes:
+        line = found.setdefault(axes.get_subplotspec().rowspan.start, [])
+        line += [np.asarray(image.get_array()) for image in axes.images]
+    return [found[number] for number in sorted(found)]
+
+
+def same(line: list[np.ndarray], expected: list[np.ndarray]) -> bool:
+    return all(np.array_equal(one, other) for one, other in zip(line, expected, strict=True))
+
+
+def test_fig5_has_a_line_per_galaxy_with_its_maps():
+    vit = MAPS["vit"]
+    figure = paper.draw_fig5(SAMPLE, "A", MAPS, DATA, "vit")
+    for line, row in zip(lines(figure), (1, 0), strict=True):
+        assert same(line, [IMAGES[row], vit.average[row], *vit.heads[row]])
     titles = ["image", "average", "head 1", "head 2", "head 3"]
     assert [axes.get_title() for axes in figure.axes[:5]] == titles
     assert all(axes.images[0].get_clim() == (0, 1) for axes in figure.axes[1:5])
-    assert texts(figure.axes[9]) == ["no map"] and not figure.axes[9].images
+    for kind in ("average", "of_class"):
+        figure = paper.draw_fig5(SAMPLE, "A", MAPS, DATA, kind=kind)
+        labels = [axes.get_xlabel() for axes in figure.axes]
+        assert any(one.endswith(f"{100 * vit.probability[1].max():.0f}%") for one in labels)
+        for line, row in zip(lines(figure), (1, 0), strict=True):
+            assert same(line, [IMAGES[row], *(getattr(one, kind)[row] for one in MAPS.values())])
+        assert len(figure.axes[1].collections) == 1  # the outline
 
 
-def test_the_colours_are_explained_where_nothing_else_is():
-    for figure in (
-        paper.draw_fig5(IMAGES, AVERAGE, HEADS, CAPTIONS, DATA, colour_map="jet"),
-        paper.draw_one_galaxy(IMAGES[0], AVERAGE[0], HEADS[0], "a", DATA, colour_map="jet"),
-        paper.draw_side_by_side(
-            IMAGES, {"vit": AVERAGE}, CAPTIONS, BELOW, DATA, "long " * 99, "jet"
-        ),
-    ):
-        figure.canvas.draw()
-        (strip,) = (one for one in figure.artists if isinstance(one, BboxImage))
-        low, high = figure.texts[-2:]
-        assert (low.get_text(), high.get_text()) == ("0", "max.")
-        assert strip.get_cmap().name == "jet"
-        assert low.get_window_extent().x1 <= strip.get_window_extent().x0
-        assert strip.get_window_extent().x1 <= high.get_window_extent().x0
-        taken = [
-            part.get_window_extent()
-            for axes in figure.axes
-            for part in (axes.title, axes.patch, *axes.texts)
-            if axes.axison or axes.images
-        ]
-        for one in (low, high, strip):
-            assert figure.bbox.fully_contains(*one.get_window_extent().p0)
-            assert figure.bbox.fully_contains(*one.get_window_extent().p1)
-            assert not any(one.get_window_extent().overlaps(other) for other in taken)
-        footer = next(text for text in figure.texts if text.get_text() == figure.get_supxlabel())
-        lowest = figure.axes[-1]
-        beneath = lowest.xaxis.label if lowest.get_xlabel() else lowest.patch
-        assert footer.get_window_extent().y1 <= beneath.get_window_extent().y0 + 1
+def test_fig5_names_whether_its_galaxies_are_the_papers():
+    shown = {one: words(paper.draw_fig5(SAMPLE, one, MAPS, DATA, "vit")) for one in LISTS}
+    assert "stand-ins" in shown["A"]
+    assert "the paper's galaxies, as far" in shown["B"]
+    assert "galaxies are" not in shown["random"]
+
+
+@pytest.mark.parametrize(
+    ("model", "name", "why"),
+    [
+        *(("hf_vit", "A", "vit, resnet50"), ("resnet50", "A", "CNN")),
+        *(("vit", "mergers", "none"), ("", "mergers", "none")),
+    ],
+)
+def test_maps_that_cannot_be_drawn_are_a_frame_with_the_reason(model: str, name: str, why: str):
+    figure = paper.draw_fig5(SAMPLE, name, MAPS, DATA, model)
+    assert why in words(figure) and "not drawn" in description(figure)
+
+
+@pytest.mark.parametrize("model", ["vit", ""])
+def test_the_colours_are_explained_where_nothing_else_is(model: str):
+    figure = paper.draw_fig5(SAMPLE, "A", MAPS, DATA, model, colour_map="jet")
+    figure.canvas.draw()
+    (strip,) = figure.axes[0].child_axes
+    low, high = strip.texts
+    assert (low.get_text(), high.get_text()) == ("0", "max.")
+    assert strip.collections[-1].get_cmap().name == "jet"
+    taken = [part.get_window_extent() for axes in figure.axes for part in (axes.title, axes.patch)]
+    for one in (low, high, strip):
+        assert figure.bbox.fully_contains(*one.get_window_extent().p0)
+        assert not any(one.get_window_extent().overlaps(other) for other in taken)
+    footer, lowest = figure._supxlabel.get_window_extent(), figure.axes[-1]
+    beneath = lowest.xaxis.label if lowest.get_xlabel() else lowest.patch
+    assert footer.y1 <= beneath.get_window_extent().y0 + 1
 
 
 def test_a_drawn_map_keeps_its_maximum_and_leaves_no_rings():
     """One bright patch is red in its middle, and nothing around it is darker than the rest."""
     one = np.full((8, 8), 0.2)
     one[3, 4] = 1.0
-    figure = paper.draw_fig5(IMAGES[:1], one[None], np.zeros((1, 0, 8, 8)), ["a"], DATA)
+    figure, (axes, empty) = plt.subplots(1, 2, figsize=(6, 3))
+    paper.show_map(axes, one, "turbo")
+    paper.show_map(empty, 0 * one, "turbo")
+    assert texts(empty) == ["no map"] and not empty.images
     figure.canvas.draw()
     drawn = np.asarray(figure.canvas.buffer_rgba())[:, :, :3].astype(int)
-    x0, y0, x1, y1 = (round(one) for one in figure.axes[1].bbox.extents)
+    x0, y0, x1, y1 = (round(one) for one in axes.bbox.extents)
     part = drawn[len(drawn) - y1 + 2 : len(drawn) - y0 - 2, x0 + 2 : x1 - 2].reshape(-1, 3)
     peak, dark = (np.array(plt.get_cmap("turbo")(x, bytes=True)[:3], int) for x in (1.0, 0.12))
     assert np.abs(part - peak).sum(axis=1).min() < 40, "the peak is not red"
     assert np.abs(part - dark).sum(axis=1).min() > 20, "a ring around the peak"
 
 
-def test_side_by_side_has_outlines_and_needs_galaxies():
-    figure = paper.draw_side_by_side(IMAGES, {"vit": AVERAGE}, CAPTIONS, BELOW, DATA)
-    assert [axes.get_xlabel() for axes in figure.axes] == ["", "Round 50%", "", "Disk 20%"]
-    assert len(figure.axes[1].collections) == 1
-    with pytest.raises(Gz2vitError, match="no galaxies"):
-        paper.draw_side_by_side(IMAGES[:0], {"vit": AVERAGE[:0]}, [], {"vit": []}, DATA)
-
-
 def test_an_explored_galaxy_has_its_probabilities_and_neighbours():
     share = np.array([0.5, 0.1, 0.1, 0.1, 0.1, 0.05, 0.03, 0.02])
-    own = (IMAGES[0], AVERAGE[0], share, ("7 (test): Merger", "vit: layer 1"), 7)
-    figure = extra.draw_explored(*own, IMAGES, ["a", "b"], "near")
+    own = (IMAGES[0], MAPS["vit"].average[0], share, ("7 (test): Merger", "vit: layer 1"), 7)
+    figure = extra.draw_explored(*own, [(IMAGES[0], "a"), (IMAGES[1], "b")], "near")
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == ["7 (test): Merger", "vit: layer 1", "", "a", "b"]
     bars = figure.axes[2].patches
