@@ -63,7 +63,7 @@ def draw_learning_curves(
     else:
         loss.plot([], [], color=GREY, linestyle="--", linewidth=0.8, label="the authors'")
         figure.legend(*loss.get_legend_handles_labels(), loc="outside upper center", ncols=3)
-    shown = f"Loss and accuracy over {len(history)} epochs: {', '.join(words)}"
+    shown = f"Two panels with loss and accuracy over {len(history)} epochs: {', '.join(words)}"
     return describe(figure, f"{shown}. Best: {found} accuracy {best.valid_acc:.3f}.")
 
 
