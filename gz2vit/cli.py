@@ -26,7 +26,8 @@ def main(words: Sequence[str] | None = None) -> int:
     options |= {"options": snakemake} if words[:1] == ["run"] else {}
     try:
         module, function = options.pop("command").split(".")
-        getattr(import_module(f"gz2vit.{module}"), function)(**options)
+        if said := getattr(import_module(f"gz2vit.{module}"), function)(**options):
+            print(said)
         sys.stdout.flush()
     except Gz2vitError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
@@ -45,15 +46,12 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"gz2vit {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    def command(name: str, function: str, help: str, epilog: str | None = None):
-        added = commands.add_parser(name, help=help, epilog=epilog)
+    def command(name: str, function: str, help: str):
+        added = commands.add_parser(name, help=help, description=help)
         added.set_defaults(command=function)
         return added.add_argument
 
-    more = "Everything after -- goes to Snakemake as it is."
-    add = command(
-        "run", "workflow.run", "run every step that is stale (./run_all.sh calls it)", more
-    )
+    add = command("run", "workflow.run", "run every stale step; what follows -- is Snakemake's")
     add("profile", nargs="?", help="demo (default), smoke or paper")
     add("--data", metavar="DIR", help="data folder; without it galaxies are simulated")
     add("--results", metavar="DIR", help="instead of results/<profile>")
@@ -107,7 +105,9 @@ def _parser() -> argparse.ArgumentParser:
     add = command("lab", "lab.open_lab", "open JupyterLab on the notebooks of a run")
     add("results", nargs="?", type=Path, metavar="RESULTS", help="the latest run's")
 
-    add = command("site", "cli._site", "write a run as a static site: its report and its notebooks")
+    add = command(
+        "site", "site.write_site", "write a run as a static site: its report and its notebooks"
+    )
     add("results", type=Path, metavar="RESULTS", help="the results folder")
     add("--to", type=Path, required=True, metavar="DIR", help="where it goes")
 
@@ -166,11 +166,11 @@ def _derive(votes: Path, to: Path, seed: int, mapping: Path, images: Path, **rul
     print(f"{to}: label tables by '{rule.name}', {splits}")
 
 
-def _explain(galaxy: str, data: Path | None, votes: Path | None, **rule) -> None:
+def _explain(galaxy: str, data: Path | None, votes: Path | None, **rule) -> str:
     from gz2vit.votes import GALAXY_ZOO_DIR, VOTES_FILE, explain_galaxy
 
     data = data or GALAXY_ZOO_DIR
-    print(explain_galaxy(galaxy, votes or data / VOTES_FILE, _rule(**rule), data))
+    return explain_galaxy(galaxy, votes or data / VOTES_FILE, _rule(**rule), data)
 
 
 def _rule(rule: Path | None, min_votes: int | None):
@@ -181,15 +181,10 @@ def _rule(rule: Path | None, min_votes: int | None):
     return found if min_votes is None else replace(found, min_votes=min_votes)
 
 
-def _site(results: Path, to: Path) -> None:
-    from gz2vit.site import write_site
-
-    print(write_site(results, to))
-
-
 def _predict(model: Path, images: Sequence[str], out: Path, overwrite: bool, restart: bool, **how):
     from gz2vit.predict import InferenceOptions, predict_images
 
-    count, broken = predict_images(model, images, out, InferenceOptions(**how), overwrite, restart)
+    chosen = InferenceOptions(**how)
+    count, broken = predict_images(model, images, out, chosen, overwrite, restart)
     listed = f"; {broken:,} broken ones are listed in {out}.broken.csv" if broken else ""
     print(f"{out}: {count - broken:,} images{listed}")
