@@ -177,8 +177,7 @@ def merge_settings(
 def meant(name: str, known: Iterable[str]) -> str:
     """What there is, and a guess at what was meant."""
     close = difflib.get_close_matches(name, known := list(known), n=1)
-    guess = f"; did you mean '{close[0]}'?" if close else ""
-    return f" (there are: {', '.join(known)}){guess}"
+    return f" (there are: {', '.join(known)})" + (f"; did you mean '{close[0]}'?" if close else "")
 
 
 # ---- The steps, and which of them are stale ----------------------------------------------------
@@ -559,8 +558,7 @@ def run(
 ) -> None:  # fmt: skip
     """Run every step that is stale; raises `Gz2vitError` with the one line that matters.
 
-    `retrain`: models to train again (an empty list for all); `executor`: a cluster's folder in
-    `profiles/`, such as slurm; `options`: for Snakemake, as they are.
+    `retrain`: models (an empty list: all); `executor`: a folder in `profiles/`, such as slurm.
     """
     if jobs is not None and jobs < 1:
         raise Gz2vitError(f"--jobs {jobs}: give at least 1")
@@ -581,9 +579,11 @@ def run(
             config["data"] = _fetch(config, lock, plan_only)
         _snakemake(config, lock, planning=True)
         print((folder / PLAN_TEXT).read_text(encoding="utf-8"), end="", flush=True)
-        if plan_only or not (plan := read_json(folder / PLAN)):
+        if plan_only:
             return
         write_text(folder / SETTINGS, yaml.safe_dump(settings, sort_keys=False))
+        if not (plan := read_json(folder / PLAN)):
+            return
         _snakemake(config, lock, options)
     print(f"{len(plan)} steps run in {(time.time() - start) / 60:.1f} min, into {folder}")
     if (folder / "report.html").exists():
@@ -612,8 +612,7 @@ def _snakemake(
 ) -> None:
     """Let Snakemake plan or run, passing on what the steps write; raises `Gz2vitError` if it fails.
 
-    Its own messages go to `logs/snakemake.log`. It inherits `lock`, so that it keeps the folder
-    even where this process is killed first.
+    It inherits `lock`, so that it keeps the folder even where this process is killed first.
     """
     logs, executor = Path(config["results"]) / "logs", config["executor"]
     own_log = logs / "snakemake.log"
