@@ -30,21 +30,27 @@ sys.exit(7)
 """
 
 
+def stamp(root: Path) -> None:
+    """Mark the .venv of the project in `root` as up to date."""
+    files = b"".join((root / name).read_bytes() for name in ("requirements.txt", "pyproject.toml"))
+    checksum = subprocess.run(["cksum"], input=files, capture_output=True).stdout.decode().strip()
+    (root / ".venv/gz2vit-stamp").write_text(f"{checksum} {root}\n")
+
+
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
     """The scripts with a .venv that is up to date, whose gz2vit and pytest print what they get."""
     root = tmp_path / "a project"
-    (root / "gz2vit").mkdir(parents=True)
+    for folder in ("gz2vit", ".venv/bin"):
+        (root / folder).mkdir(parents=True)
     for name in ("run_all.sh", "run_tests.sh", "gz2vit/environment.sh"):
         shutil.copy(ROOT / name, root / name)
     for name in ("gz2vit/__init__.py", "requirements.txt", "pyproject.toml"):
         (root / name).touch()
-    (root / "gz2vit/__main__.py").write_text(PRINTING_MODULE)
-    (root / "pytest.py").write_text(PRINTING_MODULE)
-    (root / ".venv/bin").mkdir(parents=True)
+    for name in ("gz2vit/__main__.py", "pytest.py"):
+        (root / name).write_text(PRINTING_MODULE)
     (root / ".venv/bin/python").symlink_to(sys.executable)
-    checksum = subprocess.run(["cksum"], input="", capture_output=True, text=True).stdout
-    (root / ".venv/gz2vit-stamp").write_text(f"{checksum.strip()} {root}\n")
+    stamp(root)
     return root
 
 
@@ -67,25 +73,24 @@ def test_words_and_exit_code_pass_through_links_and_shells(script, shell, projec
 
 
 @pytest.mark.parametrize(
-    "variables",
+    "settings",
     [
-        {"CDPATH": "{elsewhere}"},
-        {"PYTHONPATH": "{elsewhere}"},
-        {"PYTHONHOME": "{elsewhere}"},
-        {"PYTHONIOENCODING": "latin-1", "LC_ALL": "C"},
-        {"PYTHONOPTIMIZE": "2", "PYTHONWARNINGS": "error", "PYTHONSAFEPATH": "1"},
-        {"CONDA_PREFIX": "{elsewhere}"},
-        {"HOME": "/nonexistent"},
+        "CDPATH={0}",
+        "PYTHONPATH={0}",
+        "PYTHONHOME={0}",
+        "PYTHONIOENCODING=latin-1 LC_ALL=C",
+        "PYTHONOPTIMIZE=2 PYTHONWARNINGS=error PYTHONSAFEPATH=1",
+        "CONDA_PREFIX={0}",
+        "HOME=/nonexistent",
     ],
-    ids=lambda variables: next(iter(variables)),
 )
 @pytest.mark.parametrize("script", ["run_all.sh", "run_tests.sh"])
-def test_the_users_settings_do_not_leak_in(script, variables, project, tmp_path):
+def test_the_users_settings_do_not_leak_in(script, settings, project, tmp_path):
     elsewhere = tmp_path / "elsewhere"
     for name in ("gz2vit", "numpy", "pytest"):
         (elsewhere / name).mkdir(parents=True)
         (elsewhere / name / "__init__.py").write_text("raise SystemExit(99)\n")
-    variables = {name: value.format(elsewhere=elsewhere) for name, value in variables.items()}
+    variables = dict(one.split("=") for one in settings.format(elsewhere).split())
     outcome = run("bash", f"{project.name}/{script}", cwd=tmp_path, **variables)
     assert outcome.returncode == 7, outcome.stderr
     assert outcome.stdout.strip().endswith(f"|1|{project}")
@@ -101,44 +106,39 @@ def test_the_active_conda_environment_of_this_project_is_used(project, tmp_path)
     assert outcome.returncode == 7, outcome.stderr
 
 
-@pytest.mark.parametrize("change", ["requirements.txt", "pyproject.toml", "moved", "python"])
-def test_what_has_changed_is_installed_again_and_an_interruption_is_remembered(
-    change, project, tmp_path
-):
-    """uv is one that only writes down what it is asked, and fails once."""
-    (project / "requirements.txt").write_text("uv==1\n")
+def test_what_has_changed_is_installed_again_and_an_interruption_is_remembered(project, tmp_path):
+    """uv is one that only writes down what it is asked, and fails until `asked.ok` is there."""
+
+    def call(**variables: str) -> subprocess.CompletedProcess:
+        return run(project / "run_all.sh", cwd=tmp_path, **variables)
+
+    asked, unfinished = tmp_path / "asked", project / ".venv/unfinished"
     text = "#!/bin/sh\necho \"$1 $2\" >>'{0}'\n[ \"$1 $2\" != 'pip sync' ] || [ -e '{0}.ok' ]\n"
-    for name in ("uv", "pip"):
-        (project / ".venv/bin" / name).write_text(text.format(tmp_path / "asked"))
-        (project / ".venv/bin" / name).chmod(0o755)
-    contents = (project / "requirements.txt").read_text()
-    checksum = subprocess.run(["cksum"], input=contents, capture_output=True, text=True).stdout
-    (project / ".venv/gz2vit-stamp").write_text(f"{checksum.strip()} {project}\n")
-    assert run(project / "run_all.sh", cwd=tmp_path).returncode == 7
-    assert not (tmp_path / "asked").exists()
-    if change == "moved":
-        project = project.rename(tmp_path / "moved here")
-        (tmp_path / "asked.ok").touch()
-        outcome = run(project / "run_all.sh", cwd=tmp_path)
-        assert outcome.returncode == 7, outcome.stderr
-        assert "pip sync" in (tmp_path / "asked").read_text()
-        return
-    if change == "python":
-        outcome = run(project / "run_all.sh", cwd=tmp_path, GZ2VIT_PYTHON="/nonexistent/python")
+    (project / ".venv/bin/uv").write_text(text.format(asked))
+    (project / ".venv/bin/uv").chmod(0o755)
+    (project / ".venv/bin/python").unlink()
+    (project / ".venv/bin/python").symlink_to(ROOT / ".venv/bin/python")  # it has a pip
+    for name in ("requirements.txt", "pyproject.toml"):
+        (project / name).write_text("uv==1\n")
+        outcome = call()
         assert outcome.returncode == 1
-        assert "/nonexistent/python" in outcome.stderr.splitlines()[-1]
-        return
-    (project / change).write_text((project / change).read_text() + "# new\n")
-    outcome = run(project / "run_all.sh", cwd=tmp_path)
-    assert outcome.returncode == 1
-    assert outcome.stderr.splitlines()[-1].startswith("error: ")
-    assert (project / ".venv/unfinished").exists()
-    assert not (project / ".venv/gz2vit-stamp").exists()
-    (project / ".venv/unfinished").unlink()  # else .venv would be made anew, with a real pip
+        assert outcome.stderr.splitlines()[-1].startswith("error: ")
+        assert unfinished.exists() and not (project / ".venv/gz2vit-stamp").exists()
+        unfinished.unlink()  # else .venv would be made anew, with a real pip
+        (tmp_path / "asked.ok").touch()
+        assert call().returncode == 7
+        assert asked.read_text().count("pip sync") == 2
+        asked.unlink()
+        (tmp_path / "asked.ok").unlink()
+        assert call().returncode == 7
+        assert not asked.exists()
     (tmp_path / "asked.ok").touch()
-    outcome = run(project / "run_all.sh", cwd=tmp_path)
-    assert outcome.returncode == 7, outcome.stderr
-    assert (tmp_path / "asked").read_text().count("pip sync") == 2
+    project = project.rename(tmp_path / "moved here")
+    assert call().returncode == 7
+    assert "pip install" in asked.read_text()
+    outcome = call(GZ2VIT_PYTHON="/nonexistent/python")
+    assert outcome.returncode == 1
+    assert "/nonexistent/python" in outcome.stderr.splitlines()[-1]
 
 
 def test_pips_settings_reach_the_registry_and_no_more(project, tmp_path):
@@ -151,12 +151,9 @@ def test_pips_settings_reach_the_registry_and_no_more(project, tmp_path):
     settings |= {"PIP_FIND_LINKS": "wheels", "PIP_USER": "1", "PIP_CERT": "bundle.pem"}
     outcome = run("bash", "-c", code, cwd=tmp_path, **settings)
     assert outcome.returncode == 0, outcome.stderr
-    assert {"UV_DEFAULT_INDEX=mirror", "PIP_INDEX_URL=mirror", "UV_FIND_LINKS=wheels"} <= (
-        set(outcome.stdout.splitlines())
-    )
-    assert "SSL_CERT_FILE=bundle.pem" in outcome.stdout
-    assert "elsewhere" not in outcome.stdout
-    assert "PIP_USER" not in outcome.stdout
+    found = {"UV_DEFAULT_INDEX=mirror", "PIP_INDEX_URL=mirror", "UV_FIND_LINKS=wheels"}
+    assert found | {"SSL_CERT_FILE=bundle.pem"} <= set(outcome.stdout.splitlines())
+    assert "elsewhere" not in outcome.stdout and "PIP_USER" not in outcome.stdout
 
 
 def test_help_needs_no_environment(tmp_path):
@@ -170,15 +167,11 @@ def test_help_needs_no_environment(tmp_path):
 
 
 def test_scripts_survive_a_checkout_with_crlf(tmp_path):
-    attributes = (ROOT / ".gitattributes").read_text()
-    (tmp_path / ".gitattributes").write_text(attributes)
-    for script in ("run_all.sh", "run_tests.sh"):
-        shutil.copy(ROOT / script, tmp_path)
+    for name in (".gitattributes", "run_all.sh", "run_tests.sh"):
+        shutil.copy(ROOT / name, tmp_path)
     git = ["git", "-c", "core.autocrlf=true", "-c", "user.name=t", "-c", "user.email=t@t"]
-    for words in (["init", "-q"], ["add", "-A"], ["commit", "-qm", "scripts"]):
-        subprocess.run([*git, *words], cwd=tmp_path, check=True)
-    (tmp_path / "run_all.sh").unlink()
-    subprocess.run([*git, "checkout", "-q", "."], cwd=tmp_path, check=True)
+    for words in ("init -q", "add -A", "commit -qm scripts", "rm -q *.sh", "checkout -q HEAD ."):
+        subprocess.run([*git, *words.split()], cwd=tmp_path, check=True)
     assert b"\r" not in (tmp_path / "run_all.sh").read_bytes()
 
 

@@ -4,7 +4,6 @@ import ast
 import re
 import subprocess
 import sys
-from collections import Counter
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -12,31 +11,20 @@ import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = ("gz2vit", "gz2sim")
-SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-NOTEBOOKS = sorted(
-    path
-    for folder in ("data_preprocess", "notebooks", "figures")
-    for path in (ROOT / folder).glob("*.ipynb")
-)
+SOURCES = [path for package in ("gz2vit", "gz2sim") for path in (ROOT / package).rglob("*.py")]
+FOLDERS = ("data_preprocess", "notebooks", "figures")
+NOTEBOOKS = sorted(path for folder in FOLDERS for path in (ROOT / folder).glob("*.ipynb"))
 EXPLORER = "explore_galaxies.ipynb"  # no step: it is for playing, and makes nothing
+MODULES = {
+    ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in SOURCES
+}
 
 
-def name_of(path: Path) -> str:
-    return str(path.relative_to(ROOT))
-
-
-def module_of(path: Path) -> str:
-    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-
-
-MODULES = {module_of(path): path for path in SOURCES}
-
-
-def imports_of(path: Path) -> set[str]:
-    """The project's modules that a file imports anywhere, in functions too."""
+def imports_of(module: str) -> set[str]:
+    """The project's modules that a module imports anywhere, in functions too."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -45,25 +33,15 @@ def imports_of(path: Path) -> set[str]:
     return found & MODULES.keys()
 
 
-def test_imports_point_downwards():
+def test_imports_point_downwards_and_no_file_name_occurs_twice():
     """A circle has no downwards: `TopologicalSorter` names one."""
-    graph = {module: imports_of(path) - {module} for module, path in MODULES.items()}
-    order = list(TopologicalSorter(graph).static_order())
-    assert order[-1] == "gz2vit.__main__"
-
-
-def test_the_simulation_knows_nothing_of_gz2vit():
-    for path in (ROOT / "gz2sim").rglob("*.py"):
-        assert all(name.startswith("gz2sim") for name in imports_of(path)), name_of(path)
-
-
-def test_networks_know_nothing_of_profiles_notebooks_and_galaxies():
-    assert imports_of(MODULES["gz2vit.models"]) <= {"gz2vit", "gz2vit.io", "gz2vit.weights"}
-
-
-def test_no_file_name_twice():
-    names = Counter(path.name for path in SOURCES if path.name != "__init__.py")
-    assert not [name for name, count in names.items() if count > 1]
+    graph = {module: imports_of(module) - {module} for module in MODULES}
+    assert list(TopologicalSorter(graph).static_order())
+    for module, imported in graph.items():
+        assert not module.startswith("gz2sim") or all("gz2sim" in name for name in imported), module
+    assert graph["gz2vit.models"] <= {"gz2vit", "gz2vit.io", "gz2vit.weights"}
+    names = [path.name for path in SOURCES if path.name != "__init__.py"]
+    assert len(names) == len(set(names))
 
 
 def test_ruff_is_content():
@@ -75,30 +53,21 @@ def test_ruff_is_content():
 def test_numbers_count_across_the_folders():
     names = [path.name for path in NOTEBOOKS if path.name != EXPLORER]
     assert len({name[:2] for name in names}) == len(names)
-    for name in names:
-        assert re.fullmatch(r"\d\d_[a-z]+_[a-z0-9_]+\.ipynb", name)
+    assert all(re.fullmatch(r"\d\d_[a-z]+_[a-z0-9_]+\.ipynb", name) for name in names)
 
 
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=name_of)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.name)
 def test_a_notebook_is_stored_clean_and_says_what_it_is(path: Path):
     book = nbformat.read(path, as_version=4)
     nbformat.validate(book)
     assert book.metadata.kernelspec.name == "python3"
-    for cell in book.cells:
-        if cell.cell_type == "code":
-            assert not cell.outputs
-            assert cell.execution_count is None
+    code = [cell for cell in book.cells if cell.cell_type == "code"]
+    assert not any(cell.outputs or cell.execution_count for cell in code)
     first = book.cells[0].source
-    assert first.startswith("# ")
-    for word in ("**Question.**", "**Paper.**", "**Reads**", "**Writes**", "**Time**"):
+    for word in ("# ", "**Question.**", "**Paper.**", "**Reads**", "**Writes**", "**Time**"):
         assert word in first
-
-
-@pytest.mark.parametrize("path", NOTEBOOKS, ids=name_of)
-def test_every_parameter_is_a_literal_with_an_explanation(path: Path):
-    cells = nbformat.read(path, as_version=4).cells
-    tagged = [cell.source for cell in cells if "parameters" in cell.metadata.get("tags", [])]
-    (source,) = tagged
+    # Every parameter is a literal, with an explanation in its line or above it.
+    (source,) = [cell.source for cell in code if "parameters" in cell.metadata.get("tags", [])]
     lines = source.splitlines()
     for node in ast.parse(source).body:
         ast.literal_eval(node.value)
@@ -110,9 +79,7 @@ def test_nothing_names_a_machine_or_a_registry():
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if tracked.returncode:
         pytest.skip("not a git checkout")
-    for name in filter(None, tracked.stdout.split("\0")):
-        path = ROOT / name
+    for path in map(ROOT.joinpath, filter(None, tracked.stdout.split("\0"))):
         if path.suffix not in (".png", ".jpg") and path.is_file() and path != Path(__file__):
             text = path.read_text(encoding="utf-8")
-            assert "/work/" not in text, name
-            assert "pypi.org" not in text, name
+            assert "/work/" not in text and "pypi.org" not in text, path
