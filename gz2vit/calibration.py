@@ -14,16 +14,8 @@ from scipy.special import log_softmax
 from scipy.stats import ttest_1samp
 from sklearn.metrics import average_precision_score
 
-from gz2vit.evaluation import (
-    LEVEL,
-    PROBABILITY_COLUMNS,
-    RESAMPLES,
-    ClassIndices,
-    bootstrap,
-    count_rows,
-    percentile_bounds,
-    wilson_interval,
-)
+from gz2vit import evaluation
+from gz2vit.evaluation import LEVEL, PROBABILITY_COLUMNS, RESAMPLES, ClassIndices, bootstrap
 from gz2vit.io import Gz2vitError
 from gz2vit.paper import CLASS_NAMES
 
@@ -69,22 +61,19 @@ def _bin_numbers(confidence: np.ndarray, bins: int) -> np.ndarray:
 def reliability(true: ClassIndices, probabilities: np.ndarray, bins: int = BINS) -> pd.DataFrame:
     """The reliability diagram, a row for each bin of confidence that holds galaxies.
 
-    Columns: `low_edge`, `high_edge` (included), `confidence` (mean), `galaxies`, `right`,
-    `accuracy`, `low`, `high` (Wilson).
+    Columns: `confidence` (mean), `galaxies`, `right`, `accuracy`, `low`, `high` (Wilson).
     """
     confidence, right = confidences(true, probabilities)
-    number = _bin_numbers(confidence, bins)
-    edges = {"low_edge": number / bins, "high_edge": (number + 1) / bins}
-    groups = pd.DataFrame({**edges, "confidence": confidence, "right": right}).groupby([*edges])
-    table = groups.mean().rename(columns={"right": "accuracy"}).reset_index()
-    table[["galaxies", "right"]] = groups.right.agg(["size", "sum"]).to_numpy()
-    low, high = wilson_interval(table.right, table.galaxies)
-    return table.assign(low=low, high=high)
+    table = pd.DataFrame({"confidence": confidence, "galaxies": 1, "right": right})
+    groups = table.groupby(_bin_numbers(confidence, bins))
+    table = groups.sum().assign(confidence=groups.confidence.mean())
+    low, high = evaluation.wilson_interval(table.right, table.galaxies)
+    return table.assign(accuracy=table.right / table.galaxies, low=low, high=high)
 
 
 def _ece(confidence: np.ndarray, right: np.ndarray, bins: int = BINS) -> np.ndarray:
     """The ECE of each row (R,), of confidences and whether they are right, both (R, N)."""
-    gaps = count_rows(_bin_numbers(confidence, bins), bins, confidence - right)
+    gaps = evaluation.count_rows(_bin_numbers(confidence, bins), bins, confidence - right)
     return np.abs(gaps).sum(axis=1) / confidence.shape[1]
 
 
@@ -99,7 +88,7 @@ def expected_calibration_error(
     sure, right = confidences(true, probabilities)
     value = float(_ece(sure[None], right[None], bins)[0])
     draws = bootstrap(lambda i: _ece(sure[i], right[i], bins), len(sure), resamples=resamples)
-    low, high = percentile_bounds(draws).tolist()
+    low, high = evaluation.percentile_bounds(draws).tolist()
     return value, max(0.0, 2 * value - high), 2 * value - low
 
 
@@ -173,10 +162,8 @@ def calibrate(
     if_calibrated, chance = error_if_calibrated(true, before, resamples)
     confidence, right = confidences(true, before)
     gain = (_logits(after) - _logits(before))[np.arange(len(true)), true]
-    rows = {
-        "ece_before": (*expected_calibration_error(true, before, BINS, resamples), chance),
-        "ece_after": expected_calibration_error(true, after, BINS, resamples),
-    }
+    rows = {"ece_before": (*expected_calibration_error(true, before, BINS, resamples), chance)}
+    rows["ece_after"] = expected_calibration_error(true, after, BINS, resamples)
     for name, values in (("overconfidence", confidence - right), ("log_likelihood_gain", gain)):
         rows[name] = (float(values.mean()),)
         if values.std() > 0:  # galaxies that do not differ allow no test
@@ -201,7 +188,8 @@ def average_precisions(
         positive = np.asarray(true) == index
         value = average_precision_score(positive, score) if positive.any() else np.nan
         areas = partial(_areas, positive, score)
-        low, high = percentile_bounds(bootstrap(areas, len(score), resamples=resamples))
+        draws = bootstrap(areas, len(score), resamples=resamples)
+        low, high = evaluation.percentile_bounds(draws)
         rows.append((name, value, low, high, positive.mean(), positive.sum()))
     columns = ["class_name", "average_precision", "low", "high", "share", "galaxies"]
     return pd.DataFrame(rows, columns=columns)
@@ -215,7 +203,7 @@ def _areas(positive: np.ndarray, score: np.ndarray, drawn: np.ndarray) -> np.nda
     order = np.argsort(-score, kind="stable")
     # Galaxies of equal probability come in together: sums are read at each group's last one.
     last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
-    weights = count_rows(drawn, len(score))[:, order]
+    weights = evaluation.count_rows(drawn, len(score))[:, order]
     called = weights.cumsum(axis=1)[:, last]
     hits = (weights * positive[order]).cumsum(axis=1)[:, last]
     with np.errstate(invalid="ignore"):

@@ -19,19 +19,8 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.tools.sm_exceptions import ModelWarning
 
-from gz2vit.evaluation import (
-    LEVEL,
-    QUANTITIES,
-    RESAMPLES,
-    ClassIndices,
-    bootstrap,
-    classification_metrics,
-    count_rows,
-    metrics_of,
-    percentile_bounds,
-    resample_table,
-    wilson_interval,
-)
+from gz2vit import evaluation
+from gz2vit.evaluation import LEVEL, RESAMPLES, ClassIndices, percentile_bounds
 from gz2vit.io import Gz2vitError
 from gz2vit.paper import CLASS_COUNT
 
@@ -155,12 +144,12 @@ def macro_difference(
     # Galaxies by true class, first and second prediction: all that the metric can see.
     counts = np.zeros((CLASS_COUNT,) * 3, dtype=np.int64)
     np.add.at(counts, (true, one, two), 1)
-    drawn = resample_table(counts, resamples)
-    draws = metrics_of(drawn.sum(axis=3)) - metrics_of(drawn.sum(axis=2))
-    draws = draws[:, QUANTITIES.index("recall_macro")]
+    drawn = evaluation.resample_table(counts, resamples)
+    draws = evaluation.metrics_of(drawn.sum(axis=3)) - evaluation.metrics_of(drawn.sum(axis=2))
+    draws = draws[:, evaluation.QUANTITIES.index("recall_macro")]
     low, high = percentile_bounds(draws).tolist()
     beyond = min((draws <= 0).sum(), (draws >= 0).sum())
-    scores = [classification_metrics(true, pred)["recall_macro"] for pred in (one, two)]
+    scores = [evaluation.classification_metrics(true, pred)["recall_macro"] for pred in (one, two)]
     found = {"effect": scores[0] - scores[1], "low": low, "high": high, "n": len(true)}
     found["p_value"] = float(min(1.0, 2 * (beyond + 1) / (resamples + 1)))
     return found | {"standard_error": (high - low) / (2 * norm.ppf((1 + LEVEL) / 2)) or np.inf}
@@ -194,15 +183,15 @@ def separation(
 
     def effects(chosen: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Cliff's delta and the shift of the median of galaxies drawn from each group, (R, 2)."""
-        first_counts = count_rows(ranks[: len(one)][chosen], len(different)) * 1.0
-        counts = count_rows(ranks[len(one) :][others], len(different)) * 1.0
+        first_counts = evaluation.count_rows(ranks[: len(one)][chosen], len(different)) * 1.0
+        counts = evaluation.count_rows(ranks[len(one) :][others], len(different)) * 1.0
         below = counts.cumsum(axis=1) - counts / 2  # equal values count as half
         delta = 2 * np.einsum("rk,rk->r", first_counts, below) / (len(one) * len(two)) - 1
         shift = np.median(one[chosen], axis=1) - np.median(two[others], axis=1)
         return np.column_stack([delta, shift])
 
     if min(len(one), len(two)) >= MIN_GROUP:
-        draws = bootstrap(effects, len(one), len(two), resamples=resamples)
+        draws = evaluation.bootstrap(effects, len(one), len(two), resamples=resamples)
         found |= zip(EFFECT_ENDS, percentile_bounds(draws).T.ravel().tolist(), strict=True)
     return found
 
@@ -253,7 +242,7 @@ def accuracy_trends(
         for name, answers in right.items()
     }
     table = pd.concat(parts, names=["model"]).reset_index()
-    low, high = wilson_interval(table.right, table.galaxies)
+    low, high = evaluation.wilson_interval(table.right, table.galaxies)
     return table.assign(accuracy=table.right / table.galaxies, low=low, high=high)
 
 

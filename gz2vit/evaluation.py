@@ -76,18 +76,16 @@ def read_predictions(path: Path | str) -> pd.DataFrame:
         table = pd.read_csv(path, dtype={"GalaxyID": str}, na_values=unknown, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise Gz2vitError(f"cannot read predictions {path}: {error}") from error
-    for name in PREDICTION_COLUMNS:
-        if name not in table:
-            raise Gz2vitError(f"{path} has no column {name}")
+    for name in [one for one in PREDICTION_COLUMNS if one not in table]:
+        raise Gz2vitError(f"{path} has no column {name}")
     for name in ("class", "pred"):
         for row in table[~table[name].isin(range(CLASS_COUNT))].to_dict("records"):
             raise Gz2vitError(f"{path}: galaxy {row['GalaxyID']} has {name} {row[name]}")
-        table[name] = table[name].astype(np.int64)
     for galaxy_id in table.GalaxyID[table.GalaxyID.duplicated()]:
         raise Gz2vitError(f"{path}: galaxy {galaxy_id} is listed more than once")
     if table.filter(PROBABILITY_COLUMNS).isna().any(axis=None):
         raise Gz2vitError(f"{path} has probabilities that are not numbers")
-    return table
+    return table.astype({"class": np.int64, "pred": np.int64})
 
 
 class Interval(NamedTuple):
@@ -167,10 +165,10 @@ def metric_intervals(
     galaxies = np.array([*[counts.sum()] * 3, *counts.sum(axis=1)])
     wilson = wilson_interval([counts.trace(), 0, 0, *counts.diagonal()], galaxies)
     wilson[:, 1:3] = np.nan  # the macro averages are not proportions
-    columns = {"quantity": QUANTITIES, "class_name": QUANTITY_CLASSES}
-    columns |= {"value": [*(found[name] for name in QUANTITIES[:3]), *found["class_acc"]]}
-    columns |= {"low": low, "high": high, "wilson_low": wilson[0], "wilson_high": wilson[1]}
-    return pd.DataFrame(columns | {"galaxies": galaxies})
+    table = pd.DataFrame({"quantity": QUANTITIES, "class_name": QUANTITY_CLASSES})
+    table["value"] = [*(found[name] for name in QUANTITIES[:3]), *found["class_acc"]]
+    ends = {"low": low, "high": high, "wilson_low": wilson[0], "wilson_high": wilson[1]}
+    return table.assign(**ends, galaxies=galaxies)
 
 
 def metrics_of(counts: np.ndarray) -> np.ndarray:

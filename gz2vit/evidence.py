@@ -47,7 +47,6 @@ PAPER_CLAIM = (
 )
 END_FRACTION = 0.25  # "the smallest galaxies": a quarter
 TEST_FILE, VALID_FILE = "predictions.csv", "validation_predictions.csv"
-NO_PROBABILITIES = "the predictions are classes without probabilities (no columns p0 to p7)"
 # `claim` follows "the claim that"; `quantity` names the `effect`, printed `scale` times as large in
 # `unit`; `standard_error`: the effect's where there is none; `largest`: possible effect;
 # `left_out`: galaxies without a value; `reason`: why no test was made; `note`: for the reader.
@@ -169,12 +168,12 @@ def claim_fig4(
         groups = [values[joined.region == f"only {one}"] for one in ("first", "second")]
         found = comparisons.separation(*groups, permutations=permutations)
         one, two = found["first"], found["second"]
-        sign = "=" if found["ad_p"] > 1 / (comparisons.PERMUTATIONS + 1) else "<="
-        few = (
-            f"the groups have {one} and {two} galaxies; {comparisons.MIN_GROUP} are needed in each"
-        )
-        enough = min(one, two) >= comparisons.MIN_GROUP
-        claim = {
+        needed, sign = comparisons.MIN_GROUP, "=" if found["ad_p"] > 0.001 else "<="
+        claim = {"reason": f"the groups have {one} and {two} galaxies; {needed} are needed in each"}
+        if min(one, two) >= needed:
+            note = f"Anderson-Darling p {sign} {found['ad_p']:.2g}"
+            claim = {"p_value": found["ks_p"], "note": note}
+        claim |= {
             "claim": f"the galaxies that only {first} has right are {what.comparative} than those "
             f"that only {second} has right",
             "quantity": f"Cliff's delta of the {what.name}",
@@ -184,8 +183,7 @@ def claim_fig4(
             "standard_error": np.sqrt((one + two + 1) / (3 * one * two)) if one * two else np.inf,
             "test": "Kolmogorov-Smirnov",
         }
-        note = {"p_value": found["ks_p"], "note": f"Anderson-Darling p {sign} {found['ad_p']:.2g}"}
-        claims.append(about | claim | (note if enough else {"reason": few}))
+        claims.append(about | claim)
         for classes in (None, joined.true) if "true" in joined else (None,):
             answers = joined.first_right, joined.second_right
             found = comparisons.lead_trend(*answers, what.scaled(values), classes)
@@ -266,30 +264,24 @@ def claim_class_weights(predictions: Mapping[str, pd.DataFrame]) -> list[dict[st
     return claims
 
 
-def claim_calibration(calibrations: Mapping[str, pd.DataFrame | None]) -> list[dict[str, Any]]:
-    """Of each model, that it is overconfident, and that temperature scaling improves it.
-
-    `calibrations`: tables of `calibrate`, None for a model without probabilities.
-    """
+def claim_calibration(calibrations: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
+    """Of each model, by its table of `calibrate`: it is overconfident, and scaling improves it."""
     claims = []
     for name, table in calibrations.items():
-        claim = {"family": CALIBRATION, "claim": f"{name} is overconfident"}
-        if table is None:
-            claims.append(claim | {"reason": NO_PROBABILITIES})
-            continue
         value, ece = table["value"], f"ECE {table.value.ece_before:.3f}"
         perfect = f"{value.ece_if_calibrated:.3f} for a perfectly calibrated model"
-        note = f"{ece}, and {perfect} (p = {table.p_value.ece_before:.2g})"
-        sure = claim | {"quantity": "mean confidence less accuracy", "note": note}
+        chance = f"(p = {table.p_value.ece_before:.2g})"
+        sure = {"claim": f"{name} is overconfident", "quantity": "mean confidence less accuracy"}
+        sure["note"] = f"{ece}, and {perfect} {chance}"
         scaling = f"temperature scaling (T = {value.temperature:.3g}) improves the probabilities of"
-        gain = {"quantity": "gain in log likelihood per galaxy", "claim": f"{scaling} {name}"}
+        gain = {"claim": f"{scaling} {name}", "quantity": "gain in log likelihood per galaxy"}
         gain["note"] = f"{ece} before and {value.ece_after:.3f} after"
-        for row, words in (("overconfidence", sure), ("log_likelihood_gain", claim | gain)):
+        for row, words in (("overconfidence", sure), ("log_likelihood_gain", gain)):
             found = table.loc[row].rename({"value": "effect"}).to_dict() | {"n": int(table.n[row])}
             half = (found["high"] - found["low"]) / 2
             found["standard_error"] = half / t.ppf((1 + LEVEL) / 2, max(1, found["n"] - 1))
             found["reason"] = "" if half > 0 else "the galaxies do not differ"
-            claims.append(found | words | {"test": "Student's test"})
+            claims.append(found | words | {"family": CALIBRATION, "test": "Student's test"})
     return claims
 
 
@@ -317,13 +309,11 @@ def add_properties(table: pd.DataFrame, results_dir: Path | str) -> tuple[pd.Dat
             "a table there with the columns galaxyID, petroR90_r (arcsec), dered_r and dered_g_r "
             "(mag); for Galaxy Zoo 2 `gz2vit download` makes it"
         )
-    repeated = properties.galaxyID[properties.galaxyID.duplicated()]
-    if len(repeated):
-        return table, f"{path} lists galaxy {repeated.iloc[0]} more than once; keep one row of it"
+    for galaxy_id in properties.galaxyID[properties.galaxyID.duplicated()]:
+        return table, f"{path} lists galaxy {galaxy_id} more than once; keep one row of it"
     known = properties.set_index("galaxyID")[list(FIG4_COLUMNS)].reindex(table.index)
-    for name in FIG4_COLUMNS:
-        if known[name].isna().all():
-            return table, f"no test galaxy has a {name} in {path}; check its galaxyIDs"
+    for name in known.columns[known.isna().all()]:
+        return table, f"no test galaxy has a {name} in {path}; check its galaxyIDs"
     return table.assign(**known), ""
 
 

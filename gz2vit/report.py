@@ -21,23 +21,14 @@ from markupsafe import Markup
 from PIL import Image
 
 from gz2vit import __version__
+from gz2vit import results_table as results
 from gz2vit.catalog import Selection, class_composition, read_selection
 from gz2vit.io import Gz2vitError, command_for, run_folders, run_record, write_text
 from gz2vit.paper import ARXIV, PUBLISHED_RESULTS, TITLE
 from gz2vit.plots import captions
 from gz2vit.plots.extra_figures import draw_learning_curves
 from gz2vit.plots.style import NOT_DRAWN, description, png_bytes
-from gz2vit.results_table import (
-    MISSING,
-    introduction,
-    largest_class,
-    ours,
-    percent,
-    printed_tables,
-    published_history,
-    read_record,
-    results_table,
-)
+from gz2vit.results_table import MISSING, ours, percent, published_history, results_table
 
 STEP = "report"  # whose own executed notebook is not linked
 WIDEST_PX = 1600  # of an embedded picture: 220 dots an inch on paper; the file itself is linked
@@ -93,7 +84,7 @@ def write_report(
     """
     folder, selection = Path(results_dir), read_selection(results_dir)
     table = results_table(folder, model_keys, seeds)
-    tables = printed_tables(table)
+    tables = results.printed_tables(table)
     by_class = tables.pop("Accuracy by class")
     classes = by_class.iloc[:, :2].copy()  # then a column for each model, cells (ours, paper's)
     for key in model_keys:
@@ -117,7 +108,7 @@ def write_report(
         "evidence_command": command_for(verdict.resolve(), "evidence"),
         "about": describe_run(folder, selection, table),
         "composition": composition.reset_index(names="class"),
-        "introduction": introduction(table),
+        "introduction": results.introduction(table),
         **{"tables": tables, "classes": classes, "notes": table.attrs["notes"]},
         "pictures": find_pictures(folder) if pictures is None else pictures,
         "simulated_tables": read_simulated_tables(folder),
@@ -125,7 +116,10 @@ def write_report(
         "notebooks": find_notebooks(folder, but=STEP),
         "files": find_files(folder),
         "environment": describe_environment(
-            [read_record(folder / "models" / key / run) for key, run in runs]
+            [
+                results.read_record(folder / "models" / key / run / "params.json")
+                for key, run in runs
+            ]
         ),
     }
     options = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
@@ -179,7 +173,7 @@ def find_pictures(results_dir: Path | str) -> dict[str, list[Picture]]:
 
 
 def _notebook_of(results_dir: Path, step: str, cell: str = "") -> Link | None:
-    """The notebook that draws in `step`, as executed with its `cell`, or the project's own."""
+    """The executed notebook of `step`, and the `cell` in it, if it is there."""
     for path in results_dir.glob(f"notebooks/[0-9][0-9]_{step or '?'}.ipynb"):
         with _reading(path):
             cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
@@ -188,7 +182,7 @@ def _notebook_of(results_dir: Path, step: str, cell: str = "") -> Link | None:
                 address = f"notebooks/{path.name}#cell-id={one['id']}"
                 return Link(address, f"{path.name}, cell {cell}")
         return Link(f"notebooks/{path.name}", path.name)
-    return Link("", captions.NOTEBOOKS[step]) if step in captions.NOTEBOOKS else None
+    return None
 
 
 def _read_picture(path: Path, picture: Picture, step: str) -> Picture:
@@ -304,7 +298,7 @@ def in_short(table: pd.DataFrame) -> list[str]:
         return ["No model is trained yet; the tables below say how to train each."]
     best = accuracy.loc[accuracy.ours.idxmax()]
     first = [f"`{key}`" for key in accuracy.index[accuracy.ours == best.ours]]
-    largest = largest_class(table.attrs["runs"][best.name][0])
+    largest = results.largest_class(table.attrs["runs"][best.name][0])
     sentences = [
         f"The best of {len(accuracy)} models {'is' if len(first) == 1 else 'are, equally,'} "
         f"{' and '.join(first)}: {ours(best)} % of {best.n:,} test galaxies are recognised; always "

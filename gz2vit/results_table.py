@@ -12,14 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gz2vit import paper
+from gz2vit import evaluation, paper
 from gz2vit.catalog import class_weights
-from gz2vit.evaluation import (
-    classification_metrics,
-    metric_intervals,
-    read_predictions,
-    wilson_interval,
-)
 from gz2vit.io import WEIGHTED, Gz2vitError, command_for, read_json, run_folders, write_text
 from gz2vit.paper import CLASS_NAMES, EPOCH_SECONDS, PUBLISHED_RESULTS, SPLIT_CLASS_COUNTS
 
@@ -63,8 +57,7 @@ def results_table(
     Raises `Gz2vitError` for a damaged file, and for a seed of another network or other galaxies.
     """
     results_dir = Path(results_dir).resolve()
-    selected = results_dir / "selection" / "data.json"
-    data = read_json(selected) if selected.exists() else {}
+    data = read_record(results_dir / "selection" / "data.json")
     rows, notes, all_runs = [], {}, {}
     for key in model_keys:
         model = results_dir / "models" / key
@@ -101,32 +94,28 @@ def read_run(folder: Path, data: Mapping[str, Any]) -> dict[str, Any]:
     path, predictions = folder / "metrics.json", folder / "predictions.csv"
     run = {"intervals": {}}
     if predictions.exists():
-        table = read_predictions(predictions)
-        found = metric_intervals(table["class"], table["pred"]).set_index("quantity")
+        table = evaluation.read_predictions(predictions)
+        found = evaluation.metric_intervals(table["class"], table["pred"]).set_index("quantity")
         run["intervals"] = {name: found.loc[name, ["low", "high"]].tolist() for name in MACRO}
-        run |= classification_metrics(table["class"], table["pred"])
+        run |= evaluation.classification_metrics(table["class"], table["pred"])
         counts = np.bincount(table["class"], minlength=len(CLASS_NAMES)).tolist()
         run |= {"test_galaxies": len(table), "class_test_galaxies": counts}
         run |= {"profile": data.get("profile"), "data": data.get("name", "galaxies")}
     elif not path.exists():
         return {}
-    run |= read_json(path) if path.exists() else {}
+    run |= read_record(path)
     if missing := [name for name in RUN_FIGURES if name not in run]:
         raise Gz2vitError(f"{path} has no {missing[0]}")
     if "train_seconds" in run:
         run["epoch_seconds"] = run["train_seconds"] / run["epochs"]
-    record = read_record(folder)
+    record = read_record(folder / "params.json")
     run |= {"recipe": record.get("parameters", {}), "started": record.get("weights", {})}
     return run | {"sessions": record.get("sessions", []), "folder": folder}
 
 
-def read_record(folder: Path) -> dict[str, Any]:
-    """A run's `params.json`; empty where it is missing. Raises `Gz2vitError` if it is damaged."""
-    path = folder / "params.json"
-    record = read_json(path) if path.exists() else {}
-    if not isinstance(record, dict):
-        raise Gz2vitError(f"cannot read {path}: it holds a {type(record).__name__}")
-    return record
+def read_record(path: Path) -> dict[str, Any]:
+    """What a JSON file holds, nothing where it is missing; `Gz2vitError` if it is damaged."""
+    return dict(read_json(path)) if path.exists() else {}
 
 
 def _rows(key: str, runs: Sequence[Run]) -> list[tuple]:
@@ -150,7 +139,7 @@ def _rows(key: str, runs: Sequence[Run]) -> list[tuple]:
             # The seeds share their test galaxies: several do not narrow what these leave open.
             ends = np.mean([run["intervals"].get(name, ends) for run in runs], axis=0)
         elif n:
-            ends = wilson_interval(round(ours * n), n)
+            ends = evaluation.wilson_interval(round(ours * n), n)
         difference = np.nan if name in TIMES else ours - their
         about = ("class_acc", name) if name in CLASS_NAMES else (name, "")
         rows.append((key, *about, their, ours, spread, len(runs), *ends, difference, n))
@@ -242,12 +231,11 @@ def training_words(results_dir: Path | str, model_keys: Sequence[str]) -> str:
     Those that began alike are named together; one that is not trained is left out.
     """
     groups: dict[str, dict[str, int]] = {}
-    for key in model_keys:
-        path = Path(results_dir) / "models" / key / "metrics.json"
-        run = read_json(path) if path.exists() else {}
+    for folder in (Path(results_dir) / "models" / key for key in model_keys):
+        run, record = (read_record(folder / name) for name in ("metrics.json", "params.json"))
         if "weights" in run:
-            words = origin(run | {"started": read_record(path.parent).get("weights", {})})
-            groups.setdefault(words, {})[key] = run["epochs"]
+            words = origin(run | {"started": record.get("weights", {})})
+            groups.setdefault(words, {})[folder.name] = run["epochs"]
     if len(groups) == 1:
         ((words, own),) = groups.items()
         return f"trained {words} for {span(own.values())} epochs"
@@ -316,21 +304,12 @@ def introduction(table: pd.DataFrame) -> list[str]:
             f"which {run['test_galaxies']:,} to test on{device}. Always guessing the largest class "
             f"would be right for {percent(largest_class(run))} % of them."
         )
-    several = (
-        " Of several seeds the mean is shown, after ± their sample standard deviation, and the "
-        "interval of the mean for the test galaxies alone."
-    )
     parts.append(
         "All in percent; in brackets the 95 % interval for the test galaxies (Wilson's of an "
         "accuracy, the bootstrap's of a macro average); Δ is ours minus the paper's, in percentage "
-        f"points.{several if table.seeds.max() > 1 else ''}"
+        "points. Of several seeds the mean is shown, and after ± their sample standard deviation. "
+        "A class without test galaxies stays empty, and the macro averages are of the others."
     )
-    empty = table.class_name[(table.n == 0) & (table.class_name != "") & (table.seeds > 0)].unique()
-    if len(empty):
-        parts.append(
-            f"There are no test galaxies of: {', '.join(empty)}. What is measured on them stays "
-            "empty, and the macro averages are of the other classes."
-        )
     # One sentence on the data as a rule; more where models of one folder differ in data or device.
     return list(dict.fromkeys(parts))
 

