@@ -81,10 +81,8 @@ def read_table(
                     rows.append([values[place].strip() for place in places.values()])
                     lines.append(line)
                 elif any(map(str.strip, values)):
-                    raise Gz2vitError(
-                        f"{path}, line {line} has {len(values)} values, the header in line "
-                        f"{header} has {len(names)} names"
-                    )
+                    words = f"the header in line {header} has {len(names)} names"
+                    raise Gz2vitError(f"{path}, line {line} has {len(values)} values, {words}")
     except OSError as error:
         raise Gz2vitError(f"cannot read {path}: {error.strerror or error}") from error
     except (UnicodeError, EOFError, csv.Error) as error:
@@ -230,10 +228,8 @@ def read_label_table(path: Path) -> pd.DataFrame:
         numbers = pd.to_numeric(table[column], errors="coerce")
         for row in table[~numbers.isin(range(CLASS_COUNT))].to_dict("records"):
             known = ", ".join(f"{index} {name}" for index, name in enumerate(CLASS_NAMES))
-            raise Gz2vitError(
-                f"{path}: galaxy {row['galaxyID']} has {column} '{row[column]}', "
-                f"which is not a class index ({known})"
-            )
+            words = f"galaxy {row['galaxyID']} has {column} '{row[column]}'"
+            raise Gz2vitError(f"{path}: {words}, which is not a class index ({known})")
         table[column] = numbers.astype(np.int64)
     return table
 
@@ -340,10 +336,9 @@ class Selection(DataFolder):
     """The galaxies of a run: a data folder's, of which `tables` holds those selected.
 
     `data` holds `profile`, `folder` (absolute path), `name` (for people: "2,640 galaxies of
-    real_gz2"), `simulated`, and by split the digest of the images' bytes (`pixels`), counts
-    (`galaxies`, `left_out`) and the names of classes left out altogether (`gone_classes`).
-    `left_out`: the galaxies whose images cannot be read (galaxyID, split, class_index, fault);
-    None where the run does not leave any out.
+    real_gz2"), `simulated`, and by split `pixels` (digest of the images' bytes), `galaxies` and
+    `left_out` (counts) and `gone_classes` (names). `left_out`: the galaxies whose images cannot be
+    read (galaxyID, split, class_index, fault); None where the run does not leave any out.
     """
 
     data: Mapping[str, Any]

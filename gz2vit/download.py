@@ -5,7 +5,6 @@ files with a record of each: origin, checksums, the day it was first seen. Nothi
 name before it is verified, so that the same call continues after any interruption.
 """
 
-import errno
 import json
 import os
 import random
@@ -37,8 +36,6 @@ from gz2vit.paper import DATA_FILES
 from gz2vit.votes import MAPPING_FILE, SAMPLE_FILE, label_tables, write_properties
 
 MIRROR_VARIABLE = "GZ2VIT_MIRROR"
-# Room on the disk in bytes for one file, on the safe side, where no size is published.
-ROOM_BYTES = {"labels": 2e6, "mapping": 2e7, "votes": 2.5e8, "properties": 1.5e8}
 # JPEG files do not shrink in a zip: unpacked they need as much, and half a disk block each.
 UNPACKED_PER_ZIPPED = 1.15
 CAP_FACTOR = 4  # other copies of the images may be larger, but not by more (a zip can be a bomb)
@@ -50,13 +47,13 @@ CHUNK_BYTES = 1 << 20
 class RemoteFile:
     """One public file: a table, or the zip of images.
 
-    `entries`: rows or images; `columns`: those that a table must have; `checksum`: as published,
-    such as "md5:bc64...", or ""; `place`: its folder in the data folder.
+    `entries`: rows or images; `size_bytes`: of the zip; `columns`: those that a table must have;
+    `checksum`: as published, such as "md5:bc64...", or ""; `place`: its folder in the data folder.
     """
 
     url: str
     entries: int
-    room_bytes: float
+    size_bytes: int = 0
     columns: tuple[str, ...] = ()
     checksum: str = ""
     place: str = "downloads"
@@ -82,17 +79,7 @@ class RemoteFile:
 # In the order in which they are fetched: the smallest first, and the images last, so that the label
 # tables are there when images are checked against them.
 FILES: Mapping[str, tuple[RemoteFile, ...]] = {
-    kind: tuple(
-        RemoteFile(
-            row["url"],
-            row["images" if kind == "images" else "rows"],
-            row.get("bytes") or ROOM_BYTES[kind],
-            row.get("columns", ()),
-            next((f"{name}:{row[name]}" for name in ("sha256", "md5") if name in row), ""),
-            "" if kind == "labels" else "downloads",
-        )
-        for row in rows
-    )
+    kind: tuple(RemoteFile(**row, place="" if kind == "labels" else "downloads") for row in rows)
     for kind, rows in DATA_FILES.items()
 }
 
@@ -130,24 +117,8 @@ def fetch_galaxy_zoo(
         lock.touch()
     message = f"another download into {directory} is running; wait for it to end, or stop it"
     with sole_user(lock, message):
-        missing = [one for kind in wanted if kind != "images" for one in files[kind]]
-        (zipped,), needed_bytes = files["images"], 0.0
-        if (
-            "images" in wanted
-            and not (images and images.is_dir())
-            and not _is_whole(directory, zipped)
-        ):
-            missing += [] if images else [zipped]
-            left = 1 - len(image_names(directory / ".images")) / zipped.entries
-            needed_bytes = left * UNPACKED_PER_ZIPPED * zipped.room_bytes
-        for remote in missing:
-            part = remote.part(directory)
-            come_bytes = part.stat().st_size if part.exists() else 0
-            if not remote.path(directory).is_file():
-                needed_bytes += max(0, remote.room_bytes - come_bytes)
-        require_room(directory, needed_bytes, "the download")
         for remote in (one for kind in wanted for one in files[kind]):
-            if remote is zipped:
+            if remote in files["images"]:
                 _bring_images(directory, remote, source, images)
             else:
                 print(bring_file(remote, directory, source), flush=True)
@@ -178,10 +149,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or error
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            reason = "the disk is full; make room and run the same command again, which continues"
-        raise Gz2vitError(f"cannot write {path}: {reason}") from error
+        raise Gz2vitError(f"cannot write {path}: {error.strerror or error}") from error
 
 
 def require_room(directory: Path, needed_bytes: float, purpose: str) -> None:
@@ -447,6 +415,10 @@ def _bring_images(directory: Path, remote: RemoteFile, mirror: str, own: Path | 
         raise Gz2vitError(  # before 3.4 GB are on their way
             f"{target} holds other images already; move it away, or choose another folder with --to"
         )
+    files = [remote.path(directory), remote.part(directory), directory / ".images"]
+    if not linked and not any(file.exists() for file in files):  # else the rest is checked later
+        needed_bytes = (UNPACKED_PER_ZIPPED + (own is None)) * remote.size_bytes
+        require_room(directory, needed_bytes, "the images")
     if linked:
         names = image_names(own)
         _check_cover(directory, names, own)
@@ -502,7 +474,7 @@ def _unpack(path: Path, directory: Path, remote: RemoteFile) -> dict[str, Any]:
                 raise Gz2vitError(f"{path} holds {count}; name another with --images")
             _check_cover(directory, set(members), path)
             total_bytes = sum(member.file_size for member in members.values())
-            cap_bytes = CAP_FACTOR * UNPACKED_PER_ZIPPED * remote.room_bytes
+            cap_bytes = CAP_FACTOR * UNPACKED_PER_ZIPPED * remote.size_bytes
             if total_bytes > cap_bytes:
                 sizes = f"{total_bytes / 1e9:.3g} GB, more than the {cap_bytes / 1e9:.3g} GB"
                 raise Gz2vitError(

@@ -4,12 +4,10 @@ The paper's images are 424 x 424 px, of which the central 224 x 224 px are used
 (`torchvision.transforms.CenterCrop(224)` in the authors' notebooks).
 
 The image cache holds a split's images, decoded and cropped once: `store/<split>/shard_00000.npy`
-and so on, plain NumPy files of uint8 (n, H, W, 3), and `store/<split>.json`, which records the
-galaxies, the crop and the pixels' digest. A shard gets its name when it is whole, so that packing
-resumes with the shards that are missing.
+and so on, NumPy files of uint8 (n, H, W, 3), and `store/<split>.json`, which records galaxies, crop
+and the pixels' digest. A shard gets its name when it is whole: packing resumes with those missing.
 
-Bytes changed inside a JPEG's compressed data are not found: libjpeg fills the hole with grey and
-Pillow does not pass its warning on. Only checksums made before the damage could show it.
+Bytes changed inside a JPEG's compressed data are not found: libjpeg fills the hole with grey.
 """
 
 import errno
@@ -35,30 +33,14 @@ from PIL import Image, ImageOps, UnidentifiedImageError, features
 from scipy import ndimage
 from tqdm import tqdm
 
-from gz2vit.catalog import (
-    IMAGE_DIGESTS,
-    DataFolder,
-    data_signature,
-    pixels_digest,
-    read_data_folder,
-    read_selection,
-    split_digests,
-)
-from gz2vit.io import (
-    Gz2vitError,
-    atomic_path,
-    available_cores,
-    command_for,
-    read_json,
-    require,
-    write_json,
-)
+from gz2vit import catalog, io
+from gz2vit.catalog import DataFolder
+from gz2vit.io import Gz2vitError, atomic_path, available_cores, command_for, read_json, write_json
 from gz2vit.paper import CLASS_COUNT, IMAGE_PX
 
 JPEG_END = b"\xff\xd9"
 TAIL_BYTES = 64  # some writers pad the file behind its end marker
-# The machine's trouble, not the image's: it must never make an image count as broken.
-MACHINE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+MACHINE_ERRORS = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)  # which no image is to blame for
 FITS_ADVICE = (
     "is a FITS file, which holds measurements and not a picture; make a colour image of it as the "
     "SDSS does (for instance astropy.visualization.make_lupton_rgb) and save that as PNG or JPEG"
@@ -119,8 +101,8 @@ def read_image(path: Path | str, crop_px: int | None = None) -> np.ndarray:
 
 def decoder_versions() -> dict[str, str]:
     """The libraries that turn a JPEG into pixels; two versions can differ by a grey level."""
-    turbo = features.version("libjpeg_turbo")
-    return {"pillow": PIL.__version__, "libjpeg_turbo": str(turbo)}
+    turbo = str(features.version("libjpeg_turbo"))
+    return {"pillow": PIL.__version__, "libjpeg_turbo": turbo}
 
 
 def find_fault(path: Path, image_px: int = IMAGE_PX, whole: bool = False) -> str | None:
@@ -143,10 +125,10 @@ def _open_image(path: Path | str, image_px: int | None) -> Iterator[Image.Image]
     """An image file, its kind and size checked; errors about it become an `ImageFault`."""
     try:
         with Image.open(path) as image:
-            whole = image.mode.startswith("I") and image.format not in ("PPM", "PNG")
             if image.format == "FITS":
                 raise ImageFault(f"image {path} {FITS_ADVICE}")
-            if image.mode == "F" or (whole and not image.mode.startswith("I;16")):
+            sixteen_bits = image.mode.startswith("I;16") or image.format in ("PPM", "PNG")
+            if image.mode == "F" or (image.mode.startswith("I") and not sixteen_bits):
                 kind = "floats" if image.mode == "F" else "32-bit integers"
                 raise ImageFault(f"image {path} holds {kind}; convert it to 8 bits per channel")
             if image_px is not None and image.size != (image_px, image_px):
@@ -209,17 +191,16 @@ def read_broken(results_dir: Path | str) -> pd.DataFrame:
 
 def _state(results_dir: Path | str, folder: DataFolder, broken: pd.DataFrame) -> dict[str, Any]:
     """The folder and the pixels that a list of broken images is about."""
-    pixels = data_signature(folder, Path(results_dir) / IMAGE_DIGESTS)["pixels"]
+    pixels = catalog.data_signature(folder, Path(results_dir) / catalog.IMAGE_DIGESTS)["pixels"]
     return {"folder": str(folder.path), "pixels": pixels, "broken": len(broken)}
 
 
 def _write_broken(results_dir: Path | str, folder: DataFolder, broken: pd.DataFrame) -> None:
     """List `broken` as all that is broken in this state of the folder; no list for nothing."""
     path = Path(results_dir) / BROKEN_LIST
-    path.unlink(missing_ok=True)
-    if len(broken):
-        with atomic_path(path) as temporary:
-            broken.to_csv(temporary, index=False)
+    with atomic_path(path) as temporary:
+        broken.to_csv(temporary, index=False)
+    path.unlink() if broken.empty else None
     write_json(path.with_name("checked.json"), _state(results_dir, folder, broken))
 
 
@@ -288,12 +269,11 @@ class ImageCache:
 def pack_images(
     paths: Sequence[Path], galaxy_ids: Sequence[str], target: Path, crop_px: int
 ) -> ImageCache:
-    """Decode and crop images into a cache, the folder `target`, and return it.
+    """Decode and crop images into a cache, the folder `target`; one of the same images is kept.
 
-    A cache of the same images is kept; one of others is replaced. Raises `Gz2vitError` as
-    `fill_cache`, and for images that cannot be decoded.
+    Raises `Gz2vitError` as `fill_cache`, and for images that cannot be decoded.
     """
-    source = pixels_digest(galaxy_ids, paths)
+    source = catalog.pixels_digest(galaxy_ids, paths)
     faults = fill_cache(paths, galaxy_ids, target, crop_px, source)
     rows = [(galaxy_ids[row], "", paths[row], fault) for row, fault in faults]
     _refuse(pd.DataFrame(rows, columns=BROKEN_COLUMNS), None, FIX)
@@ -310,9 +290,8 @@ def fill_cache(
 ) -> list[tuple[int, str]]:
     """Make the shards of `pack_images` that are missing; returns (row, fault) of broken images.
 
-    `source`: the `pixels_digest` of the images. A shard with broken images is not kept. `workers`:
-    by default one per core. Raises `Gz2vitError` for a full disk, a crop larger than the images
-    and a worker that is killed.
+    `source`: the `pixels_digest` of the images. A shard with broken images is not kept. Raises
+    `Gz2vitError` for a full disk, a crop larger than the images and a worker that is killed.
     """
     if crop_px > IMAGE_PX:
         raise Gz2vitError(f"CROP_PX {crop_px} is larger than the images of {IMAGE_PX} px")
@@ -331,15 +310,9 @@ def fill_cache(
         for stale in target.glob("shard_*.npy" if previous != record else ".shard_*.npy"):
             stale.unlink()
         write_json(record_path, record)
-        shards = zip(
-            _open_shards(target, len(paths), crop_px).items(),
-            (
-                range(n, min(n + SHARD_IMAGES, len(paths)))
-                for n in range(0, len(paths), SHARD_IMAGES)
-            ),
-            strict=True,
-        )
-        missing = {path: rows for (path, shard), rows in shards if shard is None}
+        shards = _open_shards(target, len(paths), crop_px).items()
+        rows = [range(len(paths))[n : n + SHARD_IMAGES] for n in range(0, len(paths), SHARD_IMAGES)]
+        missing = {path: r for (path, shard), r in zip(shards, rows, strict=True) if shard is None}
         images, tasks = sum(map(len, missing.values())), []
         if len(paths) > images:
             print(f"{target.name}: continued from image {len(paths) - images:,} of {len(paths):,}")
@@ -351,7 +324,7 @@ def fill_cache(
                 with temporary.open("r+b") as stream:
                     os.posix_fallocate(stream.fileno(), 0, temporary.stat().st_size)
             for first in rows[::CHUNK_IMAGES]:
-                chunk = paths[first : min(first + CHUNK_IMAGES, rows.stop)]
+                chunk = paths[first : rows.stop][:CHUNK_IMAGES]
                 tasks.append((temporary, first - rows.start, chunk, crop_px))
         pool = ThreadPoolExecutor(workers)
         if images >= PROCESSES_FROM and workers > 1:
@@ -373,10 +346,8 @@ def fill_cache(
     except OSError as error:
         raise Gz2vitError(f"cannot write {target}: {error.strerror or error}") from error
     except BrokenProcessPool as error:
-        raise Gz2vitError(
-            "a process that packs images was killed (out of memory?); run the same command again "
-            "to continue where it stopped"
-        ) from error
+        words = "a process that packs images was killed (out of memory?)"
+        raise Gz2vitError(f"{words}; run the same command again to continue") from error
     finally:
         if pool is not None:
             pool.shutdown(cancel_futures=True)  # on Ctrl-C what has not begun is dropped
@@ -424,16 +395,15 @@ def open_cache(target: Path, galaxy_ids: Sequence[str], **expected: Any) -> Imag
     `expected`: further entries of its record, `crop_px`, `source` or `image_px`. Raises
     `Gz2vitError` where they differ or a shard is missing.
     """
-    record = read_json(require(target.with_suffix(".json"), "pack"))
+    record = read_json(io.require(target.with_suffix(".json"), "pack"))
     expected |= _identity(galaxy_ids)
     shards = _open_shards(target, len(galaxy_ids), record.get("crop_px", 0))
     wrong = [key for key, value in expected.items() if record.get(key) != value]
     wrong += [path.name for path, shard in shards.items() if shard is None]
     if wrong:
-        raise Gz2vitError(
-            f"the image cache {target} is incomplete or of other data ({', '.join(wrong[:3])} "
-            f"differ); run {command_for(target.resolve(), 'pack')}"
-        )
+        words = f"is incomplete or of other data ({', '.join(wrong[:3])} differ)"
+        command = command_for(target.resolve(), "pack")
+        raise Gz2vitError(f"the image cache {target} {words}; run {command}")
     return ImageCache(target, tuple(shards.values()), tuple(galaxy_ids), record)
 
 
@@ -483,7 +453,7 @@ def open_split(results_dir: Path | str, split: str) -> LabelledImages:
     Raises `Gz2vitError` that names the step to run where the selection or the image cache is
     missing, or the cache is of other galaxies or pixels than the selection.
     """
-    selection = read_selection(results_dir)
+    selection = catalog.read_selection(results_dir)
     table = selection.tables[split]
     target = Path(results_dir) / "store" / split
     ids, source = table.galaxyID.tolist(), selection.data["pixels"].get(split)
@@ -497,13 +467,11 @@ def pack_selection(results_dir: Path | str, crop_px: int) -> None:
     changed since the selection, and, at the end, for images that cannot be decoded: all of them
     are then listed in `logs/broken_images.csv`.
     """
-    results, selection, rows = Path(results_dir), read_selection(results_dir), []
-    digests = split_digests(results, selection, selection.tables)
+    results, selection, rows = Path(results_dir), catalog.read_selection(results_dir), []
+    digests = catalog.split_digests(results, selection, selection.tables)
     if digests != selection.data["pixels"]:
-        raise Gz2vitError(
-            f"{results / 'selection'} is of other images than {selection.path} holds now; run "
-            f"{command_for(results.resolve() / 'selection', 'select')}"
-        )
+        words = f"{results / 'selection'} is of other images than {selection.path} holds now"
+        raise Gz2vitError(f"{words}; run {command_for(results.resolve() / 'selection', 'select')}")
     for split, table in selection.tables.items():
         ids, paths = table.galaxyID.tolist(), table.galaxyID.map(selection.image_path).tolist()
         target = results / "store" / split
@@ -512,7 +480,7 @@ def pack_selection(results_dir: Path | str, crop_px: int) -> None:
     if rows:
         broken = pd.DataFrame(rows, columns=BROKEN_COLUMNS)
         known = pd.concat([read_broken(results), broken]).drop_duplicates("galaxyID", keep="last")
-        _write_broken(results, read_data_folder(selection.path), known)
+        _write_broken(results, catalog.read_data_folder(selection.path), known)
         if selection.left_out is None:
             _refuse(broken, results, LEAVE_OUT)
         (results / "selection" / "data.json").unlink()  # so that galaxies are selected again

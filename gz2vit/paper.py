@@ -5,8 +5,6 @@ Sources, by the short names used below:
 - PAPER: "Galaxy Morphological Classification with Efficient Vision Transformer", arXiv:2110.01024.
 - AUTHORS: the authors' code, https://github.com/sliao-mi-luku/Galaxy-Zoo-Classification at commit
   e39fa7eda2eb01e16af3709a78c7ef462bf3fb10 (its notebooks' settings, outputs and label tables).
-
-Nothing here is computed by this suite, and nothing is drawn from any other file.
 """
 
 from types import MappingProxyType
@@ -117,8 +115,7 @@ EPOCH_SECONDS = MappingProxyType(
 )
 
 # AUTHORS, notebooks: parameters of each network; accuracies and macro averages as printed there
-# and in PAPER
-# A missing key is a number that was not published.
+# and in PAPER. A missing key is a number that was not published.
 PUBLISHED_RESULTS = MappingProxyType(
     {
         "linformer": {
@@ -158,8 +155,8 @@ PUBLISHED_RESULTS = MappingProxyType(
     }
 )
 
-# Willett et al. 2013 (MNRAS 435, 2835), Table 3: the least vote fraction of the answer that leads
-# to a question, by the answer's short name (`gz2vit.votes.ANSWERS`).
+# Willett et al. 2013 (MNRAS 435, 2835), Table 3: the least vote fraction of an answer that leads to
+# a question (`gz2vit.votes.ANSWERS`).
 WILLETT_MIN_FRACTION = MappingProxyType(
     {
         **{"smooth": 0.469, "features_or_disk": 0.430, "edgeon": 0.602, "not_edgeon": 0.715},
@@ -187,8 +184,7 @@ FIG2_GALAXY_IDS = (
     *((277467, 82168), (117240, 269912), (141914, 259134), (270497, 221654)),
 )
 
-# PAPER, Fig. 5: the galaxies whose attention maps it shows, by GZ2 asset id, in its two parts:
-# round ellipticals beside unbarred spirals, and mergers.
+# PAPER, Fig. 5: galaxies by GZ2 asset id: round ellipticals beside unbarred spirals, and mergers.
 FIG5_GALAXY_IDS = MappingProxyType(
     {
         "A": (255743, 27691, 64423, 144548, 167739, 126270),
@@ -299,45 +295,32 @@ HF_VIT_PREDICTIONS = MappingProxyType(
 # AUTHORS, notebooks' outputs: every epoch of seven of their runs; five are the paper's.
 HISTORIES_FILE = "published_histories.csv"  # beside this module
 
-# Galaxy Zoo 2's public files, as `gz2vit download` fetches them: rows (or images), bytes where
-# published, and a checksum where there is one.
-_LABEL_COLUMNS = ("galaxyID", "label1", "label2", "label3", "label4")
+# Galaxy Zoo 2's public files, as `gz2vit download` fetches them: rows (or images), and a checksum
+# where one is published.
 _ZENODO = "https://zenodo.org/records/3565489/files/"  # doi:10.5281/zenodo.3565489
+_LABELS = (  # AUTHORS, gz2_data/: rows and SHA-256 of the files at the commit named above
+    ("train", 99_808, "sha256:e31540b3235020cbbfb449bb96341f82f5e0e1eb550ed1863ac57348e6422332"),
+    ("valid", 24_952, "sha256:ddac9317095871c2d106d05994dd1405b472d006aef784516e3b4b0740a884cc"),
+    ("test", 31_191, "sha256:32c155a705f678acb0d65374d58de5388c452cd530a5a4615693d9fcff507b2e"),
+)
 DATA_FILES = MappingProxyType(
     {
-        # AUTHORS, gz2_data/: rows and SHA-256 of the files at the commit named above.
         "labels": tuple(
-            {"url": AUTHORS_FILES + name, "rows": rows, "columns": _LABEL_COLUMNS, "sha256": sha256}
-            for name, rows, sha256 in (
-                (
-                    *("gz2_train.csv", 99_808),
-                    "e31540b3235020cbbfb449bb96341f82f5e0e1eb550ed1863ac57348e6422332",
-                ),
-                (
-                    *("gz2_valid.csv", 24_952),
-                    "ddac9317095871c2d106d05994dd1405b472d006aef784516e3b4b0740a884cc",
-                ),
-                (
-                    *("gz2_test.csv", 31_191),
-                    "32c155a705f678acb0d65374d58de5388c452cd530a5a4615693d9fcff507b2e",
-                ),
-            )
+            {"url": f"{AUTHORS_FILES}gz2_{split}.csv", "entries": rows, "checksum": checksum}
+            for split, rows, checksum in _LABELS
         ),
         # Which image shows which SDSS object. The MD5 was seen in one public code base, not on the
         # record's own page.
         "mapping": (
             {
-                "url": f"{_ZENODO}gz2_filename_mapping.csv",
-                "rows": 355_990,
-                "columns": ("objid", "sample", "asset_id"),
-                "md5": "7e28465e6dfbf96c0d828c595a5bbd80",
+                **{"url": f"{_ZENODO}gz2_filename_mapping.csv", "entries": 355_990},
+                "checksum": "md5:7e28465e6dfbf96c0d828c595a5bbd80",
             },
         ),
         # Hart et al. 2016 (MNRAS 461, 3663): volunteers' votes. No checksum is published.
         "votes": (
             {
-                "url": "https://gz2hart.s3.amazonaws.com/gz2_hart16.csv.gz",
-                "rows": 239_695,
+                **{"url": "https://gz2hart.s3.amazonaws.com/gz2_hart16.csv.gz", "entries": 239_695},
                 "columns": ("dr7objid",),
             },
         ),
@@ -345,20 +328,19 @@ DATA_FILES = MappingProxyType(
         "properties": (
             {
                 "url": "https://zooniverse-data.s3.amazonaws.com/galaxy-zoo-2/gz2sample.csv.gz",
-                "rows": 325_704,
-                "columns": (
-                    *("OBJID", "PETROR50_R", "PETROR90_R"),
-                    *("PETROMAG_R", "EXTINCTION_R", "REDSHIFT"),
-                ),
+                "entries": 325_704,
+                "columns": ("OBJID", "PETROR90_R", "PETROMAG_R", "EXTINCTION_R"),
             },
         ),
         # The MD5 was seen in two public code bases, not on the record's own page.
         "images": (
             {
-                "url": f"{_ZENODO}images_gz2.zip",
-                "images": 243_434,
-                "bytes": 3_400_000_000,
-                "md5": "bc647032d31e50c798770cf4430525c7",
+                **{
+                    "url": f"{_ZENODO}images_gz2.zip",
+                    "entries": 243_434,
+                    "size_bytes": 3_400_000_000,
+                },
+                "checksum": "md5:bc647032d31e50c798770cf4430525c7",
             },
         ),
     }

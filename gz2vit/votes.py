@@ -31,7 +31,7 @@ from pydantic import (
 )  # fmt: skip
 
 from gz2vit import catalog, paper
-from gz2vit.catalog import SPLITS, read_table
+from gz2vit.catalog import IMAGE_SUFFIXES, SPLITS, read_table
 from gz2vit.io import Gz2vitError, atomic_path, write_json, write_text
 from gz2vit.paper import CLASS_COUNT, CLASS_NAMES
 
@@ -90,7 +90,7 @@ class Condition:
 
     def describe(self) -> str:
         """The condition in words, such as `disturbed + irregular >= 0.5`."""
-        words = ("any of " + ", ".join(self.answers)) if self.any_of else " + ".join(self.answers)
+        words = f"any of {', '.join(self.answers)}" if self.any_of else " + ".join(self.answers)
         words = "votes on its question" if self.column == "count" else words
         return f"{words} >= {self.at_least:.6g}"
 
@@ -101,10 +101,7 @@ ClassIndex = Annotated[int, Field(alias="class"), *_BY_NAME]
 
 @dataclass(frozen=True)
 class ClassRule:
-    """A class (in YAML `class`, its name) and the conditions that its galaxies fulfil.
-
-    The last condition is about the class's own question.
-    """
+    """A class (in YAML by name) and its conditions, the last about the class's own question."""
 
     class_index: ClassIndex
     conditions: Annotated[tuple[Condition, ...], MinLen(1)]
@@ -128,8 +125,7 @@ class Rule:
     """All classes, and how one is chosen.
 
     `exactly_one`: a galaxy that fulfils several classes is left out; otherwise it gets the first
-    of them, `classes` being in order of precedence. `min_votes`: volunteers, at least, who
-    answered the class's own question.
+    of them. `min_votes`: volunteers, at least, who answered the class's own question.
     """
 
     name: str
@@ -143,24 +139,17 @@ class Rule:
 
     def with_conditions(self, changed: Mapping[tuple[str, ...], Condition]) -> Self:
         """The rule with some conditions exchanged, in every class that has them."""
-        classes = [
-            replace(
-                each, conditions=tuple(changed.get(one.answers, one) for one in each.conditions)
-            )
-            for each in self.classes
-        ]
-        return replace(self, classes=tuple(classes))
+        new = [tuple(changed.get(c.answers, c) for c in one.conditions) for one in self.classes]
+        pairs = zip(self.classes, new, strict=True)
+        return replace(self, classes=tuple(replace(one, conditions=each) for one, each in pairs))
 
     def table(self) -> pd.DataFrame:
         """One row per class, in order of precedence."""
-        table = pd.DataFrame(
-            index=pd.Index([LABELS[one.class_index] for one in self.classes], name="class")
-        )
-        table["conditions"] = [
-            " and ".join(map(Condition.describe, c.conditions)) for c in self.classes
-        ]
-        table["column"] = [", ".join({one.column: 0 for one in c.conditions}) for c in self.classes]
-        return table.assign(min_votes=self.min_votes)
+        table = pd.DataFrame({"class": [LABELS[one.class_index] for one in self.classes]})
+        asked = [one.conditions for one in self.classes]
+        table["conditions"] = [" and ".join(map(Condition.describe, one)) for one in asked]
+        table["column"] = [", ".join(sorted({each.column for each in one})) for one in asked]
+        return table.assign(min_votes=self.min_votes).set_index("class")
 
     def applied_to(self, votes: pd.DataFrame) -> Self:
         """The rule as far as `votes` allow: without counts, no least number of votes is asked."""
@@ -243,10 +232,8 @@ def read_votes(path: Path | str) -> pd.DataFrame:
     wrong = ((numbers < 0) | (numbers > most) | unread).to_numpy()
     if wrong.any():
         row, column = np.argwhere(wrong)[0]
-        raise Gz2vitError(
-            f"{path}: galaxy {votes.index[row]} has {votes.columns[column]} = "
-            f"{votes.iat[row, column]}, which is not possible; correct or remove it"
-        )
+        words = f"has {votes.columns[column]} = {votes.iat[row, column]}, which is not possible"
+        raise Gz2vitError(f"{path}: galaxy {votes.index[row]} {words}; correct or remove it")
     numbers = numbers.astype(np.float64)
     return numbers.assign(dr7objid=table.dr7objid.to_numpy()) if "dr7objid" in others else numbers
 
@@ -272,10 +259,7 @@ def _read_published(
     for repeated in ids.iloc[:, 0][ids.iloc[:, 0].duplicated()]:
         raise Gz2vitError(f"{path} holds {repeated} more than once; remove one of its rows")
     for dr8 in ids.stack()[lambda names: names.str.fullmatch(DR8_ID)]:
-        raise Gz2vitError(
-            f"{path}: {dr8} is an SDSS DR8 id, but Galaxy Zoo 2 goes by DR7 ids (587..., 588...); "
-            "use the table's DR7 ids"
-        )
+        raise Gz2vitError(f"{path}: {dr8} is an SDSS DR8 id; use DR7 ids (587..., 588...)")
     return table
 
 
@@ -425,28 +409,25 @@ def derive_folder(
     {"galaxies": by split, "classes": by class name, "without_image"}. Raises `Gz2vitError` where
     no galaxy is left, and where `directory` holds label tables or images of other origin.
     """
-    link, tables = directory / "images", [directory / f"gz2_{split}.csv" for split in SPLITS]
-    foreign = [] if (directory / DERIVATION_RECORD).exists() else [p for p in tables if p.exists()]
+    link, is_ours = directory / "images", (directory / DERIVATION_RECORD).exists()
+    foreign = [] if is_ours else sorted(directory.glob("gz2_t*.csv"))
     if images and os.path.lexists(link) and link.resolve() != Path(images).resolve():
         foreign.append(link)
-    if foreign:
-        raise Gz2vitError(f"{foreign[0]} is there already; give another folder with --to")
+    for path in foreign:
+        raise Gz2vitError(f"{path} is there already; give another folder with --to")
     votes = read_votes(votes_path)
     classes = derive_classes(votes, rule.applied_to(votes))
     chosen = named = classes[classes != NO_CLASS]
     if mapping_path and votes.index.name != "asset_id":
-        image_of = (
-            read_mapping(mapping_path).reset_index().drop_duplicates("objid").set_index("objid")
-        )
-        named = named.set_axis(image_of.asset_id.reindex(named.index))
-        named = _some(named[named.index.notna()], chosen, mapping_path)
-    if images:
-        files = [
-            path
-            for path in Path(images).iterdir()
-            if path.name.lower().endswith(catalog.IMAGE_SUFFIXES)
-        ]
-        named = _some(named[named.index.isin({path.stem for path in files})], chosen, images)
+        objects = read_mapping(mapping_path).reset_index().drop_duplicates("objid")
+        named = named.set_axis(objects.set_index("objid").asset_id.reindex(named.index))
+        named, source = named[named.index.notna()], mapping_path
+    if images and (len(named) or not mapping_path):
+        stems = {p.stem for p in Path(images).iterdir() if p.name.lower().endswith(IMAGE_SUFFIXES)}
+        named, source = named[named.index.isin(stems)], images
+    if len(chosen) and named.empty:
+        words = f"none of the {len(chosen):,} galaxies that got a class, such as {chosen.index[0]}"
+        raise Gz2vitError(f"{source} has {words}; give the one that belongs to the votes")
     tables = split_galaxies(label_table(named), seed)
     directory.mkdir(parents=True, exist_ok=True)
     if images and not link.exists():
@@ -462,15 +443,6 @@ def derive_folder(
     write_json(directory / DERIVATION_RECORD, origin | {"seed": seed} | derived)
     write_label_tables(directory, tables)
     return derived
-
-
-def _some(known: pd.Series, chosen: pd.Series, source: Path) -> pd.Series:
-    if len(chosen) and known.empty:
-        raise Gz2vitError(
-            f"{source} has none of the {len(chosen):,} galaxies that got a class, such as "
-            f"{chosen.index[0]}; give the one that belongs to the votes"
-        )
-    return known
 
 
 def explain_galaxy(
@@ -549,9 +521,9 @@ def load_votes(
         )
     path = Path(votes_path or data_dir / VOTES_FILE).expanduser()
     if votes_path is None and not path.exists():
+        command = f"`gz2vit download votes mapping --to {data_dir.resolve()}`"
         raise Gz2vitError(
-            f"there are no votes in {data_dir.resolve()}; run `gz2vit download votes mapping --to "
-            f"{data_dir.resolve()}`, or name a catalogue with --set VOTES=FILE"
+            f"no votes in {data_dir}: run {command}, or name a file: VOTES=FILE"
         )
     votes = read_votes(path)
     if len(labels) and votes.index.name != "asset_id" and (data_dir / MAPPING_FILE).exists():

@@ -120,16 +120,6 @@ def test_tables_that_cannot_be_read_are_refused(tmp_path: Path, content: str, cu
 # ---- data folders
 
 
-def test_tables_are_read_as_they_are(folder: DataFolder):
-    assert [len(table) for table in folder.tables.values()] == [16, 8, 8]
-    assert folder.tables["train"].galaxyID.iloc[0] == "train-000"
-    assert folder.tables["train"].label1.tolist() == [*range(8)] * 2
-    assert folder.properties is None
-    composition = class_composition(folder.tables)
-    assert composition["all"].tolist() == [4] * 8
-    assert composition.loc["Merger"].tolist() == [2, 1, 1, 4]
-
-
 @pytest.mark.parametrize(
     ("file", "content", "culprit"),
     [
@@ -160,14 +150,9 @@ def test_what_is_wrong_in_a_folder_is_named(
 
 def test_folders_that_cannot_be_listed_are_named(folder: DataFolder, tmp_path: Path):
     (tmp_path / "loop").symlink_to("loop")
-    wrong = [tmp_path / name for name in ("nowhere", "loop", "mine/gz2_test.csv")]
-    for path in (*wrong, Path("~no_such_user/data")):
-        with pytest.raises(Gz2vitError, match=path.name):
-            read_data_folder(path)
-    shutil.rmtree(folder.path / "images")
-    (folder.path / "images").symlink_to("images")
-    with pytest.raises(Gz2vitError, match="images"):
-        read_data_folder(folder.path)
+    for name in ("nowhere", "loop", "mine/gz2_test.csv"):
+        with pytest.raises(Gz2vitError, match=name):
+            read_data_folder(tmp_path / name)
 
 
 def test_missing_properties_become_nan(tmp_path: Path):
@@ -242,8 +227,8 @@ def test_subset_keeps_shares_and_every_class(tmp_path: Path):
     assert (after == before // 8).all(axis=None)
     tiny = class_composition(take_subset(tables, 1))
     assert (tiny[["train", "valid", "test"]] == 1).all(axis=None)
-    everything = take_subset(tables, 10_000)
-    assert all(everything[split].equals(tables[split]) for split in tables)
+    assert take_subset(tables, 10_000)["train"].equals(tables["train"])
+    assert before.loc["Merger"].tolist() == [16, 8, 8, 32]
 
 
 def broken(*galaxy_ids: str) -> pd.DataFrame:
@@ -264,9 +249,6 @@ def test_selections_are_read_as_written(folder: DataFolder, tmp_path: Path):
     for split in tables:
         pd.testing.assert_frame_equal(read.tables[split], tables[split])
 
-    tables, left_out = leave_out(folder.tables, broken())
-    write_selection(tmp_path / "out", folder, tables, "demo", left_out)
-    assert len(read_selection(tmp_path / "out").left_out) == 0
     write_selection(tmp_path / "out", folder, folder.tables, "demo")
     read = read_selection(tmp_path / "out")
     assert read.left_out is None and read.data["name"] == "32 galaxies of mine"

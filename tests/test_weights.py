@@ -12,7 +12,6 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
-from torchvision import models as torchvision_models
 
 from gz2vit import download, models, weights
 from gz2vit.io import Gz2vitError
@@ -46,13 +45,6 @@ def offer(server: FileServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, s
     return name
 
 
-def test_addresses_are_torchvisions_own():
-    assert {
-        "resnet50": torchvision_models.ResNet50_Weights.IMAGENET1K_V1.url,
-        "vgg16_bn": torchvision_models.VGG16_BN_Weights.IMAGENET1K_V1.url,
-    } == weights.TORCHVISION_URLS
-
-
 def test_a_download_is_verified_kept_and_recorded(server, cache, monkeypatch, tmp_path):
     name = offer(server, monkeypatch, tmp_path, "")
     server.script = [Reply(cut_after=100)]  # and resumed
@@ -77,16 +69,6 @@ def test_wrong_bytes_are_refused(server, cache, monkeypatch, tmp_path):
     (cache / name).write_bytes(b"half a fi")
     with pytest.raises(Gz2vitError, match=str(cache / name)):
         weights.fetch_weights("resnet50", "imagenet")
-
-
-def test_offline_names_the_address_and_the_place(cache, monkeypatch):
-    url = "http://127.0.0.1:9/net-12345678.pth"
-    monkeypatch.setitem(weights.TORCHVISION_URLS, "resnet50", url)
-    monkeypatch.setattr(download, "BACKOFF_S", 0.01)
-    with pytest.raises(Gz2vitError) as caught:
-        weights.fetch_weights("resnet50", "imagenet")
-    for part in (url, str(cache / "net-12345678.pth"), "WEIGHTS=none"):
-        assert part in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["a.pth", "a.safetensors"])
