@@ -278,4 +278,4 @@ if config["planning"]:
 
 rule all:
     default_target: True
-    input: map(done, pipeline.plan)
+    input: [*map(done, pipeline.plan)]
