@@ -17,10 +17,13 @@ import torch
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
+from gz2vit.images import open_split
 from gz2vit.lab import make_lab
 from gz2vit.plots import training_figures
 from gz2vit.recover_rule import hide_rule
+from gz2vit.training import build_network, train_model
 from gz2vit.votes import derive_classes, read_rule
+from tests.trained_run import SETTINGS
 from tests.vote_catalogues import make_votes_home, random_votes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -124,11 +127,12 @@ def test_what_a_page_shows_of_training_leaves_the_training_alone(name: str, trai
     assert page["table"].shape[0] >= 2
 
 
-def test_curves_grow_where_somebody_watches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_curves_grow_where_somebody_watches(
+    trained_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     class FrontEnd:
-        """A kernel, the request that it answers, a trainer and a display in one."""
+        """A kernel, and the display of the page that sends it cells to run."""
 
-        default_root_dir = tmp_path
         drawn: list = []
 
         def get_parent(self, channel: str) -> dict:
@@ -140,21 +144,16 @@ def test_curves_grow_where_somebody_watches(tmp_path: Path, monkeypatch: pytest.
 
         update, kernel = show, property(lambda self: self)
 
-    front_end, curve = FrontEnd(), training_figures.LiveCurve()
+    front_end = FrontEnd()
     monkeypatch.setattr(training_figures, "display", front_end.show)
-    row = "1,2.0,0.2,2.1,0.1,0.001,9\n"
-    for watched, rows in ((False, 1), (True, 1), (True, 2)):
-        monkeypatch.setattr(
-            training_figures, "get_ipython", lambda on=watched: front_end if on else None
-        )
-        (tmp_path / "history.csv").write_text(
-            "epoch,train_loss,train_acc,valid_loss,valid_acc,lr,seconds\n"
-            + row
-            + "2"
-            + row[1:] * (rows - 1)
-        )
-        curve.on_train_epoch_end(front_end, None)
-    assert len(set(front_end.drawn)) == 2
+    for watched in (None, front_end):
+        assert not front_end.drawn
+        monkeypatch.setattr(training_figures, "get_ipython", lambda watched=watched: watched)
+        splits = [open_split(trained_run, split) for split in ("train", "valid")]
+        model_dir = tmp_path / str(bool(watched))
+        callbacks = [training_figures.LiveCurve()]
+        train_model(build_network(SETTINGS), SETTINGS, *splits, model_dir, callbacks=callbacks)
+    assert len(set(front_end.drawn)) == len(front_end.drawn) == SETTINGS.max_epoch
 
 
 def test_the_lab_has_the_parameters_of_the_run_and_keeps_what_a_user_edits(tmp_path: Path):

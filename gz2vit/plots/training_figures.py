@@ -61,16 +61,18 @@ class LiveCurve(Callback):
     def __init__(self, authors: pd.DataFrame | None = None) -> None:
         self.authors, self.shown = authors, None
 
-    def on_train_epoch_end(self, trainer: lightning.Trainer, module: Any) -> None:
-        """Draw `history.csv`, which has the epoch's row by now."""
-        if not is_watched():
+    def on_train_epoch_start(self, trainer: lightning.Trainer, module: Any) -> None:
+        """Draw the epochs so far: the row of the last one is there when the next begins."""
+        if not module.rows or not is_watched():
             return
-        history = pd.read_csv(f"{trainer.default_root_dir}/history.csv")
+        history = pd.DataFrame(module.rows)
         picture = Image(png_bytes(draw_learning_curves(history, authors=self.authors), dpi=110))
         if self.shown is None:
             self.shown = display(picture, display_id=True)
         else:
             self.shown.update(picture)
+
+    on_train_end = on_train_epoch_start
 
 
 def is_watched() -> bool:
