@@ -42,12 +42,12 @@ is_ready() { [ "$(cat -- "$venv/gz2vit-stamp" 2>/dev/null)" = "$stamp" ] && has_
 
 sync_environment() { # in a subshell
     base="$(find_python ensurepip)" || exit 1
-    # A kill may have left a package in pieces that looks installed.
-    if [ -e "$venv/unfinished" ] || ! has_python; then
+    # Without a stamp a kill may have left a package in pieces that looks installed.
+    if [ ! -e "$venv/gz2vit-stamp" ] || ! has_python; then
         echo "Making the Python environment $venv (once; several GB to download)."
         "$base" -I -m venv --clear "$venv" || fail "cannot make $venv: see above"
     fi
-    rm -f -- "$venv/gz2vit-stamp" && touch -- "$venv/unfinished" || fail "cannot write into $venv"
+    rm -f -- "$venv/gz2vit-stamp" || fail "cannot write into $venv"
     mkdir -p -- "${UV_CACHE_DIR:-${XDG_CACHE_HOME:-${HOME:-/nonexistent}/.cache}/uv}" 2>/dev/null ||
         export UV_CACHE_DIR="$venv/uv-cache"
     keep_registry_settings
@@ -57,7 +57,7 @@ sync_environment() { # in a subshell
         "$uv" pip sync --python "$venv/bin/python" "$root/requirements.txt" &&
         "$uv" pip install -q --python "$venv/bin/python" --no-deps --no-build-isolation -e "$root" ||
         fail "packages are missing: check the network and the disk (10 GB), then try again"
-    rm -- "$venv/unfinished" && echo "$stamp" >"$venv/gz2vit-stamp"
+    echo "$stamp" >"$venv/gz2vit-stamp"
 }
 
 use_environment() {

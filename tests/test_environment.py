@@ -112,7 +112,7 @@ def test_what_has_changed_is_installed_again_and_an_interruption_is_remembered(p
     def call(**variables: str) -> subprocess.CompletedProcess:
         return run(project / "run_all.sh", cwd=tmp_path, **variables)
 
-    asked, unfinished = tmp_path / "asked", project / ".venv/unfinished"
+    asked, kept = tmp_path / "asked", project / ".venv/gz2vit-stamp"
     text = "#!/bin/sh\necho \"$1 $2\" >>'{0}'\n[ \"$1 $2\" != 'pip sync' ] || [ -e '{0}.ok' ]\n"
     (project / ".venv/bin/uv").write_text(text.format(asked))
     (project / ".venv/bin/uv").chmod(0o755)
@@ -123,8 +123,8 @@ def test_what_has_changed_is_installed_again_and_an_interruption_is_remembered(p
         outcome = call()
         assert outcome.returncode == 1
         assert outcome.stderr.splitlines()[-1].startswith("error: ")
-        assert unfinished.exists() and not (project / ".venv/gz2vit-stamp").exists()
-        unfinished.unlink()  # else .venv would be made anew, with a real pip
+        assert not kept.exists()  # hence an interrupted .venv is made anew ...
+        kept.write_text("earlier")  # ... but here only synced, without a real uv
         (tmp_path / "asked.ok").touch()
         assert call().returncode == 7
         assert asked.read_text().count("pip sync") == 2
