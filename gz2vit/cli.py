@@ -113,10 +113,13 @@ def _parser() -> argparse.ArgumentParser:
 
     add = command("predict", "cli._predict", "classify images with a trained model")
     add("images", nargs="+", metavar="IMAGES", help="images, folders, @LIST, - (standard input)")
-    add("--model", type=Path, required=True, metavar="PATH", help="its folder")
+    add("--model", default="bundled", metavar="PATH", help="its folder (the bundled network)")
+    add("--labels", type=Path, metavar="FILE", help="a label table to compare with")
     add("--out", type=Path, required=True, metavar="FILE", help=".csv or .parquet")
     add("--average", action="store_true", help="average over the eight flips and quarter turns")
     add("--resize", action="store_true", help="take images of any size")
+    scale = "pixels of an image for one of Galaxy Zoo 2's, which is 0.02 petroR90"
+    add("--pixel-scale", type=float, default=0.0, metavar="F", help=scale)
     add("--strict", action="store_true", help="stop at the first broken image")
     add("--overwrite", action="store_true", help="replace an existing table")
     add("--restart", action="store_true", help="drop what an interrupted run has left")
@@ -181,10 +184,16 @@ def _rule(rule: Path | None, min_votes: int | None):
     return found if min_votes is None else replace(found, min_votes=min_votes)
 
 
-def _predict(model: Path, images: Sequence[str], out: Path, overwrite: bool, restart: bool, **how):
-    from gz2vit.predict import InferenceOptions, predict_images
+def _predict(model: str, images: Sequence[str], out: Path, labels: Path | None, overwrite: bool,
+             restart: bool, **how) -> None:  # fmt: skip
+    from gz2vit.io import MODEL_CARD
+    from gz2vit.predict import InferenceOptions, compare_labels, predict_images
 
+    if model == "bundled":
+        print(f"with the bundled Linformer, calibrated, the mean of eight views: {MODEL_CARD}")
     chosen = InferenceOptions(**how)
     count, broken = predict_images(model, images, out, chosen, overwrite, restart)
     listed = f"; {broken:,} broken ones are listed in {out}.broken.csv" if broken else ""
     print(f"{out}: {count - broken:,} images{listed}")
+    if labels:
+        print(compare_labels(out, labels, model == "bundled"))

@@ -27,6 +27,9 @@ MODEL_FILES = (
 SETTINGS = "settings.yaml"  # in a results folder: profile, data folder and --set of its run
 WEIGHTED = "_weighted"  # a model key that ends so is the same network, trained with class weights
 CHECKPOINT, CHECKPOINT_SUFFIX = "best.ckpt", ".ckpt"  # what a training leaves of the network
+# The network in the box, its model card, and the galaxies that it has learnt from.
+BUNDLED = Path(__file__).parent / "bundled" / "linformer.safetensors"
+MODEL_CARD, LEARNT = BUNDLED.with_name("MODEL_CARD.md"), BUNDLED.with_name("learnt.csv")
 RECORDED_PACKAGES = ("torch", "torchvision", "lightning", "linformer", "vit-pytorch", "numpy")
 
 
@@ -108,6 +111,8 @@ def trained_checkpoint(source: str) -> Path | None:
     """The checkpoint that `source` names by itself or its folder; None for another source."""
     if source in ("none", "imagenet"):  # whatever files and folders of these names there are
         return None
+    if source == "bundled":
+        return BUNDLED
     path = Path(source)
     if path.suffix == CHECKPOINT_SUFFIX and not path.is_dir():
         if not path.is_file():

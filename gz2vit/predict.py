@@ -27,6 +27,7 @@ from tqdm import tqdm
 from gz2vit import images as galaxy_images
 from gz2vit import io, training
 from gz2vit.batches import Batches, run_ahead, shrink
+from gz2vit.calibration import apply_temperature, expected_calibration_error
 from gz2vit.catalog import read_selection
 from gz2vit.evaluation import PROBABILITY_COLUMNS, classification_metrics
 from gz2vit.images import ImageFault, LabelledImages
@@ -56,9 +57,26 @@ def predict(classifier: GalaxyClassifier, galaxies: LabelledImages) -> pd.DataFr
     place = device if device.type == "cuda" else None
     batches = Batches(galaxies.cache, galaxies.class_index, *sizes, device=place)
     with torch.inference_mode():
-        logits = torch.cat([classifier(batch.images.to(device)).cpu() for batch in batches])
+        logits = [logits_of(classifier, batch.images.to(device)).cpu() for batch in batches]
     table = {"GalaxyID": galaxies.cache.galaxy_ids, "class": galaxies.class_index}
-    return _with_probabilities(pd.DataFrame(table), logits.double().softmax(dim=1))
+    return _with_probabilities(pd.DataFrame(table), mean_probabilities(classifier, logits))
+
+
+def logits_of(
+    classifier: GalaxyClassifier, images: torch.Tensor, average: bool = False
+) -> torch.Tensor:
+    """Logits (S, B, 8) of images (B, 3, H, W), for S = 1 view or eight."""
+    views = symmetries(images) if average or classifier.temperature else [images]
+    return torch.stack([classifier(view) for view in views])
+
+
+def mean_probabilities(classifier: GalaxyClassifier, logits: list[torch.Tensor]) -> torch.Tensor:
+    """The mean probabilities over views, float64 (N, 8), of what `logits_of` returned."""
+    # float32 logits, softmax in float64, which Apple's GPUs lack
+    probabilities = torch.cat(logits, dim=1).cpu().double().softmax(dim=2).mean(dim=0)
+    if classifier.temperature:
+        return torch.from_numpy(apply_temperature(probabilities.numpy(), classifier.temperature))
+    return probabilities
 
 
 def _with_probabilities(table: pd.DataFrame, probabilities: torch.Tensor) -> pd.DataFrame:
@@ -80,6 +98,8 @@ def evaluate_model(
     trained = training.is_trained(model_dir)
     folder = io.require(model_dir / training.UNFINISHED if trained else model_dir, model_key)
     classifier = load_classifier(folder, network)
+    if classifier.settings.weights == "bundled":
+        warn_of_learnt(test.cache.galaxy_ids)
     splits = {"": test, "validation_": galaxy_images.open_split(results_dir, "valid")}
     tables = {name: predict(classifier, galaxies) for name, galaxies in splits.items()}
     for name, table in tables.items():
@@ -115,6 +135,7 @@ class InferenceOptions:
 
     average: bool = False  # the mean probabilities over the eight flips and quarter turns
     resize: bool = False  # images of any size, the central square of each taken for a whole image
+    pixel_scale: float = 0.0  # pixels of an image for one of Galaxy Zoo 2's, 0 for images of theirs
     strict: bool = False  # end at the first broken image
     crop_px: int = 0  # side of the central square used, 0 for the model's own
     batch_size: int = 0  # 0 for the device's own
@@ -125,6 +146,8 @@ class InferenceOptions:
         for name in ("crop_px", "batch_size", "workers"):
             if not isinstance(value := getattr(self, name), int) or value < 0:
                 raise Gz2vitError(f"{name} is {value!r}; it must be a whole number of at least 0")
+        if self.pixel_scale < 0 or (self.resize and self.pixel_scale):
+            raise Gz2vitError(f"pixel_scale {self.pixel_scale} must be positive, without resize")
         if self.crop_px > IMAGE_PX:
             raise Gz2vitError(f"crop_px {self.crop_px} does not fit in {IMAGE_PX} px")
 
@@ -135,7 +158,7 @@ def predict_images(
 ) -> tuple[int, int]:  # fmt: skip
     """Predict `images` (words as `find_images` takes them); how many, and how many are broken.
 
-    `model`: a folder or checkpoint. `out`: CSV or Parquet, with `COLUMNS`; broken images
+    `model`: "bundled", a folder or checkpoint. `out`: CSV or Parquet, with `COLUMNS`; broken images
     go to `OUT.broken.csv`. The same call continues after an interruption. `overwrite` replaces an
     existing table; `restart` drops what an interrupted run has left.
     """
@@ -145,13 +168,17 @@ def predict_images(
     if out.exists() and not overwrite:
         raise Gz2vitError(f"{out} exists already; give --overwrite or another --out")
     checkpoint = Path(model) / CHECKPOINT if Path(model).is_dir() else Path(model)
-    if not checkpoint.is_file() or checkpoint.name != CHECKPOINT:
+    if str(model) == "bundled":
+        checkpoint = io.BUNDLED
+    elif not checkpoint.is_file() or checkpoint.name != CHECKPOINT:
         fault = "must be called so" if checkpoint.is_file() else "does not exist"
         raise Gz2vitError(f"{checkpoint} {fault}; --model takes a model's folder or {CHECKPOINT}")
-    classifier = load_classifier(checkpoint.parent).to(choose_device(options.device))
+    place = model if checkpoint == io.BUNDLED else checkpoint.parent
+    classifier = load_classifier(place).to(choose_device(options.device))
     options = replace(options, crop_px=options.crop_px or classifier.crop_px)
     run = {"format": 2, "model_sha256": file_sha256(checkpoint), "part_images": PART_IMAGES}
-    run |= {name: getattr(options, name) for name in ("average", "resize", "crop_px")}
+    names = ("average", "resize", "pixel_scale", "crop_px")
+    run |= {name: getattr(options, name) for name in names}
     run |= galaxy_images.decoder_versions()
     folder = out.with_name(f"{out.name}.parts")
     try:
@@ -173,6 +200,36 @@ def predict_images(
                 with suppress(OSError):  # somebody has put something there
                     folder.rmdir()
     return count, broken
+
+
+def compare_labels(out: Path | str, labels: Path | str, bundled: bool = True) -> str:
+    """How well a table of predictions agrees with label1 of a label table, in a line.
+
+    Warns of galaxies that the bundled network has learnt from.
+    """
+    out = Path(out)
+    table = pd.read_parquet(out) if out.suffix == ".parquet" else pd.read_csv(out)
+    known = pd.read_csv(labels, dtype={"galaxyID": str})
+    if not {"galaxyID", "label1"} <= set(known):
+        raise Gz2vitError(f"{labels} has no columns galaxyID and label1; name a label table")
+    both = table.assign(galaxyID=table.GalaxyID.astype(str)).merge(known, on="galaxyID")
+    if both.empty:
+        raise Gz2vitError(f"no image of {out} is in {labels}; name the images by galaxyID")
+    if bundled:
+        warn_of_learnt(both.galaxyID)
+    metrics = classification_metrics(both.label1, both.pred)
+    error, *_ = expected_calibration_error(both.label1, both[[*PROBABILITY_COLUMNS]].to_numpy())
+    words = f"accuracy {metrics['accuracy']:.3f}, macro recall {metrics['recall_macro']:.3f}"
+    return f"{len(both):,} of {labels}: {words}, calibration error {error:.3f}"
+
+
+def warn_of_learnt(galaxy_ids: Iterable[str]) -> None:
+    """Say on the standard error how many galaxies the bundled network may have learnt from."""
+    learnt = set(pd.read_csv(io.LEARNT, dtype=str).galaxyID) & set(map(str, galaxy_ids))
+    if learnt:
+        words = f"{len(learnt):,} of these ids, such as {min(learnt)}, are of galaxies that the "
+        words += f"bundled network has learnt from ({io.LEARNT}); do not test it on them"
+        print(f"warning: {words}", file=sys.stderr)
 
 
 def _list_images(folder: Path, run: dict, words: Sequence[str]) -> int:
@@ -216,8 +273,9 @@ def _make_parts(
             paths = list(islice(missing, PART_IMAGES))
             table = _predict_part(paths, read, batch_size, classifier, options, bar)
             if part == parts[0] and table.fault.notna().all():
-                words = f"{table.fault.iloc[0]}, and none of the first {len(table):,} images can be"
-                raise Gz2vitError(f"{words} used; images of another size need --resize")
+                words = f"{table.fault.iloc[0]}, and none of the first {len(table):,} images fits"
+                advice = "images of another size need --resize or --pixel-scale"
+                raise Gz2vitError(f"{words}; {advice}")
             with io.atomic_path(part) as temporary:
                 rows = pa.Table.from_pandas(table, schema=SCHEMA, preserve_index=False)
                 parquet.write_table(rows, temporary)
@@ -235,16 +293,14 @@ def _predict_part(
         if options.strict and (first := next(filter(None, found), None)):
             raise Gz2vitError(f"{first}; fix or remove it, or leave --strict away")
         images = torch.from_numpy(np.stack(pixels)).to(classifier.device).permute(0, 3, 1, 2)
-        views = symmetries(images) if options.average else [images]  # (B, 3, H, W) each
         try:  # a GPU may go on with this while the next batch is read
-            logits.append(torch.stack([classifier(view) for view in views]))
+            logits.append(logits_of(classifier, images, options.average))
         except torch.OutOfMemoryError as error:
             advice = "give a smaller --batch-size, with which the same command continues"
             raise Gz2vitError(f"no memory for {batch_size} images at once; {advice}") from error
         faults += found
         bar.update(len(found))
-    # (S, B, 8) for S = 1 or 8 views: float32 logits, softmax in float64, which Apple's GPUs lack
-    probabilities = torch.cat(logits, dim=1).cpu().double().softmax(dim=2).mean(dim=0)
+    probabilities = mean_probabilities(classifier, logits)
     if len(wrong := np.flatnonzero(~probabilities.isfinite().all(dim=1))):
         name = f"the network gives no numbers for image {paths[wrong[0]]}"
         raise Gz2vitError(f"{name}; its weights are damaged, train it again")
@@ -264,14 +320,16 @@ def read_images(
     """Images as a network sees them, uint8 (H, W, 3), and what is wrong with each, then black.
 
     The image cache's steps: decoding, the central `crop_px` px, averaging to `image_size` px. With
-    `resize` the central square is resampled to `IMAGE_PX` (bicubic) in one step with the crop.
+    `resize` or `pixel_scale` the central square is resampled (bicubic) in one step with the crop.
     """
     found, crop_px = [], options.crop_px
     for path in paths:
         try:
-            if options.resize:
+            if options.resize or options.pixel_scale:
                 image = galaxy_images.decode(path)
-                side = min(image.size) * crop_px / IMAGE_PX
+                side = crop_px * (options.pixel_scale or min(image.size) / IMAGE_PX)
+                if side > min(image.size):
+                    raise ImageFault(f"image {path} is smaller than {side:.0f} px at this scale")
                 left, upper = (image.width - side) / 2, (image.height - side) / 2
                 box = (left, upper, left + side, upper + side)
                 image = image.resize((crop_px, crop_px), Resampling.BICUBIC, box)

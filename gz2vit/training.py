@@ -34,6 +34,7 @@ from lightning.fabric.plugins.environments.lightning import find_free_network_po
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from safetensors import safe_open
 from torch import multiprocessing, nn
 from torch.nn import functional
 
@@ -131,16 +132,17 @@ class GalaxyClassifier(lightning.LightningModule):
 
     Loss: cross-entropy with `loss_weights` (8,), in training and validation alike, as the authors'.
     `mean`, `std`: of (R, G, B), 0 to 1, by default the architecture's. `crop_px`: of the square
-    that was learned from. `differs`: layers that are not those of `build_model`.
+    that was learned from. `differs`: layers that are not those of `build_model`. `temperature`: of
+    a network whose probabilities are to be the mean over eight views, calibrated with it.
     """
 
     def __init__(
         self, network: nn.Module, settings: dict, loss_weights: Sequence[float],
         mean: Sequence[float] = (), std: Sequence[float] = (), crop_px: int = paper.CROP_PX,
-        differs: Sequence[str] = (),
+        differs: Sequence[str] = (), temperature: float | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self.settings = TrainingSettings(**settings)
+        self.settings, self.temperature = TrainingSettings(**settings), temperature
         if not mean:  # ImageNet's unless a library says otherwise
             mean, std = paper.NORMALIZATION["resnet50"]
             config = getattr(network, "pretrained_cfg", {})
@@ -286,7 +288,7 @@ def take_weights(
     ours = theirs = sizes.get("name", architecture)
     path, record = fetch_weights(architecture, settings.weights, sizes.get("name", ""))
     spared = tuple(differs)
-    if path.suffix == io.CHECKPOINT_SUFFIX:
+    if path.suffix == io.CHECKPOINT_SUFFIX or path == io.BUNDLED:
         recorded, state = read_checkpoint(path)
         donor = TrainingSettings(**recorded["settings"])
         theirs = donor.hyperparameters.get("name", donor.network)
@@ -308,6 +310,10 @@ def take_weights(
 def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]]:
     """A checkpoint's hyperparameters, and its network's tensors by name; nothing is executed."""
     try:
+        if path == io.BUNDLED:
+            with safe_open(path, "pt") as file:
+                recorded = json.loads(file.metadata()["hyper_parameters"])
+                return recorded, {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
         content = torch.load(path, map_location="cpu", weights_only=True)
         hyperparameters, state = content["hyper_parameters"], content["state_dict"]
         TrainingSettings(**hyperparameters["settings"])
@@ -319,11 +325,13 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]
 
 
 def load_classifier(model_dir: Path | str, network: nn.Module | None = None) -> GalaxyClassifier:
-    """The trained classifier of a model folder, in evaluation mode, on the CPU.
+    """The trained classifier of a model folder or of "bundled", in evaluation mode, on the CPU.
 
     `network`: what to load the weights into, if not what `build_model` makes.
     """
-    path = io.require(Path(model_dir) / CHECKPOINT, Path(model_dir).name)
+    path = io.BUNDLED
+    if str(model_dir) != "bundled":
+        path = io.require(Path(model_dir) / CHECKPOINT, Path(model_dir).name)
     recorded, state = read_checkpoint(path)
     settings = TrainingSettings(**recorded["settings"])
     differs, name = recorded.get("differs", ()), settings.network
