@@ -80,10 +80,7 @@ def test_nothing_names_a_machine_or_a_registry():
     if tracked.returncode:
         pytest.skip("not a git checkout")
     for path in map(ROOT.joinpath, filter(None, tracked.stdout.split("\0"))):
-        if (
-            path.suffix not in (".png", ".jpg", ".safetensors")
-            and path.is_file()
-            and path != Path(__file__)
-        ):
+        binary = path.suffix in (".png", ".jpg", ".safetensors")
+        if not binary and path.is_file() and path != Path(__file__):
             text = path.read_text(encoding="utf-8")
             assert "/work/" not in text and "pypi.org" not in text, path
