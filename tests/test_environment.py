@@ -123,8 +123,8 @@ def test_what_has_changed_is_installed_again_and_an_interruption_is_remembered(p
         outcome = call()
         assert outcome.returncode == 1
         assert outcome.stderr.splitlines()[-1].startswith("error: ")
-        assert not kept.exists()  # hence an interrupted .venv is made anew ...
-        kept.write_text("earlier")  # ... but here only synced, without a real uv
+        assert not kept.exists()
+        kept.write_text("earlier")  # without it .venv would be made anew
         (tmp_path / "asked.ok").touch()
         assert call().returncode == 7
         assert asked.read_text().count("pip sync") == 2
@@ -139,6 +139,9 @@ def test_what_has_changed_is_installed_again_and_an_interruption_is_remembered(p
     outcome = call(GZ2VIT_PYTHON="/nonexistent/python")
     assert outcome.returncode == 1
     assert "/nonexistent/python" in outcome.stderr.splitlines()[-1]
+    (project / ".venv/gz2vit-stamp").unlink()  # as after a kill
+    outcome = call(PIP_NO_INDEX="1")
+    assert outcome.stderr.startswith("Making") and not (project / ".venv/bin/uv").exists()
 
 
 def test_pips_settings_reach_the_registry_and_no_more(project, tmp_path):
@@ -208,16 +211,13 @@ def test_requirements_are_exact_pins_inside_pyprojects_ranges():
     assert str(pinned["linformer"].specifier) == "==0.2.3"
 
 
-def test_conda_gets_the_same_pins_and_the_version_is_one():
+def test_conda_gets_the_same_pins_the_version_is_one_and_no_registry_is_named():
     conda = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
     assert conda["name"] == PROJECT["name"]
     assert conda["dependencies"][-1] == {"pip": ["-r requirements.txt", "-e ."]}
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert PROJECT["version"] == gz2vit.__version__ == citation["version"]
     assert citation["references"][0]["identifiers"][0]["value"] == "arXiv:2110.01024"
-
-
-@pytest.mark.parametrize("name", ["pyproject.toml", "requirements.txt", "environment.yml"])
-def test_no_registry_addresses(name):
-    text = (ROOT / name).read_text(encoding="utf-8")
-    assert not re.search(r"://|--index-url |--find-links|--extra-index| @ ", text)
+    for name in ("pyproject.toml", "requirements.txt", "environment.yml"):
+        addresses = r"://|--index-url |--find-links|--extra-index| @ "
+        assert not re.search(addresses, (ROOT / name).read_text())
