@@ -44,11 +44,9 @@ EXCEL_DIGITS = 15
 
 
 def read_table(
-    path: Path | str,
-    required: Sequence[str],
-    ids: Sequence[str] = ("galaxyID",),
+    path: Path | str, required: Sequence[str], ids: Sequence[str] = ("galaxyID",),
     optional: Sequence[str] = (),
-) -> pd.DataFrame:
+) -> pd.DataFrame:  # fmt: skip
     """Columns of a CSV table as text: of `ids` those that there are, `required`, and `optional`.
 
     Accepts what catalogues, spreadsheets and TOPCAT write: a byte order mark, UTF-16, `#` lines
@@ -65,15 +63,11 @@ def read_table(
             header, separator, names = _find_header(path, stream, ids, required)
             places = {}
             for name in dict.fromkeys([*ids, *required, *optional]):
-                found = [place for place, other in enumerate(names) if other == name] or [
-                    place for place, other in enumerate(names) if _plain(other) == _plain(name)
-                ]
-                if len(found) > 1:
-                    raise Gz2vitError(
-                        f"{path} has {len(found)} columns '{name}'; remove all but one"
-                    )
-                if found:
-                    places[name] = found[0]
+                same = [place for place, other in enumerate(names) if other == name]
+                same = same or [p for p, other in enumerate(names) if _plain(other) == _plain(name)]
+                if len(same) > 1:
+                    raise Gz2vitError(f"{path} has {len(same)} columns '{name}'; keep one")
+                places |= zip([name], same, strict=False)  # not, where there is none
             for line, values in enumerate(_split(stream, separator, strict=True), header + 1):
                 while len(values) > len(names) and not values[-1].strip():
                     values.pop()
@@ -97,9 +91,8 @@ def read_table(
     if separator == ";":  # where commas are decimal points
         numbers = table.columns.difference(keys)
         table[numbers] = table[numbers].replace(r"^(-?\d+),(\d+)$", r"\1.\2", regex=True)
-    return table.assign(**{name: _read_ids(table[name], path) for name in keys}).reset_index(
-        drop=True
-    )
+    table[keys] = table[keys].apply(_read_ids, path=path)
+    return table.reset_index(drop=True)
 
 
 def _find_header(
@@ -377,12 +370,9 @@ def leave_out(
 
 
 def write_selection(
-    results_dir: Path | str,
-    folder: DataFolder,
-    tables: Mapping[str, pd.DataFrame],
-    profile: str,
+    results_dir: Path | str, folder: DataFolder, tables: Mapping[str, pd.DataFrame], profile: str,
     left_out: pd.DataFrame | None = None,
-) -> Selection:
+) -> Selection:  # fmt: skip
     """Write the selected `tables` of `folder` into `selection/` and return them.
 
     `left_out`: what `leave_out` returns, where the run leaves galaxies out.

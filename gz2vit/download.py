@@ -85,18 +85,14 @@ FILES: Mapping[str, tuple[RemoteFile, ...]] = {
 
 
 def fetch_galaxy_zoo(
-    directory: Path,
-    kinds: Sequence[str] = (),
-    mirror: str | None = None,
-    images: Path | None = None,
-    files: Mapping[str, tuple[RemoteFile, ...]] = FILES,
-) -> None:
+    directory: Path, kinds: Sequence[str] = (), mirror: str | None = None,
+    images: Path | None = None, files: Mapping[str, tuple[RemoteFile, ...]] = FILES,
+) -> None:  # fmt: skip
     """Fetch Galaxy Zoo 2 into the data folder `directory`, printing a line per file.
 
     `kinds`: of labels, mapping, votes, properties, images; empty: all. `mirror`: an http(s) address
     or a folder that holds the files (else the environment's GZ2VIT_MIRROR). `images`: own images
-    instead of the published zip: a folder, which is linked, or a zip, which is unpacked (and may
-    be deleted then). `galaxy_properties.csv` is joined once its sources are there. Raises
+    instead of the published zip: a folder, which is linked, or a zip, which is unpacked. Raises
     `Gz2vitError` where a file cannot be had or is not what it should be.
     """
     for word in kinds:
@@ -172,13 +168,9 @@ TIMEOUT_S = (10.0, 60.0)  # to connect; without a single byte
 
 
 def fetch(
-    url: str,
-    path: Path,
-    find_fault: Callable[[Path], str],
-    advice: str,
-    part: Path | None = None,
-    checksummed: bool = True,
-) -> None:
+    url: str, path: Path, find_fault: Callable[[Path], str], advice: str,
+    part: Path | None = None, checksummed: bool = True,
+) -> None:  # fmt: skip
     """Bring the file at `url`, or a local one of that path, to `path`, resumed and verified.
 
     `find_fault`: what is wrong with a file, or "". `part`: where its bytes are kept until then, by
@@ -214,10 +206,9 @@ def resume_download(url: str, part: Path, advice: str, checksummed: bool = False
     """Bring the bytes at `url` to `part`, continuing where an earlier attempt or call stopped.
 
     A note beside it (`<part>.json`) holds address, validator (RFC 9110: a strong ETag or
-    Last-Modified) and length: the rest is asked for on condition that the file is still the same
-    (`If-Range`). `checksummed`: the caller compares a checksum, so that bytes may be joined without
-    a validator and across mirrors. Returns whether the bytes came in pieces. Raises `Gz2vitError`,
-    with `advice`, where they cannot be had; what has come is kept.
+    Last-Modified) and length: the rest is asked for if the file is still the same (`If-Range`).
+    `checksummed`: the caller compares a checksum, so that bytes may be joined without a validator
+    and across mirrors. Returns whether they came in pieces; raises `Gz2vitError` with `advice`.
     """
     note_path, failures, best, problem = part.with_name(f"{part.name}.json"), 0, 0, ""
     retries = Retry(  # asks again when no answer or a transient error comes
@@ -314,9 +305,8 @@ def _read_note(path: Path) -> dict[str, Any]:
 def bring_file(remote: RemoteFile, directory: Path, mirror: str = "") -> str:
     """Have `remote` in its place, verified and recorded; one line on what was done.
 
-    A file whose size and time have not changed since its record was written is trusted, so that
-    3.4 GB are hashed once. Raises `Gz2vitError` where it cannot be had, or where another file is
-    in its place.
+    A file whose size and time are those of its record is trusted, so that 3.4 GB are hashed once.
+    Raises `Gz2vitError` where it cannot be had, or where another file is in its place.
     """
     path, record_path = remote.path(directory), remote.record_path(directory)
     record = read_json(record_path) if record_path.exists() else {}
@@ -397,10 +387,8 @@ def _find_images(path: Path) -> Path:
     for subfolder in (".", "images", "images_gz2/images"):
         if image_names(path / subfolder):
             return (path / subfolder).resolve()
-    raise Gz2vitError(
-        f"{path} is neither a zip nor a folder with images <digits>.jpg (nor has it a folder "
-        "images or images_gz2/images with them); correct --images"
-    )
+    words = "is neither a zip nor a folder with <digits>.jpg, images/ or images_gz2/images/"
+    raise Gz2vitError(f"{path} {words}; correct --images")
 
 
 def _bring_images(directory: Path, remote: RemoteFile, mirror: str, own: Path | None) -> None:
@@ -442,11 +430,9 @@ def _check_cover(directory: Path, names: set[str], source: Path) -> None:
     galaxy_ids = [name for table in label_tables(directory).values() for name in table.galaxyID]
     missing = [galaxy_id for galaxy_id in galaxy_ids if f"{galaxy_id}.jpg" not in names]
     if missing:
-        raise Gz2vitError(
-            f"{source} has no image of {len(missing):,} of the {len(galaxy_ids):,} galaxies in the "
-            f"label tables of {directory}, the first is {missing[0]}.jpg; name other images with "
-            "--images"
-        )
+        words = f"{len(missing):,} of the {len(galaxy_ids):,} galaxies in the label tables"
+        words += f" of {directory}, the first is {missing[0]}.jpg"
+        raise Gz2vitError(f"{source} has no image of {words}; name others with --images")
 
 
 def _unpack(path: Path, directory: Path, remote: RemoteFile) -> dict[str, Any]:

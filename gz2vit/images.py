@@ -160,9 +160,8 @@ def check_folder(
 ) -> None:
     """Check all images of a data folder; raises `Gz2vitError` unless broken ones are left out.
 
-    `logs/checked.json` in the results folder records for which pixels this was done, and
-    `logs/broken_images.csv` lists the broken images, those that packing found among them; only
-    these are read again.
+    `logs/broken_images.csv` in the results folder lists the broken images, those that packing found
+    among them; only these are read again while the pixels are those of `logs/checked.json`.
     """
     splits = [table[["galaxyID"]].assign(split=name) for name, table in folder.tables.items()]
     known, whole = pd.concat(splits), False
@@ -220,10 +219,9 @@ def _refuse(broken: pd.DataFrame, results_dir: Path | str | None, advice: str) -
 
 @dataclass(frozen=True)
 class ImageCache:
-    """One split's decoded images, in the order of `galaxy_ids`.
+    """One split's decoded images, in the order of `galaxy_ids`; `record`: what they are of.
 
-    `shards`: memory maps (or arrays) of uint8 (n, H, W, 3), values 0 to 255, all of the same n but
-    the last; `record`: what the images are of.
+    `shards`: memory maps (or arrays) of uint8 (n, H, W, 3), all of the same n but the last.
     """
 
     path: Path
@@ -281,13 +279,9 @@ def pack_images(
 
 
 def fill_cache(
-    paths: Sequence[Path],
-    galaxy_ids: Sequence[str],
-    target: Path,
-    crop_px: int,
-    source: str,
+    paths: Sequence[Path], galaxy_ids: Sequence[str], target: Path, crop_px: int, source: str,
     workers: int | None = None,
-) -> list[tuple[int, str]]:
+) -> list[tuple[int, str]]:  # fmt: skip
     """Make the shards of `pack_images` that are missing; returns (row, fault) of broken images.
 
     `source`: the `pixels_digest` of the images. A shard with broken images is not kept. Raises
@@ -392,8 +386,7 @@ def available_workers() -> int:
 def open_cache(target: Path, galaxy_ids: Sequence[str], **expected: Any) -> ImageCache:
     """Open a cache that is whole and holds exactly `galaxy_ids`, in that order.
 
-    `expected`: further entries of its record, `crop_px`, `source` or `image_px`. Raises
-    `Gz2vitError` where they differ or a shard is missing.
+    Raises `Gz2vitError` where its record is not as `expected` (`crop_px`, `source`, `image_px`).
     """
     record = read_json(io.require(target.with_suffix(".json"), "pack"))
     expected |= _identity(galaxy_ids)
@@ -450,8 +443,7 @@ class LabelledImages:
 def open_split(results_dir: Path | str, split: str) -> LabelledImages:
     """Open one split (train, valid or test) of a results folder.
 
-    Raises `Gz2vitError` that names the step to run where the selection or the image cache is
-    missing, or the cache is of other galaxies or pixels than the selection.
+    Raises `Gz2vitError` that names the step to run where selection or cache are missing or differ.
     """
     selection = catalog.read_selection(results_dir)
     table = selection.tables[split]
@@ -461,11 +453,10 @@ def open_split(results_dir: Path | str, split: str) -> LabelledImages:
 
 
 def pack_selection(results_dir: Path | str, crop_px: int) -> None:
-    """Pack the images of a results folder's selection into `store/<split>`.
+    """Pack the images of a results folder's selection into `store/<split>`, or continue that.
 
-    After an interruption it continues. Raises `Gz2vitError` as `fill_cache`, for images that have
-    changed since the selection, and, at the end, for images that cannot be decoded: all of them
-    are then listed in `logs/broken_images.csv`.
+    Raises `Gz2vitError` as `fill_cache`, for images that have changed since the selection, and, at
+    the end, for those that cannot be decoded, all listed in `logs/broken_images.csv`.
     """
     results, selection, rows = Path(results_dir), catalog.read_selection(results_dir), []
     digests = catalog.split_digests(results, selection, selection.tables)

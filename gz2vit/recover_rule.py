@@ -62,13 +62,12 @@ PUBLISHED = {**WILLETT_MIN_FRACTION, **ZHU_MIN_FRACTION}
 class Recovery:
     """The rule found, and how well it agrees.
 
-    `thresholds`: one row per condition, and per single answer of "any of": its `threshold`; the
-    interval `above` < threshold <= `up to` that gives the same labels (from 0, or up to NEVER,
-    where no galaxy bounds it); how many galaxies `decide` it, and the nearest of them on either
-    side; how many galaxies a condition alone `removes` from a class, or an answer alone `adds`.
-    `agreement`: share of all galaxies with the right class, or rightly none; `agreement_other`:
-    the same of the best rule that chooses in the other way; `several`: galaxies that fulfil several
-    classes, and `several_labelled` those of them that have a published class.
+    `thresholds`: by condition, and by single answer of "any of", its `threshold`; the interval
+    `above` < threshold <= `up to` that gives the same labels (0 or NEVER: unbounded); how many
+    galaxies `decide` it, and the nearest on either side; how many galaxies a condition alone
+    `removes` from a class, or an answer alone `adds`. `agreement`: share of all galaxies with the
+    right class, or rightly none; `agreement_other`: the same of the best rule that chooses in the
+    other way; `several`: galaxies that fulfil several classes, `several_labelled` with a label.
     """
 
     rule: Rule
@@ -86,8 +85,9 @@ def recover_rule(votes: pd.DataFrame, labels: pd.Series) -> Recovery:
     """
     truth = labels.reindex(votes.index, fill_value=NO_CLASS).to_numpy()
     for index in set(range(len(PATHS))) - set(truth):
-        words = f"no galaxy with votes is labelled {CLASS_NAMES[index]}"
-        raise Gz2vitError(f"{words}; give more label tables")
+        raise Gz2vitError(
+            f"no galaxy with votes is labelled {CLASS_NAMES[index]}; give more labels"
+        )
     few = np.arange(len(truth))
     if len(few) > START_GALAXIES:
         few = np.sort(np.random.default_rng(0).choice(few, START_GALAXIES, replace=False))
@@ -142,21 +142,6 @@ def hide_rule(seed: int, votes: pd.DataFrame) -> Rule:
         classes.append(ClassRule(index, tuple(thresholds[one] for one in answers)))
     min_votes = int(rng.choice([0, 5, 10])) if has_counts(votes) else 0
     return Rule("hidden", min_votes, tuple(classes), exactly_one)
-
-
-def tree_agreement(votes: pd.DataFrame, labels: pd.Series, column: str, depth: int) -> float:
-    """Share of galaxies whose label a free decision tree of `depth` gets right, cross-validated.
-
-    It may ask any answer in any order: where it does much better than a rule, the rule's form is
-    not the authors'. Galaxies of `votes` without a label count as left out.
-    """
-    from sklearn.model_selection import cross_val_predict  # slow to import
-    from sklearn.tree import DecisionTreeClassifier
-
-    names = [f"{stem}_{column}" for stem in ANSWERS.values() if f"{stem}_{column}" in votes]
-    truth = labels.reindex(votes.index, fill_value=NO_CLASS).to_numpy()
-    tree = DecisionTreeClassifier(max_depth=depth, random_state=0)
-    return float((cross_val_predict(tree, votes[names].to_numpy(), truth, cv=5) == truth).mean())
 
 
 def _usable_columns(votes: pd.DataFrame) -> list[str]:
@@ -295,10 +280,9 @@ class _Fit:
         """Set the thresholds to plain numbers where that costs nothing; `Recovery.thresholds`."""
         asked = self.rule.conditions().get(NOT_ODD)
         if asked is not None and self.interval(asked)[0] == 0:  # excludes nobody: it is not asked
-            classes = (
-                replace(each, conditions=tuple(c for c in each.conditions if c.answers != NOT_ODD))
-                for each in self.rule.classes
-            )
+            rest = [tuple(c for c in one.conditions if c != asked) for one in self.rule.classes]
+            classes = zip(self.rule.classes, rest, strict=True)
+            classes = [replace(one, conditions=conditions) for one, conditions in classes]
             self.rule = replace(self.rule, classes=tuple(classes))
         # One galaxy can tie two thresholds to each other: they move together or not at all.
         for size in (1, 2):

@@ -394,20 +394,15 @@ def explain_class(votes: pd.DataFrame, galaxy_id: str, rule: Rule) -> str:
 
 
 def derive_folder(
-    votes_path: Path,
-    directory: Path,
-    rule: Rule,
-    seed: int,
-    mapping_path: Path | None = None,
+    votes_path: Path, directory: Path, rule: Rule, seed: int, mapping_path: Path | None = None,
     images: Path | None = None,
-) -> dict[str, Any]:
+) -> dict[str, Any]:  # fmt: skip
     """Write `gz2_<split>.csv` with the classes that `rule` gives, and a record, to `directory`.
 
     Galaxies are named by their images where `mapping_path` is given (or the votes name them so),
-    else by their object id. With `images` (a folder of `<galaxyID>.jpg`) those without an image
-    are left out, and `directory/images` becomes a link to it: a data folder to train on. Returns
-    {"galaxies": by split, "classes": by class name, "without_image"}. Raises `Gz2vitError` where
-    no galaxy is left, and where `directory` holds label tables or images of other origin.
+    else by their object id. With `images`, a folder, those without `<galaxyID>.jpg` are left out,
+    and `directory/images` becomes a link to it. Returns {"galaxies": by split, "classes": by class
+    name, "without_image"}. Raises `Gz2vitError` where no galaxy is left, and for foreign tables.
     """
     link, is_ours = directory / "images", (directory / DERIVATION_RECORD).exists()
     foreign = [] if is_ours else sorted(directory.glob("gz2_t*.csv"))
@@ -450,8 +445,7 @@ def explain_galaxy(
 ) -> str:
     """Why `galaxy_id` (an SDSS object id or an image's name) got its class, as text.
 
-    In a downloaded `data_dir` image names are looked up in its file map, and its label tables'
-    class is added. Raises `Gz2vitError`, with the reason, for a galaxy without votes.
+    `data_dir`: where the file map and the published label tables are. Raises `Gz2vitError`.
     """
     votes, objects = read_votes(votes_path), pd.Series(dtype=str)  # object ids by image name
     if "dr7objid" in votes:
@@ -487,18 +481,14 @@ def explain_galaxy(
 
 
 def load_votes(
-    data_dir: Path | str,
-    votes_path: Path | str | None = None,
-    seed: int = 0,
-    simulated_galaxies: int = 0,
-    labels_dir: Path | str | None = None,
-) -> tuple[pd.DataFrame, pd.Series | None, dict[str, Any]]:
+    data_dir: Path | str, votes_path: Path | str | None = None, seed: int = 0,
+    simulated_galaxies: int = 0, labels_dir: Path | str | None = None,
+) -> tuple[pd.DataFrame, pd.Series | None, dict[str, Any]]:  # fmt: skip
     """Votes, the label tables' classes by the same ids, and {"name", "simulated"}.
 
-    The votes are those in `votes_path`, or else the data folder's; where its galaxies are
-    simulated, so are volunteers (with `seed`): on these galaxies, or on `simulated_galaxies`
-    others in the paper's class mix. The tables are those in `labels_dir`, or else the data
-    folder's; None for classes where they know none of these galaxies.
+    Votes are those in `votes_path`, tables those in `labels_dir`, or else the data folder's; where
+    its galaxies are simulated, so are volunteers (with `seed`): on these, or on
+    `simulated_galaxies` others in the paper's class mix. None for classes of other galaxies.
     """
     data_dir, labels = Path(data_dir), pd.Series(dtype=np.int64, name="label1")
     tables = label_tables(Path(labels_dir or data_dir).expanduser())
@@ -522,9 +512,7 @@ def load_votes(
     path = Path(votes_path or data_dir / VOTES_FILE).expanduser()
     if votes_path is None and not path.exists():
         command = f"`gz2vit download votes mapping --to {data_dir.resolve()}`"
-        raise Gz2vitError(
-            f"no votes in {data_dir}: run {command}, or name a file: VOTES=FILE"
-        )
+        raise Gz2vitError(f"no votes in {data_dir}: run {command}, or name a file: VOTES=FILE")
     votes = read_votes(path)
     if len(labels) and votes.index.name != "asset_id" and (data_dir / MAPPING_FILE).exists():
         # an object whose images were labelled twice counts once, by the first
