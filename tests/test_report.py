@@ -33,6 +33,13 @@ RECORD = {
 }
 
 
+VERDICTS = """family,claim,outcome,sentence
+Fig. 4,x,supported,The claim that a < b is supported; p = 0.01.
+Fig. 4,y,not decided,The claim that `b` is not decided by this data.
+Accuracy,z,contradicted,The claim that c is contradicted.
+"""
+
+
 def write_notebook(results: Path, name: str, heading: str) -> None:
     """An executed notebook with two cells."""
     cells = [{"cell_type": "markdown", "source": [f"{heading}\n", "\n", "text"]}]
@@ -43,50 +50,40 @@ def write_notebook(results: Path, name: str, heading: str) -> None:
 
 
 def make_results(root: Path) -> Path:
-    """`results/demo` below `root`: a selection, three models, figures, tables, a notebook."""
-    results, data = root / "results" / "demo", root / "mine"
-    selection = results / "selection"
-    selection.mkdir(parents=True)
-    data.mkdir()
-    counts = {"train": 32, "valid": 16, "test": 16}
+    """`results/demo` below `root`: a selection, three models, figures, tables, notebooks."""
+    results, counts = root / "results" / "demo", {"train": 32, "valid": 16, "test": 16}
+    (results / "selection").mkdir(parents=True)
     for split, count in counts.items():
-        rows = [f"{split}-{row},{row % 8}" for row in range(count)]
-        (selection / f"gz2_{split}.csv").write_text("\n".join(["galaxyID,label1", *rows]) + "\n")
-    record = {"profile": "demo", "folder": str(data), "simulated": False, "galaxies": counts}
+        rows = "".join(f"{split}-{row},{row % 8}\n" for row in range(count))
+        (results / "selection" / f"gz2_{split}.csv").write_text(f"galaxyID,label1\n{rows}")
+    record = {"profile": "demo", "folder": str(root), "simulated": False, "galaxies": counts}
     record |= {"name": "64 galaxies of mine", "signature": "", "left_out": {}, "gone_classes": {}}
-    (selection / "data.json").write_text(json.dumps(record))
+    (results / "selection" / "data.json").write_text(json.dumps(record))
+    classes, history = np.arange(16) % 8, pd.DataFrame({"epoch": [1, 2, 3]})
+    history = history.assign(train_loss=[2.0, 1.5, 1.25], valid_loss=[2.1, 1.7, 1.9])
+    history = history.assign(train_acc=[0.2, 0.4, 0.5], valid_acc=[0.2, 0.45, 0.4])
+    table = pd.DataFrame({"GalaxyID": range(16), "class": classes, "pred": np.roll(classes, 1)})
     for key in MODELS[:3]:
         run = metrics_of(key, profile="demo", data=record["name"], epochs=3, best_epoch=2)
         run |= {"test_galaxies": 16, "class_test_galaxies": [2] * 8}
         folder = save_run(results, run, max_epoch=3).parent
         params = json.loads((folder / "params.json").read_text()) | RECORD
         (folder / "params.json").write_text(json.dumps(params))
-        classes = np.arange(16) % 8
-        table = pd.DataFrame({"GalaxyID": range(16), "class": classes, "pred": np.roll(classes, 1)})
         table.to_csv(folder / "predictions.csv", index=False)
-        history = {"epoch": [1, 2, 3], "train_loss": [2.0, 1.5, 1.25]}
-        history |= {"valid_loss": [2.1, 1.7, 1.9]}
-        history |= {"train_acc": [0.2, 0.4, 0.5], "valid_acc": [0.2, 0.45, 0.4]}
-        pd.DataFrame(history).to_csv(folder / "history.csv", index=False)
+        history.to_csv(folder / "history.csv", index=False)
+    notes = PngInfo()
+    notes.add_text("Source", "[5]")  # as a notebook's fifth cell leaves it
     for name in ("fig2", "fig3", "fig10_other", "class_composition", "reliability"):
         figure, axes = plt.subplots(figsize=(4, 2))
         axes.plot([0, 1])
         describe(figure, f"A line, drawn for <{name}> & tests.")
-        (png,) = save_figure(figure, results / "figures" / name)[1:]
+        png = save_figure(figure, results / "figures" / name)[1]
         plt.close(figure)
-        with Image.open(png) as image:  # as it is where a notebook's fifth cell saves it
-            notes = PngInfo()
+        with Image.open(png) as image:
             notes.add_text("Description", image.info["Description"])
-            notes.add_text("Source", "[5]")
             image.save(png, pnginfo=notes)
     (results / "tables").mkdir()
-    rows = [
-        ("Fig. 4", "x", "supported", "The claim that a < b is supported; p = 0.01."),
-        ("Fig. 4", "y", "not decided", "The claim that `b` is not decided by this data."),
-        ("Accuracy", "z", "contradicted", "The claim that c is contradicted."),
-    ]
-    table = pd.DataFrame(rows, columns=["family", "claim", "outcome", "sentence"])
-    table.to_csv(results / "tables" / "verdicts.csv", index=False)
+    (results / "tables" / "verdicts.csv").write_text(VERDICTS)
     write_notebook(results, "07_linformer", "# Train the Linformer")
     write_notebook(results, "17_fig3", "# Fig. 3")
     return results
@@ -169,17 +166,6 @@ def test_the_best_model_comes_first(reader: Reader, tmp_path: Path):
     assert "are, equally, `linformer` and `resnet50`: 75.0" in first
 
 
-def test_a_verdict_in_plain_words_is_on_top(results: Path):
-    text = (
-        "**The claim** is _not_ supported by <b>its own</b> predictions.\n\nA second paragraph.\n"
-    )
-    (results / "tables" / "verdict.md").write_text(text)
-    reader = read(results)
-    short = reader.text.rpartition("In short")[2].partition("What was run")[0]
-    assert short.strip().startswith("The claim is not supported by <b>its own</b> predictions.")
-    assert len(reader.all("strong")) > 1 and not reader.all("b")
-
-
 def test_every_picture_is_in_the_file_and_described(reader: Reader):
     pictures = reader.all("img")
     assert len(pictures) == 5 + 3  # figures and learning curves
@@ -232,38 +218,39 @@ def test_with_nothing_but_a_selection_there_is_still_a_report(results: Path):
         page.write_report(results, MODELS)
 
 
-def test_replaced_and_older_trainings_are_listed(results: Path):
+def test_what_only_some_runs_have(results: Path, reader: Reader):
+    assert "Simulated and real galaxies" not in reader.text
     for name in ("linformer/replaced/2026-01-02", "vit/seed3/replaced/2026-01-03"):
         (results / "models" / name).mkdir(parents=True)
     line = "vit: trained with older code, commit 0123456: --retrain vit renews it"
     (results / "logs").mkdir()
     (results / "logs" / "plan.txt").write_text(f"nothing to do\n{line}\n")
-    text = read(results).text
-    assert "models/linformer/replaced/2026-01-02" in text
-    assert "models/vit/seed3/replaced/2026-01-03" in text and line in text
-
-
-def test_simulated_beside_real_galaxies_have_a_section_where_there_is_something(results: Path):
-    assert "Simulated and real galaxies" not in read(results).text
-    path = results / "tables" / "transfer.csv"
-    path.write_text("model,test_accuracy,galaxies,note\nlinformer,0.51234,12345,\nvit,,3.0,a<b\n")
-    rows = "".join(f"{row}\n" for row in range(50))
-    (results / "tables" / "realism.csv").write_text(f"x\n{rows}")
-    text = read(results).text.rpartition("Simulated and real galaxies")[2]
-    assert "test accuracy" in text and "linformer 0.512 12,345 – vit – 3 a<b" in text
-    assert "(the first 40 of 50 rows)" in text
-
-
-def test_a_long_list_of_verdicts_is_folded_under_its_sum(results: Path):
+    model, tables = results / "models" / "resnet50", results / "tables"
+    shutil.copytree(model, results / "seed7")
+    shutil.move(results / "seed7", model / "seed7")
+    table = "model,test_accuracy,galaxies,note\nlinformer,0.51234,12345,\nvit,,3.0,a<b\n"
+    (tables / "transfer.csv").write_text(table)
+    (tables / "realism.csv").write_text("x\n" + "".join(f"{row}\n" for row in range(50)))
+    words = "**The claim** is _not_ supported by <b>its own</b> predictions.\n\nMore.\n"
+    (tables / "verdict.md").write_text(words)
     rows = "".join(f"Pairs,c{row},not decided,The claim {row}.\n" for row in range(9))
-    table = f"family,claim,outcome,sentence\n{rows}One,c,supported,a <script> & `b<c`\n"
-    (results / "tables" / "verdicts.csv").write_text(table)
+    verdicts = f"family,claim,outcome,sentence\n{rows}One,c,supported,a <script> & `b<c`\n"
+    (tables / "verdicts.csv").write_text(verdicts)
     write_notebook(results, "12_mine", "# <b>Mine</b> & yours")
-    reader = read(results)
-    assert reader.all("details") == [{}, {"open": None}]
-    assert "9 not decided" in reader.text and "The claim 8." in reader.text
-    assert "<b>Mine</b> & yours" in reader.text and "a <script> & b<c" in reader.text
-    assert not reader.all("script") and not reader.all("b")
+    found = read(results, resnet50=[0, 7])
+    assert "models/linformer/replaced/2026-01-02" in found.text
+    assert "models/vit/seed3/replaced/2026-01-03" in found.text and line in found.text
+    assert "resnet50, seed 7" in found.text and "(2 seeds)" in found.text
+    simulated = found.text.rpartition("Simulated and real galaxies")[2]
+    assert "test accuracy" in simulated and "(the first 40 of 50 rows)" in simulated
+    assert "linformer 0.512 12,345 – vit – 3 a<b" in simulated
+    short = found.text.rpartition("In short")[2].strip()  # the verdict in plain words comes first
+    assert short.startswith("The claim is not supported by <b>its own</b> predictions.")
+    # A long list of verdicts is folded under its sum.
+    assert found.all("details") == [{}, {"open": None}]
+    assert "9 not decided" in found.text and "The claim 8." in found.text
+    assert "<b>Mine</b> & yours" in found.text and "a <script> & b<c" in found.text
+    assert not found.all("script") and not found.all("b")
 
 
 def test_it_asks_no_one_and_every_link_leads_somewhere(made: Path, reader: Reader):
@@ -295,23 +282,11 @@ def test_its_own_failed_and_unfinished_files_are_not_linked(results: Path):
     assert page.find_files(results) == [*expected, "tables/verdicts.csv"]
 
 
-def test_further_seeds_have_curves_of_their_own(results: Path):
-    model = results / "models" / "resnet50"
-    shutil.copytree(model, results / "seed7")
-    shutil.move(results / "seed7", model / "seed7")
-    text = read(results, resnet50=[0, 7]).text
-    assert "resnet50, seed 7" in text and "(2 seeds)" in text
-
-
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("models/linformer/history.csv", ""),
         ("models/linformer/history.csv", "epoch\n"),
-        ("models/linformer/history.csv", "epoch,valid_acc\nx,y"),
         ("figures/fig3.png", "not a picture"),
-        ("tables/verdicts.csv", ""),
-        ("tables/verdicts.csv", "\x00"),
         ("tables/verdicts.csv", "outcome,sentence\na,b\n"),
         ("tables/transfer.csv", ""),
         ("notebooks/17_fig3.ipynb", "{"),
@@ -332,13 +307,10 @@ def save_png(folder: Path, name: str, pixels: np.ndarray | None = None) -> None:
     Image.fromarray(shown).save(folder / f"{name}.png")
 
 
-def test_every_expected_picture_has_a_place(tmp_path: Path):
+def test_pictures_come_in_order_and_others_under_their_names(tmp_path: Path):
     missing = [one for own in page.find_pictures(tmp_path).values() for one in own]
     assert [one.name for one in missing] == [one.name for one in FIGURES if one.expected]
     assert all("--only " in one.missing and not one.source for one in missing)
-
-
-def test_pictures_come_in_order_and_others_under_their_names(tmp_path: Path):
     for name in ("zebra_crossing", "fig5_b10", "fig5_b2", "fig2", ".fig1.123.tmp", "fig5_A"):
         save_png(tmp_path / "figures", name)
     (tmp_path / "figures" / "fig2.pdf").write_text("")
