@@ -8,7 +8,6 @@ Positive differences favour the first model. Galaxies without a property (NaN) a
 
 import warnings
 from collections.abc import Mapping, Sequence
-from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -29,7 +28,6 @@ Values = np.ndarray | pd.Series  # float (N,): a property of the galaxies
 Bins = int | Sequence[float]  # so many of equal counts, or their edges
 REGIONS = ("both right", "only first", "only second", "both wrong")
 EDGES = ["low_edge", "high_edge"]
-NAMES = {"effect": "difference", "n": "galaxies"}  # in tables of differences
 EFFECT_ENDS = ("delta_low", "delta_high", "shift_low", "shift_high")
 BINS = 10
 # Discordant galaxies up to which McNemar's test is exact; at 1,000 chi-squared gives the same.
@@ -113,23 +111,6 @@ def compare_right(first_right: Answers, second_right: Answers) -> dict[str, Any]
     """McNemar's test of who is right: the keys of `compare_counts`."""
     wrong = 2 * ~np.asarray(first_right, dtype=bool) + ~np.asarray(second_right, dtype=bool)
     return compare_counts(*np.bincount(wrong, minlength=4).tolist())
-
-
-def compare_models(predictions: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """McNemar's test of every pair of models, a row each; empty for fewer than two.
-
-    Columns: `first`, `second`, `only_first`, `only_second`, `difference`, `low`, `high`, `method`,
-    `p_value`, `p_holm`, `p_bh`, `galaxies`.
-    """
-    pairs = pd.DataFrame(combinations(predictions, 2), columns=["first", "second"])
-    if pairs.empty:
-        return pairs
-    right = right_table(predictions)
-    found = [compare_right(right[one], right[two]) for one, two in pairs.itertuples(index=False)]
-    table = pairs.join(pd.DataFrame(found).drop(columns="standard_error")).rename(columns=NAMES)
-    table.insert(9, "p_holm", corrected(table.p_value))
-    table.insert(10, "p_bh", corrected(table.p_value, "fdr_bh"))
-    return table
 
 
 def macro_difference(
@@ -254,24 +235,10 @@ def difference_in_bins(
     table = groups.agg(median=("value", "median")).reset_index()
     found = [compare_right(own["first"], own["second"]) for _, own in groups]
     names = ["n", "only_first", "only_second", "effect", "low", "high", "p_value"]
-    table = table.join(pd.DataFrame(found, columns=names)).rename(columns=NAMES)
+    table = table.join(pd.DataFrame(found, columns=names)).rename(
+        columns={"effect": "difference", "n": "galaxies"}
+    )
     return table.assign(p_holm=corrected(table.p_value))
-
-
-def same_class_mix(by_class: pd.DataFrame) -> pd.DataFrame:
-    """The lead in each bin if all bins had the class mix of all galaxies (direct standardisation).
-
-    `by_class`: `difference_in_bins` of each class (`class_name`) in the same bins; classes that a
-    bin lacks are left out. Columns: `low_edge`, `high_edge`, `galaxies`, `difference`, `low`,
-    `high`.
-    """
-    weight = by_class.groupby("class_name").galaxies.transform("sum")
-    weight = weight / weight.groupby([by_class[one] for one in EDGES]).transform("sum")
-    error = (by_class.high - by_class.low) / 2  # of 1.96 standard errors, as are the ends below
-    parts = {"difference": weight * by_class.difference, "square": (weight * error) ** 2}
-    table = by_class[[*EDGES, "galaxies"]].assign(**parts).groupby(EDGES).sum()
-    half = np.sqrt(table.pop("square"))
-    return table.assign(low=table.difference - half, high=table.difference + half).reset_index()
 
 
 def lead_trend(

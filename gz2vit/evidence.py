@@ -85,10 +85,7 @@ FIG4_COLUMNS = tuple(what.column for what in FIG4_PROPERTIES)
 
 
 def judge(claims: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """The verdicts on `claims` (dicts with keys of `CLAIM`), a table with `VERDICT_COLUMNS`.
-
-    p-values are corrected within each family.
-    """
+    """The verdicts on `claims` (dicts with keys of `CLAIM`), a table with `VERDICT_COLUMNS`."""
     rows = []
     for family in dict.fromkeys(claim["family"] for claim in claims):
         own = [CLAIM | claim for claim in claims if claim["family"] == family]
@@ -158,9 +155,8 @@ def claim_fig4(
 
     "Better on small galaxies" can mean that those which only the first has right are smaller than
     the second's own (what the figure shows; it holds as soon as the first loses less on small
-    ones), that its lead grows towards small ones, also among galaxies of one class (where the table
-    has classes), or that it has more of the smallest right, as a reader takes it. `ends`: where
-    these begin, by column; otherwise at the quarter.
+    ones), that its lead grows towards small ones, also among galaxies of one class, or that it has
+    more of the smallest right (beyond `ends`, by column, or the quarter), as a reader takes it.
     """
     claims = []
     for what in properties:
@@ -223,8 +219,7 @@ def published_edges(column: str) -> np.ndarray:
 def published_galaxies(column: str) -> pd.DataFrame:
     """The galaxies of the paper's Fig. 4, like a table of `join_predictions`, at bins' middles.
 
-    Those that both models have right or wrong, which the figure does not separate, are `both
-    right`: no comparison of two models depends on it.
+    `both right` are those both right or both wrong, which the figure does not separate.
     """
     histogram, edges = FIG4_HISTOGRAMS[column], published_edges(column)
     counts = {name: np.array(histogram[name]) for name in ("only first", "only second")}
@@ -237,10 +232,7 @@ def published_galaxies(column: str) -> pd.DataFrame:
 
 
 def claim_accuracy(predictions: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
-    """Of every pair of models, that the one with the higher published accuracy is the better.
-
-    Models that the paper does not have come last.
-    """
+    """Of every pair of models, that the one with the higher published accuracy is the better."""
     published = {name: found["test_acc"] for name, found in PUBLISHED_RESULTS.items()}
     ranked = sorted(predictions, key=lambda name: -published.get(name, 0.0))
     right, claims = comparisons.right_table(predictions) if ranked else None, []

@@ -71,16 +71,11 @@ class Picture(NamedTuple):
 
 
 def write_report(
-    results_dir: Path | str,
-    model_keys: Sequence[str],
-    seeds: Mapping[str, Sequence[int]] | None = None,
-    pictures: Mapping[str, Sequence[Picture]] | None = None,
+    results_dir: Path | str, model_keys: Sequence[str], seeds: results.Seeds = None
 ) -> Path:
     """Write `report.html` into the results folder, from whatever is there; its path.
 
-    `model_keys`, `seeds`: as `results_table` takes them; `pictures`: as `find_pictures` finds them,
-    which takes seconds, so that they need not be read twice. Raises `Gz2vitError` where not even
-    the galaxies are selected, and for files that are damaged.
+    Raises `Gz2vitError` where not even the galaxies are selected, and for files that are damaged.
     """
     folder, selection = Path(results_dir), read_selection(results_dir)
     table = results_table(folder, model_keys, seeds)
@@ -91,6 +86,8 @@ def write_report(
         cells = by_class[f"{key}: ours [95 %]"], by_class[f"{key}: paper"]
         classes[key] = list(zip(*cells, strict=True))
     runs = [(key, run) for key in model_keys for run in run_folders((seeds or {}).get(key, ()))]
+    paths = [folder / "models" / key / run / "params.json" for key, run in runs]
+    records = list(map(results.read_record, paths))
     verdict, verdicts = folder / "tables" / "verdict.md", read_verdicts(folder)
     words = verdict.read_text(encoding="utf-8") if verdict.exists() else ""
     composition = class_composition(selection.tables).map("{:,}".format)
@@ -110,17 +107,12 @@ def write_report(
         "composition": composition.reset_index(names="class"),
         "introduction": results.introduction(table),
         **{"tables": tables, "classes": classes, "notes": table.attrs["notes"]},
-        "pictures": find_pictures(folder) if pictures is None else pictures,
+        "pictures": find_pictures(folder),
         "simulated_tables": read_simulated_tables(folder),
         "curves": [_draw_curves(folder, key, run) for key, run in runs],
         "notebooks": find_notebooks(folder, but=STEP),
         "files": find_files(folder),
-        "environment": describe_environment(
-            [
-                results.read_record(folder / "models" / key / run / "params.json")
-                for key, run in runs
-            ]
-        ),
+        "environment": describe_environment(records),
     }
     options = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
     environment = Environment(loader=PackageLoader("gz2vit"), autoescape=True, **options)
@@ -259,11 +251,10 @@ def read_simulated_tables(results_dir: Path | str) -> dict[str, pd.DataFrame]:
         path = Path(results_dir) / "tables" / f"{name}.csv"
         if path.exists():
             with _reading(path):
-                table = pd.read_csv(path)
-            first = f" (the first {SHOWN_ROWS} of {len(table):,} rows)"
-            cells = table.head(SHOWN_ROWS).astype(object).map(shown)
-            cells.columns = cells.columns.str.replace("_", " ")
-            tables[f"{title}{first if len(table) > SHOWN_ROWS else ''}"] = cells
+                table = pd.read_csv(path).rename(columns=lambda column: column.replace("_", " "))
+            if len(table) > SHOWN_ROWS:
+                title += f" (the first {SHOWN_ROWS} of {len(table):,} rows)"
+            tables[title] = table.head(SHOWN_ROWS).astype(object).map(shown)
     return tables
 
 
@@ -308,12 +299,9 @@ def in_short(table: pd.DataFrame) -> list[str]:
         own, theirs = accuracy.loc["linformer"], PUBLISHED_RESULTS["linformer"]["test_acc"]
         sentences.append(f"`linformer`: {ours(own)} % here, {percent(theirs, 2)} % in the paper.")
     same = sum(table.attrs["notes"][key].startswith("comparable") for key in accuracy.index)
-    if same == len(accuracy):
-        words = "All of them were trained as in the paper, so that the differences mean something."
-        return [*sentences, words]
-    kept = f"Only {same} of {len(accuracy)} are" if same else "None of them is"
-    words = f"{kept} comparable with the paper's; the reasons stand below the tables."
-    return [*sentences, words]
+    kept = {0: "None of them is", len(accuracy): "All of them are"}
+    words = kept.get(same, f"Only {same} of {len(accuracy)} are")
+    return [*sentences, f"{words} comparable with the paper's; see below the tables."]
 
 
 def describe_run(results_dir: Path, selection: Selection, table: pd.DataFrame) -> Terms:

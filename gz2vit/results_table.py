@@ -17,8 +17,8 @@ from gz2vit.catalog import class_weights
 from gz2vit.io import WEIGHTED, Gz2vitError, command_for, read_json, run_folders, write_text
 from gz2vit.paper import CLASS_NAMES, EPOCH_SECONDS, PUBLISHED_RESULTS, SPLIT_CLASS_COUNTS
 
-# A run's `metrics.json` with what else `read_run` found beside it.
-Run = Mapping[str, Any]
+Run = Mapping[str, Any]  # `metrics.json` with what else `read_run` found beside it
+Seeds = Mapping[str, Sequence[int]] | None  # of each model that was trained with several
 
 MISSING = "–"
 MACRO = ("recall_macro", "f1_macro")  # no shares of galaxies: their intervals are the bootstrap's
@@ -32,6 +32,10 @@ COLUMNS = (
     *("model", "quantity", "class_name", "paper", "ours", "spread", "seeds"),
     *("low", "high", "difference", "n"),
 )
+TITLES = (
+    *("On the test galaxies", "On the training and validation galaxies"),
+    *("Accuracy by class", "The runs"),
+)
 PRETRAINED = ("resnet50", "vgg16_bn", "hf_vit")  # the paper starts these from ImageNet weights
 FLOAT32 = "32-true"  # Lightning's name for it
 # AUTHORS (gz2vit/paper.py), outputs of their notebook.
@@ -42,18 +46,14 @@ PAPER_REMARKS = {"linformer": "the paper's own training was cut short when its s
 
 
 def results_table(
-    results_dir: Path | str,
-    model_keys: Sequence[str],
-    seeds: Mapping[str, Sequence[int]] | None = None,
+    results_dir: Path | str, model_keys: Sequence[str], seeds: Seeds = None
 ) -> pd.DataFrame:
     """One row for each model and quantity, missing values NaN.
 
-    `seeds`: of each model that was trained with several; only their folders are read. `ours`: mean
-    over the trained seeds, `spread`: their sample standard deviation, `seeds`: their number; `low`,
-    `high`: 95 % interval on the `n` test galaxies, Wilson's of an accuracy, the bootstrap's of a
-    macro average; `difference`: ours less the paper's, none of times. `table.attrs`: `notes` (a
-    sentence for each model) and `runs` (for each model its runs, as of `read_run`).
-
+    `ours`: mean over the trained seeds, `spread`: their sample standard deviation, `seeds`: their
+    number; `low`, `high`: 95 % interval on the `n` test galaxies, Wilson's of an accuracy, the
+    bootstrap's of a macro average; `difference`: ours less the paper's, none of times.
+    `table.attrs`: `notes` (a sentence for each model) and `runs` (of `read_run`, for each model).
     Raises `Gz2vitError` for a damaged file, and for a seed of another network or other galaxies.
     """
     results_dir = Path(results_dir).resolve()
@@ -163,9 +163,8 @@ def comparability(key: str, runs: Sequence[Run], galaxies: Mapping[str, int] | N
     if not all("weights" in run and run["recipe"] for run in runs):
         words = "metrics.json or params.json is missing"
         return f"not comparable: how it was trained is not known ({words})"
-    tuned = class_weights(
-        "tuned" if key != architecture else "uniform", SPLIT_CLASS_COUNTS["train"]
-    )
+    choice = "tuned" if key != architecture else "uniform"
+    tuned = class_weights(choice, SPLIT_CLASS_COUNTS["train"])
     weights = "imagenet" if architecture in PRETRAINED else "none"
     theirs = {
         "trained": origin({"weights": weights}),
@@ -318,9 +317,7 @@ def printed_tables(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     """The tables as text, by their titles: test galaxies, fit, classes, runs."""
     test = {"accuracy": "accuracy", "recall_macro": "macro recall", "f1_macro": "macro F1"}
     fit = {"train_acc": "training", "valid_acc": "validation"}
-    tables = {"On the test galaxies": [], "On the training and validation galaxies": []}
-    tables |= {"Accuracy by class": [], "The runs": []}
-    summary, fitted, by_class, trained = tables.values()
+    summary, fitted, by_class, trained = tables = [], [], [], []
     for key, rows in table.groupby("model", sort=False):
         own, runs = rows.set_index("quantity"), table.attrs["runs"][key]
         same = "yes" if table.attrs["notes"][key].startswith("comparable") else "no"
@@ -350,7 +347,7 @@ def printed_tables(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
         for _, one in own.iterrows():
             by_class[-1][f"{one.model}: paper"] = percent(one.paper)
             by_class[-1][f"{one.model}: ours [95 %]"] = ours(one)
-    return {title: pd.DataFrame(lines) for title, lines in tables.items()}
+    return dict(zip(TITLES, map(pd.DataFrame, tables), strict=True))
 
 
 def _beside(own: pd.DataFrame, names: Mapping[str, str], interval: str = "") -> dict[str, str]:
@@ -365,8 +362,7 @@ def _beside(own: pd.DataFrame, names: Mapping[str, str], interval: str = "") -> 
 def ours(row: Any) -> str:
     """Our value in percent: `68.6`, of several seeds `68.6 ± 1.2 (3 seeds) [64.5, 72.4]`."""
     spread = "" if pd.isna(row.spread) else f" ± {percent(row.spread)} ({row.seeds} seeds)"
-    known = not pd.isna(row.ours) and not pd.isna(row.low)
-    interval = f" [{percent(row.low)}, {percent(row.high)}]" if known else ""
+    interval = "" if pd.isna(row.low) else f" [{percent(row.low)}, {percent(row.high)}]"
     return f"{percent(row.ours)}{spread}{interval}"
 
 

@@ -11,10 +11,8 @@ from statsmodels.discrete.conditional_models import ConditionalLogit
 from gz2vit.comparisons import (
     REGIONS,
     accuracy_trends,
-    bin_edges,
     cliffs_delta,
     compare_counts,
-    compare_models,
     compare_right,
     corrected,
     difference_in_bins,
@@ -23,7 +21,6 @@ from gz2vit.comparisons import (
     macro_difference,
     region_counts,
     right_table,
-    same_class_mix,
     separation,
 )
 from gz2vit.evaluation import classification_metrics
@@ -118,22 +115,6 @@ def test_the_interval_of_a_difference_holds_the_truth_as_often_as_it_says():
     found = [compare_counts(*map(int, counts)) for counts in cells]
     hits = sum(one["low"] <= 0.10 <= one["high"] for one in found)
     assert 366 <= hits <= 396  # binomial bounds of 95 % of 400, one in 1,000 on either side
-
-
-def test_every_pair_of_models_is_compared_and_corrected():
-    ids = [str(number) for number in range(30)]
-    models = {
-        name: pd.DataFrame({"GalaxyID": ids, "class": 0, "pred": pred})
-        for name, pred in (("all", [0] * 30), ("none", [1] * 30), ("half", [0, 1] * 15))
-    }
-    found = compare_models(models)
-    pairs = list(zip(found["first"], found["second"], strict=True))
-    assert pairs == [("all", "none"), ("all", "half"), ("none", "half")]
-    assert found.difference.tolist() == [1.0, 0.5, -0.5]
-    assert found.p_value[1] == pytest.approx(2 * 0.5**15)
-    assert found.p_holm[1] == pytest.approx(2 * found.p_value[1])
-    assert found.p_bh[1] == pytest.approx(found.p_value[1] * 3 / 3)
-    assert compare_models({"all": models["all"]}).empty
 
 
 def two_models(n: int, gain: float, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -258,23 +239,6 @@ def test_differences_are_mcnemars_bin_by_bin():
     assert found.difference.tolist() == [0.5, -0.5]
     assert (found.low[0], found.p_value[0]) == (known["low"], known["p_value"])
     assert found.p_holm[0] == pytest.approx(2 * found.p_value[0])
-
-
-def test_a_lead_that_is_the_class_mix_disappears_with_the_same_mix():
-    rng = np.random.default_rng(2)
-    classes = np.repeat([0, 1], 3000)
-    sizes = rng.normal(size=6000) + classes  # one class is larger, and the first is good at it
-    first, second = (rng.random(6000) < share for share in (0.5 + 0.3 * classes, 0.65))
-    raw = difference_in_bins(first, second, sizes, 4).difference
-    assert raw.iloc[-1] - raw.iloc[0] > 0.15
-    edges, parts = bin_edges(sizes, 4), {}
-    for index in (0, 1):
-        own = classes == index
-        parts[index] = difference_in_bins(first[own], second[own], sizes[own], edges)
-    same = same_class_mix(pd.concat(parts, names=["class_name", ""]).reset_index("class_name"))
-    assert same.galaxies.sum() == 6000
-    assert ((same.low < 0) & (same.high > 0)).all()
-    np.testing.assert_allclose(same.difference, 0, atol=0.06)
 
 
 def test_the_trend_is_the_interaction_of_a_conditional_regression():

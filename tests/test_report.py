@@ -204,7 +204,7 @@ def test_predictions_alone_are_enough(results: Path):
     reader = read(results)
     assert "predictions are the authors' own" in reader.text
     assert reader.text.count("no history of epochs") == 3
-    assert "All of them were trained as in the paper" in reader.text
+    assert "All of them are comparable" in reader.text
 
 
 def test_with_nothing_but_a_selection_there_is_still_a_report(results: Path):
