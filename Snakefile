@@ -36,6 +36,7 @@ TRAINING_NOTEBOOKS = {
     "hf_vit_weighted": "notebooks/11_train_hf_vit.ipynb",
 }
 BACKBONE_NOTEBOOK = "notebooks/12_train_backbone.ipynb"
+PREDICTED = ("linformer", "vit", "resnet50", "hf_vit")  # by the authors, galaxy by galaxy
 TABLES = [f"gz2_{split}.csv" for split in ("train", "valid", "test")]
 PROPERTIES = "galaxy_properties.csv"
 VOTES = [VOTES_FILE, MAPPING_FILE, *TABLES]
@@ -68,6 +69,20 @@ SIMULATE = ["simulate"] if pipeline.simulated else []
 rule notebook:  # what all rules below have in common
     threads: THREADS
     shell: f"{RUN} {{rule}}"
+
+
+if pipeline.published:
+
+    use rule notebook as published with:
+        input:
+            step(
+                "published", "data_preprocess/04_fetch_published.ipynb", code="published",
+                makes=[
+                    *(f"models/{key}/predictions.csv" for key in PREDICTED),
+                    *("selection/data.json", f"data/{PROPERTIES}"),
+                ],
+            ),
+        output: touch(done("published"))
 
 
 if pipeline.simulated:

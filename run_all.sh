@@ -2,9 +2,9 @@
 # Run the whole reproduction: makes the Python environment if there is none, then runs every step.
 #
 #   ./run_all.sh [PROFILE] [--data DIR] [--results DIR] [--only STEP...] [--jobs N]
-#                [--set KEY=VALUE...] [--executor NAME] [-- OPTIONS OF SNAKEMAKE...]
+#                [--from FILE|URL] [--set KEY=VALUE...] [--executor NAME] [-- OPTIONS OF SNAKEMAKE...]
 #
-# `./run_all.sh --help` explains the options. PROFILE is smoke, demo (the default) or paper.
+# `./run_all.sh --help` explains the options. PROFILE is smoke, demo (the default), paper or published.
 [ -n "${BASH_VERSION:-}" ] || exec bash "$0" "$@" # started as `sh run_all.sh`
 set -euo pipefail
 

@@ -52,9 +52,11 @@ def _parser() -> argparse.ArgumentParser:
         return added.add_argument
 
     add = command("run", "workflow.run", "run every stale step; what follows -- is Snakemake's")
-    add("profile", nargs="?", help="demo (default), smoke or paper")
+    add("profile", nargs="?", help="demo (default), smoke, paper or published")
     add("--data", metavar="DIR", help="data folder; without it galaxies are simulated")
     add("--results", metavar="DIR", help="instead of results/<profile>")
+    add("--from", dest="archive", metavar="FILE|URL", help="begin with what `archive` has made")
+    add("--mirror", metavar="URL", help="address or folder of a copy of what is downloaded")
     add("--only", nargs="+", default=[], metavar="STEP", help="and what they need")
     add("--jobs", type=int, metavar="N", help="steps side by side")
     add("--retrain", nargs="*", metavar="KEY", help="train again, these models or all")
@@ -67,6 +69,13 @@ def _parser() -> argparse.ArgumentParser:
     add = command("execute", "workflow.execute", "run one step of a planned run")
     add("name", metavar="STEP", help="the step; the folder is the results folder")
     add("--results", type=Path, default=Path.cwd(), help=argparse.SUPPRESS)
+
+    add = command(
+        "archive", "archive.write_archive", "put a run into one file, for ./run_all.sh --from"
+    )
+    add("results", type=Path, help="its results folder")
+    add("--to", type=Path, required=True, metavar="FILE.zip", help="the file")
+    add("--weights", action="store_true", help="with the networks' weights")
 
     add = command("check", "cli._check", "check a data folder: tables and images")
     add("directory", type=Path, help="the data folder")

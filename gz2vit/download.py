@@ -5,6 +5,7 @@ files with a record of each: origin, checksums, the day it was first seen. Nothi
 name before it is verified, so that the same call continues after any interruption.
 """
 
+import hashlib
 import json
 import os
 import random
@@ -167,6 +168,10 @@ RETRY_AFTER_MAX_S = 120  # a server may ask for hours; it is better to stop then
 TIMEOUT_S = (10.0, 60.0)  # to connect; without a single byte
 
 
+class Unreachable(Gz2vitError):
+    """A file cannot be had: there is no network, or it is not where it was."""
+
+
 def fetch(
     url: str, path: Path, find_fault: Callable[[Path], str], advice: str,
     part: Path | None = None, checksummed: bool = True,
@@ -189,7 +194,7 @@ def fetch(
             with writing(part):
                 shutil.copyfile(url, part)
         else:
-            raise Gz2vitError(f"there is no file {url}; {advice}")
+            raise Unreachable(f"there is no file {url}; {advice}")
         fault = find_fault(part)
         part.with_name(f"{part.name}.json").unlink(missing_ok=True)
         if not fault:
@@ -240,12 +245,12 @@ def resume_download(url: str, part: Path, advice: str, checksummed: bool = False
                 response = session.get(url, headers=headers, stream=True, timeout=TIMEOUT_S)
             except requests.RequestException as error:
                 problem = f"no answer ({type(error).__name__})"
-                raise Gz2vitError(f"cannot download {url}: {problem}; {advice}") from error
+                raise Unreachable(f"cannot download {url}: {problem}; {advice}") from error
             with response:
                 status, answered = response.status_code, response.headers
                 if status != 200 and not (size and status in (206, 416)):
                     problem = f"the answer is {status} {response.reason}".strip()
-                    raise Gz2vitError(f"cannot download {url}: {problem}; {advice}")
+                    raise Unreachable(f"cannot download {url}: {problem}; {advice}")
                 etag, date = answered.get("ETag", ""), answered.get("Last-Modified", "")
                 found = {"url": url, "validator": etag if etag.startswith('"') else date}
                 first, length = 0, answered.get("Content-Length", "")
@@ -274,7 +279,7 @@ def resume_download(url: str, part: Path, advice: str, checksummed: bool = False
             if failures < ATTEMPTS:
                 time.sleep(BACKOFF_S * 2 ** (failures - 1) * random.uniform(1, 2))
     words = f"it failed {failures} times ({problem or 'it ended too early'})"
-    raise Gz2vitError(f"cannot download {url}: {words}; {advice}")
+    raise Unreachable(f"cannot download {url}: {words}; {advice}")
 
 
 def _append(response: requests.Response, part: Path, size: int, bar: tqdm) -> str:
@@ -320,7 +325,7 @@ def bring_file(remote: RemoteFile, directory: Path, mirror: str = "") -> str:
         nonlocal digest
         if not published and (fault := _table_fault(file, remote)):
             return fault
-        digest = pooch.file_hash(str(file), alg=algorithm)
+        digest = git_name(file) if algorithm == "git" else pooch.file_hash(str(file), alg=algorithm)
         if digest != (published or record.get(algorithm, digest)):
             seen = f"the copy first seen on {record.get('first_seen')} had {record.get(algorithm)}"
             return (
@@ -346,6 +351,12 @@ def bring_file(remote: RemoteFile, directory: Path, mirror: str = "") -> str:
     how = f"sha256:{digest}, {'as when first seen' if record else 'first seen'}"
     how = f"verified ({remote.checksum})" if published else how
     return f"{remote.name}: {status.st_size:,} bytes, {how}"
+
+
+def git_name(path: Path) -> str:
+    """The name that git gives the content of a file: the SHA-1 of its size and its bytes."""
+    content = path.read_bytes()
+    return hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
 
 
 def _table_fault(path: Path, remote: RemoteFile) -> str:

@@ -27,7 +27,7 @@ from scipy.stats import norm, t
 from gz2vit import comparisons
 from gz2vit.catalog import read_properties, read_selection
 from gz2vit.evaluation import LEVEL, read_predictions
-from gz2vit.io import WEIGHTED, command_for
+from gz2vit.io import WEIGHTED, command_for, never_there
 from gz2vit.paper import FIG4_COUNTS, FIG4_HISTOGRAMS, PUBLISHED_RESULTS
 
 ALPHA = 0.05
@@ -284,7 +284,7 @@ def gather_predictions(
     paths = {key: Path(results_dir).resolve() / "models" / key / file for key in model_keys}
     found = {key: read_predictions(path) for key, path in paths.items() if path.exists()}
     missing = {
-        key: f"{key} is not trained: {command_for(path, key)}"
+        key: f"{key}: {never_there(path) or f'not trained, {command_for(path, key)}'}"
         for key, path in paths.items()
         if key not in found
     }

@@ -25,6 +25,7 @@ MODEL_FILES = (
     *("metrics.json", "params.json", "best.ckpt"),
 )
 SETTINGS = "settings.yaml"  # in a results folder: profile, data folder and --set of its run
+ARCHIVE_RECORD = "archive.json"  # in a results folder that was made from an archive
 WEIGHTED = "_weighted"  # a model key that ends so is the same network, trained with class weights
 CHECKPOINT, CHECKPOINT_SUFFIX = "best.ckpt", ".ckpt"  # what a training leaves of the network
 # The network in the box, its model card, and the galaxies that it has learnt from.
@@ -129,6 +130,18 @@ def command_for(path: Path, step: str) -> str:
         if (folder / SETTINGS).is_file():
             return f"`./run_all.sh --results {shlex.quote(str(folder))} --only {step}`"
     return f"`./run_all.sh --only {step}`"
+
+
+def never_there(path: Path) -> str:
+    """Why nothing will make `path`, in a results folder of which a part was taken over; or ""."""
+    what = "predictions" if "models" in path.parts else "images or weights"
+    for folder in path.parents:
+        selection = folder / "selection" / "data.json"
+        if (folder / ARCHIVE_RECORD).exists():
+            return f"the {what} are not in the archive that these results were made from"
+        if selection.exists() and "missing" in (data := read_json(selection)):
+            return f"the {what} are not published{', or not fetched' if data['missing'] else ''}"
+    return ""
 
 
 def run_record(parameters: Mapping[str, Any], seed: int, device: str) -> dict[str, Any]:

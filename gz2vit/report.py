@@ -23,8 +23,8 @@ from PIL import Image
 from gz2vit import __version__
 from gz2vit import results_table as results
 from gz2vit.catalog import Selection, class_composition, read_selection
-from gz2vit.io import Gz2vitError, command_for, run_folders, run_record, write_text
-from gz2vit.paper import ARXIV, PUBLISHED_RESULTS, TITLE
+from gz2vit.io import Gz2vitError, command_for, never_there, run_folders, run_record, write_text
+from gz2vit.paper import ARXIV, PUBLISHED_RESULTS, SPLIT_CLASS_COUNTS, TITLE
 from gz2vit.plots import captions
 from gz2vit.plots.extra_figures import draw_learning_curves
 from gz2vit.plots.style import NOT_DRAWN, description, png_bytes
@@ -90,7 +90,11 @@ def write_report(
     records = list(map(results.read_record, paths))
     verdict, verdicts = folder / "tables" / "verdict.md", read_verdicts(folder)
     words = verdict.read_text(encoding="utf-8") if verdict.exists() else ""
-    composition = class_composition(selection.tables).map("{:,}".format)
+    composition = class_composition(selection.tables)
+    if selection.data["profile"] == "published":  # whose tables may be missing
+        composition = pd.DataFrame(dict(SPLIT_CLASS_COUNTS), index=composition.index)
+        composition = composition.assign(all=composition.sum(axis=1))
+    composition = composition.map("{:,}".format)
     content = {
         **{"paper": TITLE, "arxiv": ARXIV, "version": __version__, "short": in_short(table)},
         "title": f"{selection.data['name']}, profile {selection.data['profile']}",
@@ -157,7 +161,8 @@ def find_pictures(results_dir: Path | str) -> dict[str, list[Picture]]:
             picture = _read_picture(found[name], picture, entry.step)
         else:
             command = command_for((results_dir / "figures" / name).resolve(), entry.step)
-            words = f"Not there yet: the step '{entry.step}' makes it; run {command}."
+            words = f"the step '{entry.step}' makes it; run {command}"
+            words = f"Not there: {never_there(results_dir.resolve() / 'figures' / name) or words}."
             notebook = _notebook_of(results_dir, entry.step)
             picture = picture._replace(missing=words, notebook=notebook)
         sections[entry.section].append(picture)
@@ -206,6 +211,7 @@ def _draw_curves(results_dir: Path, key: str, run: str) -> Picture:
     if not path.exists():
         predicted = path.with_name("predictions.csv").exists()
         words = f"Not trained yet; run {command_for(path.resolve(), key)}."
+        words = f"Not there: {why}." if (why := never_there(path.resolve())) else words
         words = "There are predictions, but no history of epochs." if predicted else words
         return picture._replace(missing=words)
     with _reading(path):
@@ -286,7 +292,7 @@ def in_short(table: pd.DataFrame) -> list[str]:
     """The page's first sentences: the best model, the paper's own, and a caution."""
     accuracy = table[(table.quantity == "accuracy") & table.ours.notna()].set_index("model")
     if accuracy.empty:
-        return ["No model is trained yet; the tables below say how to train each."]
+        return ["No model is trained yet; the tables below say for each how to have it."]
     best = accuracy.loc[accuracy.ours.idxmax()]
     first = [f"`{key}`" for key in accuracy.index[accuracy.ours == best.ours]]
     largest = results.largest_class(table.attrs["runs"][best.name][0])
@@ -318,6 +324,7 @@ def describe_run(results_dir: Path, selection: Selection, table: pd.DataFrame) -
         ("Profile", str(data["profile"])),
         ("Data", data["name"] + (" (simulated, not observed)" if data["simulated"] else "")),
         ("Galaxies", ", ".join(galaxies)),
+        ("Missing", data.get("missing", "")),
         ("Models", f"{len(trained)} of {len(runs)} trained: {', '.join(trained) or 'none'}"),
         ("Training", f"{seconds / 60:,.1f} minutes in all" if seconds else ""),
         ("Left out", f"{lost:,} galaxies, whose images cannot be read" if lost else ""),

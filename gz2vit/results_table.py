@@ -14,7 +14,15 @@ import pandas as pd
 
 from gz2vit import evaluation, paper
 from gz2vit.catalog import class_weights
-from gz2vit.io import WEIGHTED, Gz2vitError, command_for, read_json, run_folders, write_text
+from gz2vit.io import (
+    WEIGHTED,
+    Gz2vitError,
+    command_for,
+    never_there,
+    read_json,
+    run_folders,
+    write_text,
+)
 from gz2vit.paper import CLASS_NAMES, EPOCH_SECONDS, PUBLISHED_RESULTS, SPLIT_CLASS_COUNTS
 
 Run = Mapping[str, Any]  # `metrics.json` with what else `read_run` found beside it
@@ -65,7 +73,7 @@ def results_table(
         try:
             runs = all_runs[key] = [run for one in folders if (run := read_run(model / one, data))]
             rows += _rows(key, runs)
-            notes[key] = f"not trained: {command}"
+            notes[key] = never_there(model) or f"not trained: {command}"
             if runs:
                 notes[key] = comparability(key, runs, data.get("galaxies"))
         except (Gz2vitError, LookupError, TypeError, ValueError) as error:
@@ -157,7 +165,8 @@ def comparability(key: str, runs: Sequence[Run], galaxies: Mapping[str, int] | N
     """
     first, architecture = runs[0], key.removesuffix(WEIGHTED)
     if first.get("profile") == "published":
-        return "comparable; the predictions are the authors' own"
+        remark = "" if key != "hf_vit" else ", of another run than the paper's (84.41 %)"
+        return f"comparable; the predictions are the authors' own{remark}"
     if key not in PUBLISHED_RESULTS:
         return f"not comparable: the paper has no such model ({first.get('network', key)})"
     if not all("weights" in run and run["recipe"] for run in runs):
@@ -295,7 +304,7 @@ def introduction(table: pd.DataFrame) -> list[str]:
     """What a reader must know before the tables, one paragraph each."""
     runs = [run for own in table.attrs["runs"].values() for run in own]
     parts = [f"The paper: {paper.TITLE}, arXiv:{paper.ARXIV}."]
-    parts += [] if runs else ["No model has been trained yet."]
+    parts += [] if runs else ["There are no predictions."]
     for run in runs:
         device = f", on {run['device']}" if "device" in run else ""
         parts.append(

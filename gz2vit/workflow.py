@@ -34,6 +34,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from gz2vit.catalog import data_signature, follow_folder, read_data_folder
 from gz2vit.io import (
+    ARCHIVE_RECORD,
     CHECKPOINT,
     MODEL_FILES,
     ROOT,
@@ -59,6 +60,9 @@ PLAN, PLAN_TEXT, DONE = "logs/plan.json", "logs/plan.txt", "logs/done/{}"
 BAR_SECONDS = 5.0  # between two lines of a progress bar in a log file
 INTERRUPT_SECONDS = 60  # for a step to end after Ctrl-C
 VOTES_STEPS = ("labels", "recover")  # they need votes: simulated, downloaded or named by VOTES
+# They need neither images nor weights: the steps after `--from`, and of the profile PUBLISHED.
+DRAWN_STEPS = ("fig1", "fig2", "fig3", "fig4", "fig5", "evidence", "table", "report")
+PUBLISHED = "published"  # the authors' own predictions: the profile, and the step that gets them
 NAMED_STEPS = ("transfer",)  # too long to be run unless --only names them
 
 
@@ -202,8 +206,10 @@ class Pipeline:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config, self.results = config, Path(config["results"])
-        self.simulated = config["data"] is None
-        self.data = self.results / "data" if self.simulated else Path(config["data"])
+        self.archived = (self.results / ARCHIVE_RECORD).exists()
+        self.published = config["profile"] == PUBLISHED and not self.archived
+        self.simulated = config["data"] is None and not (self.archived or self.published)
+        self.data = Path(config["data"] or self.results / "data")
         profile = load_profile(config["profile"])
         overrides = [parse_set(text, self.results) for text in config["set"]]
         rows = dict(profile.get("backbones", {}))
@@ -254,6 +260,9 @@ class Pipeline:
         known = notebook_parameters(ROOT / notebook)
         free = {key: one for key, one in known.items() if key not in own}
         free |= {"SEEDS": Parameter(None, list[int] | None)} if model else {}
+        # Or its results are there, or never will be: then only its seeds matter.
+        made = not (self.archived or self.published) or name in (*DRAWN_STEPS, PUBLISHED)
+        free = free if made else {key: one for key, one in free.items() if key == "SEEDS"}
         self.free[name] = sorted(free)
         chosen = {
             key: free[key].read(value, source, typed=source.startswith("--set"))
@@ -267,10 +276,14 @@ class Pipeline:
                 which = f"'{key}'{meant(key, self.models)}"
                 raise Gz2vitError(f"{name}.{need}: there is no model {which}")
         needs = [parameters.get(need, need) for need in needs]
+        if self.archived or self.published:
+            needs = [need for need in needs if need in DRAWN_STEPS]
+            needs += [PUBLISHED] if self.published and name != PUBLISHED else []
         code_files = [one if "gz2sim" in one else f"gz2vit/{one}" for one in code.split()]
         files = [str(self.data / one) for one in reads]
         step = Step(name, notebook, needs, code_files, list(makes), files, model, parameters)
-        self.steps[name] = step
+        if made:
+            self.steps[name] = step
         if model:
             step.needs += self._start(step)
         else:
@@ -282,7 +295,7 @@ class Pipeline:
             if "SEED" in chosen:
                 raise Gz2vitError(f"{name}: SEED and SEEDS both give its seed; give one of them")
             self.seeds[name], parameters["SEED"] = seeds, seeds[0]
-            for seed in seeds[1:]:
+            for seed in seeds[1:] if made else ():
                 run, further = f"seed{seed}", f"{name}_seed{seed}"
                 files = [f"models/{name}/{run}/{file}" for file in MODEL_FILES]
                 changed = parameters | {"SEED": seed, "RUN": run}
@@ -309,6 +322,8 @@ class Pipeline:
     def order(self) -> list[str]:
         """The steps asked for (by default all that the data allow) after all that they need."""
         for step, name, _, source in self.given:
+            if self.archived and source.startswith("profiles/"):
+                continue  # of what has been computed
             if step and step not in self.free:
                 raise Gz2vitError(f"{source}: there is no step '{step}'{meant(step, self.free)}")
             free = self.free[step] if step else sorted(set().union(*self.free.values()))
@@ -320,6 +335,8 @@ class Pipeline:
             if name not in self.steps:
                 raise Gz2vitError(f"there is no step '{name}'{meant(name, self.steps)}")
         able = [name for name in self.steps if name not in NAMED_STEPS + VOTES_STEPS]
+        if (self.archived or self.published) and not (self.results / "attention").is_dir():
+            able.remove("fig5")
         for name, step in self.steps.items():
             votes = step.parameters.get("VOTES") or (step.reads and os.path.exists(step.reads[0]))
             able += [name] if name in VOTES_STEPS and (self.simulated or votes) else []
@@ -368,7 +385,7 @@ class Pipeline:
             for name, one in self.steps.items()
         }
         galaxies: dict[str, Any] = {"signature": signature}
-        if step.name in ("simulate", *VOTES_STEPS):
+        if step.name in ("simulate", *VOTES_STEPS) or self.archived or self.published:
             galaxies = {}
         if step.model:  # how they are selected and cropped
             galaxies |= {name: deciding[name] for name in ("select", "pack")}
@@ -411,6 +428,9 @@ class Pipeline:
         """The plan as text: what runs and why, what is replaced, how long it took last time."""
         settings = ", ".join(self.config["set"]) or "none"
         galaxies = "simulated galaxies" if self.simulated else f"galaxies of {self.data}"
+        galaxies = "the authors' predictions" if self.published else galaxies
+        if self.archived:
+            galaxies = f"results of {read_json(self.results / ARCHIVE_RECORD)['file']}"
         lines = [f"{self.results}: profile {self.config['profile']}, {galaxies}, --set: {settings}"]
         for name, one in self.plan.items():
             words = "; ".join(one["why"])
@@ -554,28 +574,38 @@ def run(
     profile: str | None = None, data: str | None = None, results: str | None = None,
     only: Sequence[str] = (), jobs: int | None = None, overrides: Sequence[str] = (),
     retrain: Sequence[str] | None = None, plan_only: bool = False, executor: str | None = None,
-    options: Sequence[str] = (),
+    options: Sequence[str] = (), archive: str | None = None, mirror: str | None = None,
 ) -> None:  # fmt: skip
     """Run every step that is stale; raises `Gz2vitError` with the one line that matters.
 
-    `retrain`: models (an empty list: all); `executor`: a folder in `profiles/`, such as slurm.
+    `retrain`: models (an empty list: all); `executor`: a folder in `profiles/`, such as slurm;
+    `archive`: a file or address of `gz2vit archive` to begin with; `mirror`: a copy of downloads.
     """
     if jobs is not None and jobs < 1:
         raise Gz2vitError(f"--jobs {jobs}: give at least 1")
     start = time.time()
     folder = Path(results).expanduser() if results else ROOT / "results" / (profile or "demo")
     folder = folder.resolve()
+    if mirror:
+        os.environ["GZ2VIT_MIRROR"] = mirror  # which `gz2vit.download` reads, in the steps too
+    if archive:
+        from gz2vit.archive import open_archive
+
+        open_archive(archive, folder, DRAWN_STEPS, profile or (None if results else "demo"))
+    archived = (folder / ARCHIVE_RECORD).exists()
     data = str(Path(data).expanduser().resolve()) if data not in (None, "default") else data
     settings = merge_settings(folder, profile, data, overrides)
     config = settings | {"results": str(folder), "only": only, "retrain": retrain, "jobs": jobs}
     config |= {"executor": executor, "threads": max(1, available_cores() // (jobs or 1))}
     load_profile(config["profile"])
+    if data and (archived or settings["profile"] == PUBLISHED):
+        raise Gz2vitError(f"--data {data}: {folder} has galaxies of its own; name other --results")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Gz2vitError(f"cannot write {folder}, set by --results: {error.strerror}") from error
     with sole_user(folder / ".lock", f"another run is working in {folder}; wait for it") as lock:
-        if config["data"] is None and config["profile"] == "paper":
+        if config["data"] is None and config["profile"] == "paper" and not archived:
             config["data"] = _fetch(config, lock, plan_only)
         _snakemake(config, lock, planning=True)
         print((folder / PLAN_TEXT).read_text(encoding="utf-8"), end="", flush=True)

@@ -1,0 +1,187 @@
+"""The authors' own predictions as a results folder, from which the same steps draw all figures.
+
+The authors published, galaxy by galaxy, what their Linformer, ViT and ResNet-50 predicted for the
+test galaxies, with sizes and magnitudes (`paper.PREDICTION_CATALOGUE`), and the predictions of a
+fine-tuned ViT. Classes alone: without probabilities, images or weights.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from gz2vit import paper
+from gz2vit.catalog import PROPERTY_COLUMNS, SPLITS, read_label_table, read_table
+from gz2vit.download import FILES, RemoteFile, Unreachable, fetch_galaxy_zoo
+from gz2vit.evaluation import confusion_matrix, confusion_percent
+from gz2vit.io import Gz2vitError, atomic_path, write_json
+
+CATALOGUE, HF_VIT, ROWS = "catalogue", "hf_vit", paper.PREDICTION_CATALOGUE["rows"]
+# The column of each network's predictions, by file.
+COLUMNS = {CATALOGUE: paper.PREDICTION_CATALOGUE["predictions"], HF_VIT: {HF_VIT: "pred"}}
+# The paper's, but for HF_VIT's, which is of another run.
+ACCURACIES = {key: paper.PUBLISHED_RESULTS[key]["test_acc"] for key in COLUMNS[CATALOGUE]}
+ACCURACIES |= {HF_VIT: paper.HF_VIT_PREDICTIONS["test_acc"]}
+GIT_NAME = f"git:{paper.PREDICTION_CATALOGUE['git_blob_sha1']}"
+AUTHORS = {  # as `download.FILES`
+    CATALOGUE: (
+        RemoteFile(paper.PREDICTION_CATALOGUE["url"], ROWS, 20_000_000, checksum=GIT_NAME),
+    ),
+    "labels": FILES["labels"],
+    HF_VIT: (
+        RemoteFile(paper.HF_VIT_PREDICTIONS["url"], ROWS, 1_000_000, ("GalaxyID", "class", "pred")),
+    ),
+}
+UNKNOWN_FROM = 900  # sizes and magnitudes beyond it stand for a missing value: -9999 and the like
+
+
+def fetch_published(directory: Path, own: Path | None = None) -> tuple[dict[str, Path], str]:
+    """The authors' files by kind (`catalogue`, `labels`, `hf_vit`), and why others are missing.
+
+    `directory`: where downloads are kept; `own`: a catalogue that is taken as it is, unverified.
+    Raises `Gz2vitError` for a file that is not the published one.
+    """
+    paths, why = {CATALOGUE: own} if own else {}, ""
+    for kind, remotes in AUTHORS.items():
+        places = [remote.path(directory) for remote in remotes]
+        offline = "no answer" in why and not all(map(Path.is_file, places))
+        if kind in paths or offline:  # do not wait again for a network that is not there
+            continue
+        try:
+            fetch_galaxy_zoo(directory, [kind], files=FILES | AUTHORS)
+            paths[kind] = places[-1]
+        except Unreachable as error:
+            why = why or str(error)
+    return paths, why
+
+
+def read_catalogue(path: Path, columns: Mapping[str, str] = COLUMNS[CATALOGUE]) -> pd.DataFrame:
+    """The authors' table: `galaxyID` (text), `class`, a column for each model, and properties.
+
+    `columns`: the file's column by model. Their order, other columns, numbers written as floats
+    and rows repeated do not matter. Raises `Gz2vitError` for anything else.
+    """
+    table = read_table(path, ["class", *columns.values()], ("GalaxyID",), PROPERTY_COLUMNS)
+    names = {column: key for key, column in columns.items()}
+    table = table.rename(columns=names | {"GalaxyID": "galaxyID"})
+    for name in ("class", *columns):
+        numbers = pd.to_numeric(table[name], errors="coerce")
+        if (wrong := ~numbers.isin(range(paper.CLASS_COUNT))).any():
+            row = table[wrong].iloc[0]
+            found = f"'{row[name]}' as {columns.get(name, name)}"
+            raise Gz2vitError(f"{path}: galaxy {row.galaxyID} has {found}, which is not a class")
+        table[name] = numbers.astype(np.int64)
+    for name in PROPERTY_COLUMNS:
+        values = pd.to_numeric(table.get(name, pd.Series(np.nan, table.index)), errors="coerce")
+        table[name] = values.where(values.abs() < UNKNOWN_FROM)
+    table = table.drop_duplicates(ignore_index=True)
+    if (repeated := table.galaxyID[table.galaxyID.duplicated()]).any():
+        raise Gz2vitError(f"{path} lists galaxy {repeated.iloc[0]} twice, differently")
+    return table
+
+
+def read_published(paths: Mapping[str, Path]) -> pd.DataFrame | None:
+    """All predictions of `fetch_published` in one table, as of `read_catalogue`; None without any.
+
+    Raises `Gz2vitError` where two of the files do not agree on the galaxies or their classes.
+    """
+    tables = {kind: read_catalogue(paths[kind], COLUMNS[kind]) for kind in COLUMNS if kind in paths}
+    if not tables:
+        return None
+    first, table = next(iter(tables.items()))
+    classes = {kind: one.set_index("galaxyID")["class"] for kind, one in tables.items()}
+    if "labels" in paths:
+        classes["labels"] = read_label_table(paths["labels"]).set_index("galaxyID").label1
+    for kind, own in classes.items():
+        theirs = own.reindex(table.galaxyID)
+        wrong = (theirs != table["class"].to_numpy()).to_numpy()
+        if len(own) != len(table) or wrong.any():
+            where = f", such as {table.galaxyID[wrong].iloc[0]}" if wrong.any() else ""
+            raise Gz2vitError(
+                f"{paths[first]} and {paths[kind]} do not agree on {wrong.sum():,} galaxies of "
+                f"{len(table):,} and {len(own):,}{where}"
+            )
+    if HF_VIT in tables and first != HF_VIT:
+        table[HF_VIT] = table.galaxyID.map(tables[HF_VIT].set_index("galaxyID")[HF_VIT])
+    return table
+
+
+def check_published(table: pd.DataFrame, source: str) -> pd.DataFrame:
+    """What the paper says of its predictions beside what `table` gives: `paper`, `found`.
+
+    Counts of galaxies, accuracies, the four counts of Fig. 4, and Fig. 3 cell by cell (percent).
+    Raises `Gz2vitError` naming `source` and whatever does not hold.
+    """
+    true = table["class"]
+    rows = {"test galaxies": (paper.PREDICTION_CATALOGUE["rows"], len(table))}
+    counts = np.bincount(true, minlength=paper.CLASS_COUNT)
+    for name, *both in zip(
+        paper.CLASS_NAMES, paper.SPLIT_CLASS_COUNTS["test"], counts, strict=True
+    ):
+        rows[f"galaxies of class {name}"] = tuple(both)
+    right = {key: table[key] == true for key in ACCURACIES if key in table}
+    for key, one in right.items():
+        rows[f"accuracy of {key}"] = (ACCURACIES[key], round(one.mean(), 4))
+    if set(paper.FIG4_MODELS) <= set(right):
+        first, second = (right[key] for key in paper.FIG4_MODELS)
+        regions = (first & second, first & ~second, ~first & second, ~first & ~second)
+        for (name, count), region in zip(paper.FIG4_COUNTS.items(), regions, strict=True):
+            rows[f"{name} ({' and '.join(paper.FIG4_MODELS)})"] = (count, int(region.sum()))
+        percent = confusion_percent(confusion_matrix(true, table[paper.FIG4_MODELS[0]]))
+        for i, cells in enumerate(paper.FIG3_CONFUSION_PERCENT[paper.FIG4_MODELS[0]]):
+            for j, cell in enumerate(cells):
+                # printed with one digit, and a half may have been rounded either way
+                same = abs(percent[i, j] - cell) < 0.0501
+                name = f"Fig. 3, {paper.CLASS_NAMES[i]} taken for {paper.CLASS_NAMES[j]} [%]"
+                rows[name] = (cell, cell if same else round(percent[i, j], 2))
+    found = pd.DataFrame.from_dict(rows, orient="index", columns=["paper", "found"])
+    wrong = found[found.paper != found.found]
+    if len(wrong):
+        words = [f"{name} is {one.found:,g}, not {one.paper:,g}" for name, one in wrong.iterrows()]
+        more = f", and {len(words) - 6} more" if len(words) > 6 else ""
+        raise Gz2vitError(
+            f"{source} does not give the paper's numbers: {'; '.join(words[:6])}{more}; give "
+            "another file, or none so that the published one is fetched"
+        )
+    return found
+
+
+def write_published(
+    results_dir: Path | str, table: pd.DataFrame | None, paths: Mapping[str, Path],
+    profile: str, verified: bool = True, missing: str = "",
+) -> str:  # fmt: skip
+    """Write `models/<key>/predictions.csv`, `selection/` and `data/galaxy_properties.csv`.
+
+    `table`: of `read_published`; what it lacks is removed. `verified`: whether the catalogue is
+    the published file. `missing`: what could not be had, for the report. Returns the data's name.
+    """
+    results = Path(results_dir)
+    files: dict[str, pd.DataFrame | None] = {"data/galaxy_properties.csv": None}
+    if table is not None and CATALOGUE in paths:
+        files["data/galaxy_properties.csv"] = table[["galaxyID", *PROPERTY_COLUMNS]]
+    for key in ACCURACIES:
+        known = table is not None and key in table
+        own = table[["galaxyID", "class", key]] if known else None
+        names = ["GalaxyID", "class", "pred"]
+        files[f"models/{key}/predictions.csv"] = own.set_axis(names, axis=1) if known else None
+    for split in SPLITS:
+        labels = paths["labels"].with_name(f"gz2_{split}.csv") if "labels" in paths else None
+        files[f"selection/gz2_{split}.csv"] = read_label_table(labels) if labels else None
+    if table is not None:
+        labels = table[["galaxyID", "class"]].rename(columns={"class": "label1"})
+        files["selection/gz2_test.csv"] = labels
+    for file, content in files.items():
+        (results / file).unlink(missing_ok=True)
+        if content is not None:
+            with atomic_path(results / file) as temporary:
+                content.to_csv(temporary, index=False)
+    name = "the paper's own numbers, without its predictions, which are missing"
+    if table is not None:
+        name = f"the paper's {len(table):,} test galaxies with its authors' predictions"
+        name += "" if verified else f" from {paths[CATALOGUE].name}, which was not verified"
+    counts = {split: sum(counts) for split, counts in paper.SPLIT_CLASS_COUNTS.items()}
+    data = {"profile": profile, "folder": str((results / "data").resolve()), "name": name}
+    data |= {"simulated": False, "galaxies": counts, "missing": missing}
+    write_json(results / "selection" / "data.json", data)
+    return name

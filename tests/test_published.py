@@ -1,0 +1,171 @@
+"""The paper from its authors' predictions: what is read, refused, checked, and found by them."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from gz2vit import comparisons, evidence, published
+from gz2vit.catalog import read_properties, read_selection
+from gz2vit.download import MIRROR_VARIABLE, git_name
+from gz2vit.evaluation import read_predictions
+from gz2vit.io import Gz2vitError
+from gz2vit.paper import FIG4_COUNTS, HF_VIT_PREDICTIONS, PREDICTION_CATALOGUE
+from tests.authors_catalogue import make_catalogue
+from tests.file_server import serve
+from tests.folders import needs_shared
+from tests.run_all import run_all, steps_started
+
+PAIR = ("linformer", "resnet50")
+
+
+@pytest.fixture(scope="module")
+def catalogue() -> pd.DataFrame:
+    found = make_catalogue()
+    assert found.columns.tolist() == list(PREDICTION_CATALOGUE["columns"])
+    return found
+
+
+def written(table: pd.DataFrame, path: Path) -> Path:
+    table.to_csv(path, index=False)
+    return path
+
+
+def disguised(table: pd.DataFrame) -> pd.DataFrame:
+    """The same numbers: columns in another order and more of them, floats, rows repeated."""
+    other = table[table.columns[::-1]].assign(z_spec=0.1, GalaxyID=table.GalaxyID.astype(float))
+    other["pred_res"] = other.pred_res.astype(float)
+    return pd.concat([other, other.head(3)]).sample(frac=1, random_state=0)
+
+
+@pytest.mark.parametrize("form", [lambda table: table, disguised])
+def test_the_papers_numbers_come_out_whatever_the_form(catalogue, form, tmp_path: Path):
+    path = written(form(catalogue), tmp_path / "mine.csv")
+    table = published.read_published({"catalogue": path})
+    checks = published.check_published(table, "mine.csv")
+    assert (checks.paper == checks.found).all()
+    assert len(checks) == 1 + 8 + 3 + 4 + 64
+    name = published.write_published(tmp_path, table, {"catalogue": path}, "published", False)
+    assert "mine.csv, which was not verified" in name
+    selection = read_selection(tmp_path)
+    assert (selection.data["profile"], selection.data["name"]) == ("published", name)
+    assert list(selection.tables) == ["test"]
+    pair = [read_predictions(tmp_path / "models" / key / "predictions.csv") for key in PAIR]
+    joined = comparisons.join_predictions(*pair, PAIR)
+    assert comparisons.region_counts(joined) == dict(FIG4_COUNTS)
+    properties = read_properties(tmp_path / "data" / "galaxy_properties.csv")
+    assert properties.petroR90_r.isna().sum() == 5  # the -9999
+
+
+def test_a_galaxy_twice_and_what_is_no_class_are_named(catalogue, tmp_path: Path):
+    twice = pd.concat([catalogue, catalogue.head(1).assign(pred_res=7, pred_vit=7)])
+    galaxy = str(catalogue.GalaxyID[0])
+    with pytest.raises(Gz2vitError, match=f"{galaxy} twice"):
+        published.read_catalogue(written(twice, tmp_path / "twice.csv"))
+    wrong = catalogue.assign(pred_vit=catalogue.pred_vit.where(catalogue.index > 0, -9999))
+    with pytest.raises(Gz2vitError, match=f"{galaxy} has '-9999' as pred_vit"):
+        published.read_catalogue(written(wrong, tmp_path / "wrong.csv"))
+
+
+def test_what_does_not_hold_is_named(catalogue, tmp_path: Path):
+    table = published.read_catalogue(written(catalogue, tmp_path / "mine.csv"))
+    right = table.index[(table.linformer == table["class"]) & (table.resnet50 == table["class"])]
+    changed = table.copy()
+    changed.loc[right[0], "resnet50"] = (table["class"][right[0]] + 1) % 8
+    with pytest.raises(Gz2vitError) as caught:
+        published.check_published(changed, "mine.csv")
+    for words in ("both right (linformer and resnet50) is 24,008, not 24,009", "only first"):
+        assert words in str(caught.value)
+    # Other mistakes of the Linformer: nothing but cells of Fig. 3 changes.
+    mistaken = table.index[(table["class"] == 7) & (table.linformer == 5)]
+    changed = table.copy()
+    changed.loc[mistaken[:9], "linformer"] = 4
+    with pytest.raises(Gz2vitError, match="Fig. 3, Merger taken for Barred Spiral") as caught:
+        published.check_published(changed, "mine.csv")
+    assert str(caught.value).count("taken for") == 2
+    with pytest.raises(Gz2vitError, match="test galaxies is 31,190"):
+        published.check_published(table[1:], "mine.csv")
+
+
+def test_the_files_of_the_authors_must_agree(catalogue, tmp_path: Path):
+    paths = {"catalogue": written(catalogue, tmp_path / "mine.csv")}
+    other = catalogue[["GalaxyID", "class"]].assign(pred=catalogue.pred_res)
+    paths["hf_vit"] = written(other, tmp_path / "hf.csv")
+    assert (published.read_published(paths).hf_vit == catalogue.pred_res).all()
+    written(other.assign(**{"class": (other["class"] + 1) % 8}), paths["hf_vit"])
+    with pytest.raises(Gz2vitError, match="do not agree on 31,191 galaxies"):
+        published.read_published(paths)
+
+
+def test_the_other_published_run_has_its_own_accuracy():
+    path = needs_shared("data/published/gz2_hug_vit_121221C_predictions.csv")
+    table = published.read_published({"hf_vit": path})
+    checks = published.check_published(table, path.name)
+    assert checks.found["accuracy of hf_vit"] == HF_VIT_PREDICTIONS["test_acc"]
+
+
+def test_one_changed_byte_from_the_network_is_refused(catalogue, tmp_path: Path, monkeypatch):
+    content = written(catalogue, tmp_path / "made.csv").read_bytes()
+    (remote,) = published.AUTHORS["catalogue"]
+    remote = replace(remote, checksum=f"git:{git_name(tmp_path / 'made.csv')}")
+    monkeypatch.setattr(published, "AUTHORS", {"catalogue": (remote,)})
+    changed = content[:5000] + bytes([content[5000] ^ 1]) + content[5001:]
+    for served, home in ((content, "right"), (changed, "wrong"), (None, "none")):
+        files = {} if served is None else {remote.name: served}
+        with serve(files) as server:
+            monkeypatch.setenv(MIRROR_VARIABLE, server.address)
+            if home == "wrong":
+                with pytest.raises(Gz2vitError, match="not the published gz2_predictions"):
+                    published.fetch_published(tmp_path / home)
+                assert not remote.path(tmp_path / home).exists()
+                continue
+            paths, why = published.fetch_published(tmp_path / home)
+        assert ("404" in why) == (home == "none")
+        assert bool(paths) == (home == "right")
+
+
+def test_git_names_content_as_git_does(tmp_path: Path):
+    (tmp_path / "greeting").write_text("hello\n")
+    assert git_name(tmp_path / "greeting") == "ce013625030ba8dba906f756967f9e9ca394464a"
+
+
+@pytest.mark.parametrize("effect", [True, False])
+def test_the_verdict_finds_a_lead_that_is_there_and_no_other(effect: bool, tmp_path: Path):
+    path = written(make_catalogue(effect), tmp_path / "mine.csv")
+    table = published.read_published({"catalogue": path})
+    published.write_published(tmp_path, table, {"catalogue": path}, "published")
+    predictions, _ = evidence.gather_predictions(tmp_path, PAIR)
+    joined = comparisons.join_predictions(*predictions.values(), PAIR)
+    joined, why = evidence.add_properties(joined, tmp_path)
+    assert not why
+    verdicts = evidence.judge(evidence.claim_fig4(joined, *PAIR, permutations=99))
+    outcome = {row.claim: row.outcome for row in verdicts.itertuples()}
+    smaller, fainter = ("gains on resnet50 towards smaller", "gains on resnet50 towards fainter")
+    gains = {key: {o for c, o in outcome.items() if key in c} for key in (smaller, fainter)}
+    assert gains == {smaller: {"supported" if effect else "not decided"}, fainter: {"not decided"}}
+    words = evidence.verdict_paragraph(verdicts, *PAIR, joined)
+    end = "supported for the smallest" if effect else "contradicted for the smallest"
+    assert end in words
+
+
+def test_without_a_network_what_the_numbers_allow_then_with_a_file(catalogue, tmp_path: Path):
+    (tmp_path / "mirror").mkdir()
+    places = {"GZ2VIT_DATA": str(tmp_path / "gz2")}
+    words = ("published", "--results", tmp_path / "out", "--mirror", tmp_path / "mirror")
+    outcome = run_all(*words, "--only", "fig4", "table", **places)
+    assert outcome.returncode == 0, outcome.stdout + outcome.stderr
+    assert steps_started(outcome) == ["fig4", "published", "table"]
+    (line,) = [line for line in outcome.stdout.splitlines() if "missing: " in line]
+    assert "the catalogue of predictions" in line and "the mirror has no file" in line
+    assert (tmp_path / "out" / "figures" / "fig4_paper.png").exists()
+    path = written(catalogue, tmp_path / "mine.csv")
+    outcome = run_all(
+        *words[:3], "--only", "table", "--set", f"published.CATALOGUE={path}", **places
+    )
+    assert steps_started(outcome) == ["published", "table"], outcome.stdout + outcome.stderr
+    data = json.loads((tmp_path / "out" / "selection" / "data.json").read_text())
+    results = (tmp_path / "out" / "tables" / "results.md").read_text()
+    assert "mine.csv, which was not verified" in data["name"] and data["name"] in results
+    assert "80.6 [80.1, 81.0]" in results and "./run_all.sh" not in results
