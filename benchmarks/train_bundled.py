@@ -15,6 +15,7 @@ import copy
 import json
 import math
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
 from importlib.util import find_spec
 from multiprocessing import get_context
 from pathlib import Path
@@ -37,7 +38,7 @@ from gz2vit.evaluation import classification_metrics, metric_intervals
 from gz2vit.images import read_image
 from gz2vit.models import build_model, use_mask_dropout
 from gz2vit.paper import CLASS_COUNT, CROP_PX, NORMALIZATION
-from gz2vit.predict import logits_of, mean_probabilities, symmetries
+from gz2vit.predict import Logits, mean_probabilities, symmetries
 from gz2vit.training import TrainingSettings, load_classifier
 
 PROFILE = yaml.safe_load((Path(__file__).parents[1] / "profiles/bundled.yaml").read_text())
@@ -324,7 +325,7 @@ def export(home: Path, ids: pd.DataFrame) -> None:
     student.load_state_dict({name: tensor.half().float() for name, tensor in mean.items()})
     valid = Galaxies(home, "valid")
     temperature = fit_temperature(valid.classes, report("bundled", student, valid))
-    settings = TrainingSettings("linformer", hyperparameters={"dropout": 0.1}).as_dict()
+    settings = asdict(TrainingSettings("linformer", hyperparameters={"dropout": 0.1}))
     recorded = {"settings": settings, "loss_weights": [1.0] * CLASS_COUNT}
     recorded |= {"temperature": round(temperature, 4)}
     tensors = {k: t.half().contiguous() for k, t in student.network.state_dict().items()}
@@ -338,9 +339,9 @@ def judge(folders: list[Path]) -> str:
     for folder in folders:
         table = gather([folder], "test")
         pixels = np.stack([read_image(path, CROP_PX) for path in table.path])
-        with torch.inference_mode():
-            batches = torch.from_numpy(pixels).permute(0, 3, 1, 2).split(64)
-            logits = [logits_of(classifier, batch) for batch in batches]
+        batches = torch.from_numpy(pixels).permute(0, 3, 1, 2).split(64)
+        logits_of = Logits(classifier, torch.device("cpu"))
+        logits = [logits_of(batch) for batch in batches]
         found, true = mean_probabilities(classifier, logits).numpy(), table.label1.to_numpy()
         intervals = metric_intervals(true, found.argmax(1))
         known = ["accuracy", "recall_macro", "class_acc"]

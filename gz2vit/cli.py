@@ -136,6 +136,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch-size", type=int, default=0, metavar="N", help="images at once")
     add("--workers", type=int, default=0, metavar="N", help="decoding threads")
     add("--device", default="auto", help="cpu, cuda, cuda:1, mps (a GPU if any)")
+    add("--precision", default="auto", help="auto: half where it pays; float32: to the last digit")
+    add("--gpu-decode", action="store_true", help="decode JPEG files on the GPU")
     return parser
 
 

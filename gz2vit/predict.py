@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from io import BytesIO
 from itertools import chain, islice, tee
 from pathlib import Path
 
@@ -19,9 +20,11 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import torch
+from PIL import Image
 from PIL.Image import Resampling
 from pyarrow import dataset, parquet
 from torch import nn
+from torchvision.io import ImageReadMode, decode_jpeg
 from tqdm import tqdm
 
 from gz2vit import images as galaxy_images
@@ -38,7 +41,8 @@ from gz2vit.training import GalaxyClassifier, load_classifier, local_device
 from gz2vit.weights import file_sha256
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif")
-GPU_BATCH, OTHER_BATCH = 256, 64  # images at once
+GPU_BATCH, OTHER_BATCH = 512, 64  # images at once
+PRECISIONS = ("auto", "float32")
 PART_IMAGES = 2048  # what an interruption may cost: some half a minute of the paper's network
 PIECE = 8  # images that a thread decodes at once: some 4 ms
 AHEAD = 3  # batches that are being decoded ahead of the network
@@ -49,29 +53,60 @@ KINDS = {"pred": pa.int64(), **dict.fromkeys(PROBABILITY_COLUMNS, pa.float64())}
 SCHEMA = pa.schema([(name, KINDS.get(name, pa.string())) for name in (*COLUMNS, "fault")])
 
 
-def predict(classifier: GalaxyClassifier, galaxies: LabelledImages) -> pd.DataFrame:
+class Logits:
+    """A network ready to predict on a device: images (B, 3, H, W) to logits (S, B, 8), S views.
+
+    With "float32" the same numbers wherever it runs, whatever a training has set. With "auto" what
+    is faster on the device and changes no probability by 0.01 (`benchmarks/prediction.py`): float16
+    on a GPU, bfloat16 for transformers on a processor that multiplies it (in CNNs it costs 0.03),
+    the channels together for CNNs. Not compiled: a minute, in which it has predicted thousands.
+    """
+
+    def __init__(
+        self, classifier: GalaxyClassifier, device: torch.device, precision: str = "float32"
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise Gz2vitError(f"precision is {precision!r}; it must be {' or '.join(PRECISIONS)}")
+        self.classifier, self.device, self.dtype = classifier.to(device).eval(), device, None
+        convolutional = classifier.settings.network in training.CONVOLUTIONAL
+        if precision == "auto":
+            chosen = training.choose_acceleration("auto", "", device).precision
+            if chosen != "32-true" and (device.type == "cuda" or not convolutional):
+                self.dtype = torch.float16 if device.type == "cuda" else torch.bfloat16
+        together = precision == "auto" and convolutional
+        self.classifier.use(training.Acceleration(channels_last=together))
+
+    @torch.inference_mode()
+    def __call__(self, images: torch.Tensor, average: bool = False) -> torch.Tensor:
+        """Logits in float32, on the device."""
+        images = images.to(self.device, non_blocking=True)
+        views = symmetries(images) if average or self.classifier.temperature else [images]
+        before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+        try:
+            torch.set_float32_matmul_precision("highest")
+            torch.backends.cudnn.allow_tf32 = False
+            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+                return torch.stack([self.classifier(view).float() for view in views])
+        finally:
+            torch.set_float32_matmul_precision(before[0])
+            torch.backends.cudnn.allow_tf32 = before[1]
+
+
+def predict(
+    classifier: GalaxyClassifier, galaxies: LabelledImages, precision: str = "float32"
+) -> pd.DataFrame:
     """Of a split: `GalaxyID`, `class` (true index), `pred`, and probabilities `p0` to `p7`."""
-    device, settings = local_device(), classifier.settings
-    classifier = classifier.to(device).eval()
+    logits_of, settings = Logits(classifier, local_device(), precision), classifier.settings
+    place = logits_of.device if logits_of.device.type == "cuda" else None
     sizes = settings.image_size, settings.batch_size
-    place = device if device.type == "cuda" else None
     batches = Batches(galaxies.cache, galaxies.class_index, *sizes, device=place)
-    with torch.inference_mode():
-        logits = [logits_of(classifier, batch.images.to(device)).cpu() for batch in batches]
+    logits = [logits_of(batch.images).cpu() for batch in batches]
     table = {"GalaxyID": galaxies.cache.galaxy_ids, "class": galaxies.class_index}
     return _with_probabilities(pd.DataFrame(table), mean_probabilities(classifier, logits))
 
 
-def logits_of(
-    classifier: GalaxyClassifier, images: torch.Tensor, average: bool = False
-) -> torch.Tensor:
-    """Logits (S, B, 8) of images (B, 3, H, W), for S = 1 view or eight."""
-    views = symmetries(images) if average or classifier.temperature else [images]
-    return torch.stack([classifier(view) for view in views])
-
-
 def mean_probabilities(classifier: GalaxyClassifier, logits: list[torch.Tensor]) -> torch.Tensor:
-    """The mean probabilities over views, float64 (N, 8), of what `logits_of` returned."""
+    """The mean probabilities over views, float64 (N, 8), of what `Logits` gave."""
     # float32 logits, softmax in float64, which Apple's GPUs lack
     probabilities = torch.cat(logits, dim=1).cpu().double().softmax(dim=2).mean(dim=0)
     if classifier.temperature:
@@ -141,6 +176,8 @@ class InferenceOptions:
     batch_size: int = 0  # 0 for the device's own
     workers: int = 0  # decoding threads, 0 for one per core
     device: str = "auto"  # torch's name
+    precision: str = "auto"  # what pays on the device; or float32, as a training's own test
+    gpu_decode: bool = False  # JPEG files by the GPU, whose pixels may differ by some grey levels
 
     def __post_init__(self) -> None:
         for name in ("crop_px", "batch_size", "workers"):
@@ -174,11 +211,14 @@ def predict_images(
         fault = "must be called so" if checkpoint.is_file() else "does not exist"
         raise Gz2vitError(f"{checkpoint} {fault}; --model takes a model's folder or {CHECKPOINT}")
     place = model if checkpoint == io.BUNDLED else checkpoint.parent
-    classifier = load_classifier(place).to(choose_device(options.device))
+    classifier, device = load_classifier(place), choose_device(options.device)
+    if options.gpu_decode and device.type != "cuda":
+        raise Gz2vitError(f"a {device.type} cannot decode JPEG files; leave --gpu-decode away")
+    logits_of = Logits(classifier, device, options.precision)
     options = replace(options, crop_px=options.crop_px or classifier.crop_px)
-    run = {"format": 2, "model_sha256": file_sha256(checkpoint), "part_images": PART_IMAGES}
-    names = ("average", "resize", "pixel_scale", "crop_px")
-    run |= {name: getattr(options, name) for name in names}
+    run = {"format": 3, "model_sha256": file_sha256(checkpoint), "part_images": PART_IMAGES}
+    names = ("average", "resize", "pixel_scale", "crop_px", "precision", "gpu_decode")
+    run |= {name: getattr(options, name) for name in names} | {"dtype": str(logits_of.dtype)}
     run |= galaxy_images.decoder_versions()
     folder = out.with_name(f"{out.name}.parts")
     try:
@@ -191,7 +231,7 @@ def predict_images(
                 _drop(folder)
             count = _list_images(folder, run, [str(word) for word in images])
             parts = [folder / f"part-{n:06d}.parquet" for n in range(-(-count // PART_IMAGES))]
-            _make_parts(parts, count, classifier, options)
+            _make_parts(parts, count, logits_of, options)
             broken = _join(parts, count, out)
             _drop(folder)
         finally:
@@ -254,11 +294,11 @@ def _list_images(folder: Path, run: dict, words: Sequence[str]) -> int:
 
 
 def _make_parts(
-    parts: list[Path], count: int, classifier: GalaxyClassifier, options: InferenceOptions
+    parts: list[Path], count: int, logits_of: Logits, options: InferenceOptions
 ) -> None:
     """Make the missing parts, under a progress bar; threads decode ahead of the network."""
     done = next((number for number, part in enumerate(parts) if not part.exists()), len(parts))
-    size, on_gpu = classifier.settings.image_size, classifier.device.type == "cuda"
+    size, on_gpu = logits_of.classifier.settings.image_size, logits_of.device.type == "cuda"
     batch_size = options.batch_size or (GPU_BATCH if on_gpu else OTHER_BATCH)
     threads = options.workers or galaxy_images.available_workers()
     look = {"desc": "predict", "unit": " images", "mininterval": SECONDS[sys.stderr.isatty()]}
@@ -271,7 +311,7 @@ def _make_parts(
         read = chain.from_iterable(run_ahead(work, pieces, threads, deep))
         for part in parts[done:]:
             paths = list(islice(missing, PART_IMAGES))
-            table = _predict_part(paths, read, batch_size, classifier, options, bar)
+            table = _predict_part(paths, read, batch_size, logits_of, options, bar)
             if part == parts[0] and table.fault.notna().all():
                 words = f"{table.fault.iloc[0]}, and none of the first {len(table):,} images fits"
                 advice = "images of another size need --resize or --pixel-scale"
@@ -284,29 +324,63 @@ def _make_parts(
 @torch.inference_mode()
 def _predict_part(
     paths: list[str], read: Iterator[tuple[np.ndarray, str | None]], batch_size: int,
-    classifier: GalaxyClassifier, options: InferenceOptions, bar: tqdm,
+    logits_of: Logits, options: InferenceOptions, bar: tqdm,
 ) -> pd.DataFrame:  # fmt: skip
     """A part's table, with the columns of `SCHEMA`; a broken image has a fault and no class."""
     logits, faults = [], []
     for start in range(0, len(paths), batch_size):
         pixels, found = zip(*islice(read, len(paths[start : start + batch_size])), strict=True)
+        found = list(found)
+        images = _stack(pixels, found, paths[start:], logits_of.device, options)
         if options.strict and (first := next(filter(None, found), None)):
             raise Gz2vitError(f"{first}; fix or remove it, or leave --strict away")
-        images = torch.from_numpy(np.stack(pixels)).to(classifier.device).permute(0, 3, 1, 2)
         try:  # a GPU may go on with this while the next batch is read
-            logits.append(logits_of(classifier, images, options.average))
+            logits.append(logits_of(images, options.average))
         except torch.OutOfMemoryError as error:
             advice = "give a smaller --batch-size, with which the same command continues"
             raise Gz2vitError(f"no memory for {batch_size} images at once; {advice}") from error
         faults += found
         bar.update(len(found))
-    probabilities = mean_probabilities(classifier, logits)
+    probabilities = mean_probabilities(logits_of.classifier, logits)
     if len(wrong := np.flatnonzero(~probabilities.isfinite().all(dim=1))):
         name = f"the network gives no numbers for image {paths[wrong[0]]}"
         raise Gz2vitError(f"{name}; its weights are damaged, train it again")
     table = pd.DataFrame({"path": paths, "GalaxyID": [Path(path).stem for path in paths]})
     table = _with_probabilities(table.assign(fault=faults), probabilities)
     return table.assign(class_name=np.array(CLASS_NAMES)[table.pred])
+
+
+def _stack(
+    pixels: Sequence[np.ndarray], faults: list[str | None], paths: Sequence[str],
+    device: torch.device, options: InferenceOptions,
+) -> torch.Tensor:  # fmt: skip
+    """A batch (B, 3, H, W) on the device, on which those are decoded that are still JPEG files."""
+    files = [row for row, found in enumerate(pixels) if found.ndim == 1]
+    side, off, pixels = options.crop_px, round((IMAGE_PX - options.crop_px) / 2.0), list(pixels)
+    try:
+        encoded = [torch.from_numpy(pixels[row]) for row in files]
+        decoded = decode_jpeg(encoded, ImageReadMode.RGB, device=device) if files else []
+    except RuntimeError:  # one that this decoder does not know: the CPU knows all
+        slow = replace(options, gpu_decode=False)
+        for row in files:
+            pixels[row], faults[row] = read_images([paths[row]], side, slow)[0]
+        files, decoded = [], []
+    for row in files:
+        pixels[row] = np.zeros((side, side, 3), np.uint8)  # until it is decoded
+    batch = torch.from_numpy(np.stack(pixels))
+    batch = (batch.pin_memory() if device.type == "cuda" else batch).to(device, non_blocking=True)
+    for row, image in zip(files, decoded, strict=True):
+        batch[row] = image[:, off : off + side, off : off + side].permute(1, 2, 0)
+    return batch.permute(0, 3, 1, 2)
+
+
+def _plain_jpeg(path: str) -> np.ndarray | None:
+    """The bytes of a JPEG file that is whole, in colour, `IMAGE_PX` wide and not turned, if so."""
+    data = np.fromfile(path, dtype=np.uint8)
+    with Image.open(BytesIO(data.tobytes())) as image:
+        kind = image.format, image.mode, image.size, "exif" in image.info
+    whole = galaxy_images.JPEG_END in data[-galaxy_images.TAIL_BYTES :].tobytes()
+    return data if whole and kind == ("JPEG", "RGB", (IMAGE_PX, IMAGE_PX), False) else None
 
 
 def symmetries(images: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -322,10 +396,15 @@ def read_images(
     The image cache's steps: decoding, the central `crop_px` px, averaging to `image_size` px. With
     `resize` or `pixel_scale` the central square is resampled (bicubic) in one step with the crop.
     """
-    found, crop_px = [], options.crop_px
+    found, crop_px, resized = [], options.crop_px, options.resize or options.pixel_scale
     for path in paths:
+        if options.gpu_decode and crop_px == image_size and not resized:
+            with suppress(Exception):  # what is wrong with it is found below
+                if (data := _plain_jpeg(path)) is not None:
+                    found.append((data, None))
+                    continue
         try:
-            if options.resize or options.pixel_scale:
+            if resized:
                 image = galaxy_images.decode(path)
                 side = crop_px * (options.pixel_scale or min(image.size) / IMAGE_PX)
                 if side > min(image.size):

@@ -4,6 +4,7 @@ import io
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from gz2vit import predict as module
 from gz2vit.batches import shrink
@@ -22,14 +24,22 @@ from gz2vit.paper import CLASS_NAMES
 from gz2vit.predict import (
     COLUMNS,
     InferenceOptions,
+    Logits,
     choose_device,
     evaluate_model,
     find_images,
+    predict,
     predict_images,
     read_images,
     symmetries,
 )
-from gz2vit.training import build_network, train_model
+from gz2vit.training import (
+    GalaxyClassifier,
+    TrainingSettings,
+    build_network,
+    load_classifier,
+    train_model,
+)
 from tests.trained_run import SETTINGS, make_results, open_splits
 
 P = list(PROBABILITY_COLUMNS)
@@ -67,28 +77,27 @@ def read(path: Path) -> pd.DataFrame:
     return pd.read_csv(path, dtype={"GalaxyID": str})
 
 
-@pytest.mark.parametrize("batch_size", [0, 7])
-@pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
+@pytest.mark.parametrize(("batch_size", "precision", "bound"), [
+    (0, "float32", 1e-6), (7, "float32", 1e-6), (7, "auto", 0.01),
+])  # fmt: skip
 def test_images_get_the_probabilities_of_the_models_predictions(
-    model: Path, images: list[str], tmp_path: Path, name: str, batch_size: int, parts_of_ten: None
-):
-    done = predict_images(model, images, tmp_path / name, InferenceOptions(batch_size=batch_size))
-    ours, known = read(tmp_path / name), read_predictions(model / "predictions.csv")
-    assert done == (24, 0)
-    assert tuple(ours.columns) == COLUMNS
-    assert ours.path.tolist() == images
-    assert ours.GalaxyID.tolist() == known.GalaxyID.tolist()
-    assert ours.pred.tolist() == known.pred.tolist()
-    assert np.abs(ours[P].to_numpy() - known[P].to_numpy()).max() < 1e-6
-    assert ours.class_name.tolist() == [CLASS_NAMES[index] for index in ours.pred]
-    assert sorted(path.name for path in tmp_path.iterdir()) == [name]
-
-
-def test_csv_and_parquet_hold_the_same_digits(model: Path, images: list[str], tmp_path: Path):
+    model: Path, images: list[str], tmp_path: Path, batch_size: int, precision: str, bound: float,
+    parts_of_ten: None,
+):  # fmt: skip
+    options, tables = InferenceOptions(batch_size=batch_size, precision=precision), []
     for name in ("out.csv", "out.parquet"):
-        predict_images(model, images, tmp_path / name)
-    first, second = read(tmp_path / "out.csv"), read(tmp_path / "out.parquet")
-    pd.testing.assert_frame_equal(first, second, check_exact=True)
+        done = predict_images(model, images, tmp_path / name, options)
+        ours, known = read(tmp_path / name), read_predictions(model / "predictions.csv")
+        tables.append(ours)
+        assert done == (24, 0)
+        assert tuple(ours.columns) == COLUMNS
+        assert ours.path.tolist() == images
+        assert ours.GalaxyID.tolist() == known.GalaxyID.tolist()
+        assert np.abs(ours[P].to_numpy() - known[P].to_numpy()).max() < bound
+        assert ours.pred.tolist() == ours[P].to_numpy().argmax(axis=1).tolist()
+        assert ours.class_name.tolist() == [CLASS_NAMES[index] for index in ours.pred]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out.csv", "out.parquet"]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
 
 
 def test_a_copied_model_keeps_the_crop_it_was_trained_with(
@@ -97,11 +106,73 @@ def test_a_copied_model_keeps_the_crop_it_was_trained_with(
     known = read_predictions(model / "predictions.csv")[P].to_numpy()
     alone = shutil.copytree(model, tmp_path / "alone")
     off = []
-    for number, options in enumerate((InferenceOptions(), InferenceOptions(crop_px=224))):
-        predict_images(alone / "best.ckpt", images, tmp_path / f"{number}.csv", options)
-        off.append(np.abs(read(tmp_path / f"{number}.csv")[P].to_numpy() - known).max())
+    for crop_px in (0, 224):
+        options = InferenceOptions(crop_px=crop_px, precision="float32")
+        predict_images(alone / "best.ckpt", images, tmp_path / f"{crop_px}.csv", options)
+        off.append(np.abs(read(tmp_path / f"{crop_px}.csv")[P].to_numpy() - known).max())
     assert off[0] < 1e-6
     assert off[1] > 1e-3
+
+
+def test_what_a_training_has_set_does_not_reach_predictions(results: Path, model: Path):
+    """Products in TF32 or bfloat16 are fine to learn with; the test galaxies' digits are ours."""
+    classifier, test = load_classifier(model), open_splits(results)[2]
+    known = predict(classifier, test)
+    torch.set_float32_matmul_precision("medium")
+    try:
+        assert predict(classifier, test).equals(known)
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+
+
+@pytest.mark.parametrize(("key", "dtype", "together"), [
+    ("linformer", torch.bfloat16, False), ("resnet50", None, True),
+])  # fmt: skip
+def test_half_precision_is_for_transformers(key: str, dtype: object, together: bool, monkeypatch):
+    """A CNN's probabilities would differ by more than 0.01."""
+    settings = TrainingSettings(key)
+    classifier = GalaxyClassifier(nn.Identity(), asdict(settings), [1.0] * 8)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    ready = Logits(classifier, torch.device("cpu"), "auto")
+    assert (ready.dtype, classifier.channels_last) == (dtype, together)
+    ready = Logits(classifier, torch.device("cpu"))
+    assert (ready.dtype, classifier.channels_last) == (None, False)
+    with pytest.raises(Gz2vitError, match="precision is 'half'"):
+        Logits(classifier, torch.device("cpu"), "half")
+
+
+def decode_in_a_batch(images: list[str], tmp_path: Path, device: torch.device) -> None:
+    """Files that the device decodes; those that it cannot, and broken ones, as the CPU has them."""
+    Image.open(images[0]).save(tmp_path / "png.png")
+    Image.open(images[0]).convert("L").save(tmp_path / "grey.jpg")
+    (tmp_path / "cut.jpg").write_bytes(Path(images[0]).read_bytes()[:3000])
+    paths = [*images[:3], *map(str, sorted(tmp_path.iterdir()))]
+    options = InferenceOptions(crop_px=224, gpu_decode=True)
+    pixels, faults = zip(*read_images(paths, 224, options), strict=True)
+    assert [one.ndim for one in pixels] == [1, 1, 1, 3, 3, 3]
+    batch = module._stack(pixels, list(faults), paths, device, options).cpu().permute(0, 2, 3, 1)
+    known, wrong = pixels_of(paths, 224, InferenceOptions(crop_px=224))
+    assert faults == wrong
+    assert np.abs(batch.numpy() - known.astype(float)).mean() < 1.0
+
+
+def test_files_are_decoded_in_a_batch(model: Path, images: list[str], tmp_path: Path, monkeypatch):
+    decode_in_a_batch(images, tmp_path, torch.device("cpu"))
+
+    def fail(*words: object, **options: object) -> None:
+        raise RuntimeError("not a JPEG that this decoder knows")
+
+    monkeypatch.setattr(module, "decode_jpeg", fail)
+    decode_in_a_batch(images, tmp_path, torch.device("cpu"))
+    with pytest.raises(Gz2vitError, match="--gpu-decode"):
+        options = InferenceOptions(gpu_decode=True, device="cpu")
+        predict_images(model, images, tmp_path / "out.csv", options)
+
+
+@pytest.mark.gpu
+def test_a_gpu_decodes_as_the_cpu_does(images: list[str], tmp_path: Path):
+    decode_in_a_batch(images, tmp_path, torch.device("cuda"))
 
 
 def test_averaging_makes_turned_and_mirrored_images_alike(
@@ -113,8 +184,8 @@ def test_averaging_makes_turned_and_mirrored_images_alike(
         turned = turned.transpose(Image.Transpose.FLIP_TOP_BOTTOM) if number > 3 else turned
         turned.save(tmp_path / f"{number}.png")
     plain, mean = tmp_path / "plain.csv", tmp_path / "mean.csv"
-    predict_images(model, [tmp_path], plain)
-    predict_images(model, [tmp_path], mean, InferenceOptions(average=True))
+    predict_images(model, [tmp_path], plain, InferenceOptions(precision="float32"))
+    predict_images(model, [tmp_path], mean, InferenceOptions(average=True, precision="float32"))
     one_by_one, averaged = read(plain)[P].to_numpy(), read(mean)[P].to_numpy()
     assert one_by_one.std(axis=0).max() > 1e-4
     assert averaged.std(axis=0).max() < 1e-6
