@@ -206,11 +206,13 @@ def test_tests_and_intervals_keep_their_level():
 
 
 def test_bins_of_equal_counts():
-    found = accuracy_trends({"a": VALUES > 50}, VALUES, bins=4)
-    assert found.galaxies.tolist() == [25] * 4
-    assert found.accuracy.tolist() == [0, 0, 1, 1]
-    assert found.high_edge.tolist() == [25, 50, 75, 100]
-    assert found["median"].tolist() == [13, 38, 63, 88]
+    values = np.append(VALUES, np.nan)
+    found = accuracy_trends({"a": values > 50, "b": values > 90}, values, bins=4)
+    assert found.model.tolist() == ["a"] * 4 + ["b"] * 4
+    assert found.galaxies.tolist() == [25] * 8
+    assert found.accuracy.tolist() == [0, 0, 1, 1, 0, 0, 0, 10 / 25]
+    assert found.high_edge.tolist()[:4] == [25, 50, 75, 100]
+    assert found["median"].tolist()[:4] == [13, 38, 63, 88]
     ties = accuracy_trends({"a": [True] * 10}, np.repeat([1.0, 2.0], [8, 2]), bins=5)
     assert ties.galaxies.tolist() == [8, 2]  # equal values are never parted
     for values, bins in (([np.nan], 3), (VALUES, 0)):
@@ -223,13 +225,6 @@ def test_bins_with_given_edges():
     found = difference_in_bins(VALUES > 50, VALUES > 60, values, [20, 50, 80])
     assert found.galaxies.tolist() == [31, 30]  # an edge of the first bin belongs to it
     assert found.only_first.tolist() == [0, 10]
-
-
-def test_models_share_their_bins():
-    values = np.append(VALUES, np.nan)
-    found = accuracy_trends({"good": values > 0, "bad": values > 90}, values, bins=4)
-    assert found.model.tolist() == ["good"] * 4 + ["bad"] * 4
-    assert found.accuracy.tolist() == [1, 1, 1, 1, 0, 0, 0, 10 / 25]
 
 
 def test_differences_are_mcnemars_bin_by_bin():
