@@ -11,6 +11,7 @@ arXiv:1610.02391; the Linformer's attention, Wang et al. 2020, arXiv:2006.04768.
 
 import math
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 
@@ -114,9 +115,21 @@ def record_outputs(
 def predict_probabilities(network: nn.Module, images: torch.Tensor) -> np.ndarray:
     """Class probabilities, float64 (B, classes), each row's sum 1."""
     images = check_images(network, images)
+    threads = torch.get_num_threads() if images.device.type == "cpu" else 1
     at_once = max(BATCH_SIZE, BATCH_PIXELS // (images.shape[2] * images.shape[3]))
-    with torch.inference_mode(), in_evaluation(network):
-        logits = [network(part).cpu() for part in images.split(min(at_once, 8 * BATCH_SIZE))]
+    parts = images.split(min(at_once, 8 * BATCH_SIZE, -(-len(images) // threads)))
+
+    def predict(part: torch.Tensor) -> torch.Tensor:
+        with torch.inference_mode():
+            return network(part).cpu()
+
+    # A batch for each thread: threads that share a batch wait for each other at every layer.
+    pool = ThreadPoolExecutor(threads, "predict", torch.set_num_threads, (1,))
+    try:
+        with in_evaluation(network), pool:
+            logits = list((pool.map if threads > 1 else map)(predict, parts))
+    finally:
+        torch.set_num_threads(threads)  # the library's own count is one for all threads
     return torch.cat(logits).double().softmax(dim=1).numpy()
 
 

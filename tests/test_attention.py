@@ -148,6 +148,19 @@ def test_a_network_is_left_as_it_was(name: str):
         assert all(block.attn.fused_attn for block in network.blocks)
 
 
+@pytest.mark.parametrize("name", ["linformer", "hf_vit", "resnet50"])
+def test_threads_share_the_images_not_a_batch(name: str):
+    network, images = build(name)
+    alone, threads = predict_probabilities(network, images), torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = predict_probabilities(network, images)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    np.testing.assert_allclose(found, alone, atol=1e-6)
+
+
 def test_every_part_returns_to_its_mode_after_an_error():
     network = nn.Sequential(nn.Dropout(), nn.Sequential(nn.Dropout(), nn.Dropout()))
     network[1][0].eval()
