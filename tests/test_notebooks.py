@@ -33,7 +33,9 @@ NOTEBOOKS = sorted(
     (path for folder in FOLDERS for path in (ROOT / folder).glob("[0-9]*.ipynb")),
     key=lambda path: path.name,
 )
-NEEDS_REAL = "23"  # its own parameters' galaxies are simulated; test_run_all.py runs it
+# The first asks the network (test_published.py runs it); the second's own parameters' galaxies are
+# simulated (test_run_all.py runs it).
+NEEDS_MORE = ("04", "23")
 # The step that makes what a notebook misses when it is opened first of all.
 FIRST_MISSING = {"05": "simulate", "06": "select", "07": "select", "17": "linformer"}
 
@@ -55,7 +57,7 @@ def run(*words: object) -> None:
 def test_all_run_in_order_with_their_own_parameters(tmp_path: Path):
     books = copy_notebooks(tmp_path)
     options = ("-p", "no:cacheprovider", "-q", f"--rootdir={tmp_path}")
-    books = [book for book in books if not book.name.startswith(NEEDS_REAL)]
+    books = [book for book in books if not book.name.startswith(NEEDS_MORE)]
     before = [book for book in books if book.parent.name != "figures"]
     run("pytest", "--nbmake", *options, *before)
     # Fig. 3 compares two runs of one notebook, the second with other parameters.

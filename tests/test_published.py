@@ -154,12 +154,12 @@ def test_without_a_network_what_the_numbers_allow_then_with_a_file(catalogue, tm
     (tmp_path / "mirror").mkdir()
     places = {"GZ2VIT_DATA": str(tmp_path / "gz2")}
     words = ("published", "--results", tmp_path / "out", "--mirror", tmp_path / "mirror")
-    outcome = run_all(*words, "--only", "fig4", "table", **places)
+    outcome = run_all(*words, "--only", "fig3", "table", **places)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
-    assert steps_started(outcome) == ["fig4", "published", "table"]
+    assert steps_started(outcome) == ["fig3", "published", "table"]
     (line,) = [line for line in outcome.stdout.splitlines() if "missing: " in line]
-    assert "the catalogue of predictions" in line and "the mirror has no file" in line
-    assert (tmp_path / "out" / "figures" / "fig4_paper.png").exists()
+    assert "the catalogue of predictions" in line and "there is no file" in line
+    assert (tmp_path / "out" / "figures" / "fig3_paper.png").exists()
     path = written(catalogue, tmp_path / "mine.csv")
     outcome = run_all(
         *words[:3], "--only", "table", "--set", f"published.CATALOGUE={path}", **places

@@ -1,6 +1,7 @@
 """What a training notebook shows beside its curves: a batch, the schedule, curves as they grow."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import lightning
@@ -52,20 +53,43 @@ def draw_schedule(rates: Sequence[float]) -> Figure:
     return describe(figure, f"Learning rate {words}.")
 
 
+def beside_authors(history: pd.DataFrame, authors: pd.DataFrame, model_dir: Path) -> str:
+    """The validation accuracy that the authors had after as many epochs, and what seeds change.
+
+    `model_dir`: of the model, with the histories of the seeds that have been trained.
+    """
+    last = min(len(history), len(authors))
+    theirs, ours = (100 * one.valid_acc.iloc[last - 1] for one in (authors, history))
+    words = (
+        f"after epoch {last} the authors had {theirs:.1f} % on validation, you have {ours:.1f} %"
+    )
+    others = [*model_dir.glob("history.csv"), *model_dir.glob("seed*/history.csv")]
+    accuracies = [one.valid_acc[last - 1] for one in map(pd.read_csv, others) if len(one) >= last]
+    if len(accuracies) > 1:
+        spread = 100 * np.std(accuracies, ddof=1)
+        words += f"; expect {spread:.1f} points either way, as {len(accuracies)} seeds here spread"
+    return words
+
+
 class LiveCurve(Callback):
     """Learning curves in JupyterLab, drawn anew after every epoch.
 
-    Where nobody watches (a terminal, a notebook run by the pipeline) it draws nothing.
+    Where nobody watches (a terminal, a notebook run by the pipeline) it draws nothing. After the
+    first epoch it prints what the authors had by then. `model_dir`: as of `beside_authors`.
     """
 
-    def __init__(self, authors: pd.DataFrame | None = None) -> None:
-        self.authors, self.shown = authors, None
+    def __init__(
+        self, authors: pd.DataFrame | None = None, model_dir: Path = Path("nowhere")
+    ) -> None:
+        self.authors, self.model_dir, self.shown = authors, model_dir, None
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, module: Any) -> None:
         """Draw the epochs so far: the row of the last one is there when the next begins."""
+        history = pd.DataFrame(module.rows)
+        if len(history) == 1 and self.authors is not None and trainer.is_global_zero:
+            print(beside_authors(history, self.authors, self.model_dir), flush=True)
         if not module.rows or not is_watched():
             return
-        history = pd.DataFrame(module.rows)
         picture = Image(png_bytes(draw_learning_curves(history, authors=self.authors), dpi=110))
         if self.shown is None:
             self.shown = display(picture, display_id=True)
