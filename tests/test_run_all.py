@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from gz2sim.folder import simulate
+from gz2vit.archive import write_archive
 from gz2vit.catalog import SIMULATION_RECORD
 from gz2vit.io import MODEL_FILES, sole_user
 from tests.folders import make_folder
@@ -58,6 +59,22 @@ def test_every_file_of_the_contract_is_there(finished: Path):
     for name in ("tables/results.md", "report.html", "notebooks/07_linformer_weighted.ipynb"):
         assert (finished / name).stat().st_size > 1000
     assert not [path for path in finished.rglob(".*tmp*")]
+
+
+def test_an_archive_draws_the_same_and_trains_nothing(finished: Path, tmp_path: Path):
+    write_archive(finished, tmp_path / "smoke.zip")
+    results = tmp_path / "results" / "smoke"
+    outcome = run_all("smoke", "--from", tmp_path / "smoke.zip", "--results", results, "--jobs", 2)
+    drawn = ["evidence", *(f"fig{number}" for number in range(1, 6)), "report", "table"]
+    assert steps_started(outcome) == drawn, outcome.stdout + outcome.stderr
+    for path in (finished / "tables").iterdir():
+        assert (results / "tables" / path.name).read_bytes() == path.read_bytes(), path.name
+    for path in (finished / "figures").glob("*.png"):
+        with Image.open(path) as first, Image.open(results / "figures" / path.name) as second:
+            assert first.tobytes() == second.tobytes(), path.name
+    assert not (results / "models" / "linformer" / "best.ckpt").exists()
+    again = run_all("--results", results, "--set", "linformer.LR=1e-3")
+    assert "linformer" in error_line(again)
     # The two Linformers differ in their class weights only.
     uniform, tuned = (
         json.loads((finished / "models" / key / "params.json").read_text())
