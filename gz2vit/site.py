@@ -37,7 +37,7 @@ def write_site(results: Path, to: Path) -> Path:
         loader=PackageLoader("gz2vit"), autoescape=True, undefined=StrictUndefined,
         trim_blocks=True, lstrip_blocks=True,
     ).get_template("page.html.j2")  # fmt: skip
-    exporter = HTMLExporter(template_name="basic")
+    exporter = HTMLExporter(template_name="basic", exclude_anchor_links=True)
     colours = Markup(HtmlFormatter().get_style_defs(".highlight"))
     paths = [p for p in sorted(results.glob("notebooks/[0-9]*.ipynb")) if ".failed" not in p.name]
     books = {path: nbformat.read(path, as_version=4) for path in paths}
