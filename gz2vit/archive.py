@@ -8,7 +8,6 @@ before it, so that no change goes unnoticed.
 import hashlib
 import json
 import mimetypes
-import os
 import tempfile
 import zipfile
 import zlib
@@ -31,7 +30,6 @@ from gz2vit.io import (
     read_json,
     sole_user,
     write_json,
-    write_text,
 )
 from gz2vit.paper import ARXIV, TITLE
 
@@ -39,8 +37,7 @@ METADATA = "ro-crate-metadata.json"
 SEAL = 64  # bytes of the SHA-256 in the zip's comment
 FOLDERS = ("selection", "models", "attention", "features", "labels", "tables", "figures")
 FOLDERS += ("notebooks", "logs/steps")
-# Unfinished and replaced trainings, failed and running notebooks.
-LEFT_OUT = {"unfinished", "replaced", "retrain", ".failed", ".running"}
+LEFT_OUT = {"unfinished", "replaced", "retrain", ".failed", ".running"}  # trainings, notebooks
 DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, OSError, LookupError, ValueError, RuntimeError)
 
 
@@ -137,11 +134,11 @@ def open_archive(
             return step in (*drawn, "backbones") or name == "SEEDS" or (not step and name in names)
 
         settings |= {"data": None, "set": [*filter(concerns, settings.get("set", []))]}
-        write_text(staged / SETTINGS, yaml.safe_dump(settings, sort_keys=False))
+        (staged / SETTINGS).write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
         data = read_json(staged / "selection" / "data.json")
         write_json(staged / "selection" / "data.json", data | {"folder": str(results / "data")})
         write_json(staged / ARCHIVE_RECORD, record)
-        os.replace(staged, results)
+        staged.replace(results)
 
 
 def _seal(path: Path) -> tuple[bytes, bytes]:
