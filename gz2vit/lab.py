@@ -40,8 +40,7 @@ def open_lab(results: Path | None) -> None:
         print(f"{place}: the notebooks of this run{edited}", flush=True)
     home = ROOT if place.is_relative_to(ROOT) else results
     address = f"/lab/tree/{(place / TOUR).relative_to(home).as_posix()}"
-    for name in ("MPLBACKEND", "JUPYTER_NO_CONFIG"):  # figures in the page, the user's own settings
-        os.environ.pop(name, None)
+    os.environ.pop("JUPYTER_NO_CONFIG", None)  # the user's own JupyterLab
     command = [sys.executable, "-P", "-m", "jupyterlab", f"--ServerApp.root_dir={home}"]
     command += [f"--LabApp.default_url={address}", *(["--allow-root"] * (os.geteuid() == 0))]
     subprocess.run(command, cwd=home, check=False)

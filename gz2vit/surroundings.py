@@ -47,7 +47,7 @@ def isolate() -> Path:
     for name, folder in CACHES.items():
         os.environ[name] = str(cache / folder)
     # Our kernel before the user's of the same name; this checkout's code before an installed one.
-    os.environ |= {"JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_NO_CONFIG": "1", "MPLBACKEND": "agg"}
+    os.environ |= {"JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_NO_CONFIG": "1"}
     os.environ |= {"PYTHONPATH": str(ROOT), "PYTHONNOUSERSITE": "1", "PYTHONUTF8": "1"}
     os.environ.setdefault("USER", f"user{os.getuid()}")  # asked for where there is no passwd entry
     return cache

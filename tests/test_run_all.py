@@ -58,6 +58,8 @@ def test_every_file_of_the_contract_is_there(finished: Path):
         assert len(pd.read_csv(finished / "tables" / f"{name}.csv"))
     for name in ("tables/results.md", "report.html", "notebooks/07_linformer_weighted.ipynb"):
         assert (finished / name).stat().st_size > 1000
+    for name in ("07_linformer", "17_fig3", "19_fig5"):
+        assert '"image/png"' in (finished / "notebooks" / f"{name}.ipynb").read_text(), name
     assert not [path for path in finished.rglob(".*tmp*")]
 
 
