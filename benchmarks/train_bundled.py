@@ -44,6 +44,7 @@ from gz2vit.training import TrainingSettings, load_classifier
 PROFILE = yaml.safe_load((Path(__file__).parents[1] / "profiles/bundled.yaml").read_text())
 MADE = ("simulated", "rare")
 STAGES = ("teacher", "pretrain", "distil", "export", "judge")
+RARER = 0.35  # real galaxies of a class of N are drawn N ** -RARER as often
 EYE = np.eye(CLASS_COUNT, dtype=np.float32)
 
 
@@ -218,7 +219,7 @@ def train_teacher(home: Path) -> None:
     learner = Learner(make_teacher(True), 0.02, 0.997, head="classifier")
     real, made = Galaxies(home, "real"), Galaxies(home, *MADE)
     everything, size = Galaxies(home, "real", *MADE), own["image_size"]
-    shares, number = (real.shares(0.35), made.shares(0.6)), len(real.classes)
+    shares, number = (real.shares(RARER), made.shares(0.6)), len(real.classes)
     for epoch in range(own["epochs"] + 1):
         kind = "later" if epoch else "first"
         rows = [rng.choice(number, own[kind]["real"], p=shares[0])]
@@ -270,7 +271,7 @@ def distil(home: Path, worker: int) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(worker)
     everything, real = Galaxies(home, "real", *MADE), Galaxies(home, "real")
-    shares, number = (real.shares(0.35), Galaxies(home, *MADE).shares(0.5)), len(real.classes)
+    shares, number = (real.shares(RARER), Galaxies(home, *MADE).shares(0.5)), len(real.classes)
     teacher = make_teacher(False)
     teacher.load_state_dict(torch.load(home / "teacher.pt", weights_only=True))
     teacher.eval()
@@ -323,6 +324,11 @@ def export(home: Path, ids: pd.DataFrame) -> None:
     found = [torch.load(path, weights_only=True)[1] for path in sorted(home.glob("worker?.pt"))]
     mean = {name: sum(one[name] for one in found) / len(found) for name in found[0]}
     student.load_state_dict({name: tensor.half().float() for name, tensor in mean.items()})
+    # Galaxies were drawn by their class's number to the power -RARER: taken back in the last layer.
+    counts = np.bincount(Galaxies(home, "real").classes, minlength=CLASS_COUNT)
+    shift = torch.from_numpy(RARER * np.log(counts / counts.sum())).float()
+    (head,) = [one for one in student.parameters() if one.shape == (CLASS_COUNT,)]
+    head.data = (head + shift - shift.mean()).half().float()
     valid = Galaxies(home, "valid")
     temperature = fit_temperature(valid.classes, report("bundled", student, valid))
     settings = asdict(TrainingSettings("linformer", hyperparameters={"dropout": 0.1}))

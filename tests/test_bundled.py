@@ -19,7 +19,7 @@ from gz2vit.training import TrainingSettings, load_classifier, take_weights
 from gz2vit.weights import file_sha256
 from tests.folders import make_folder, needs_shared
 
-SHA256 = "547f0517c0e513f8c41abd0085e8a4cf75869c68c7a2a6dbcb3282dcbd66ef06"
+SHA256 = "0c6562cb5e9e4be6acde99f062156eee045558751a456399ae138a6da62451da"
 
 
 def test_the_weights_are_the_cards_small_and_read_without_running_anything():
