@@ -390,7 +390,7 @@ def test_fig4_shows_each_group_where_its_galaxies_are():
         assert (one * bars[0].get_width()).sum() == pytest.approx(1)
     assert (drawn["only first"][middles > 10] == 0).all()
     assert (drawn["only second"][middles < 8] == 0).all()
-    assert "3 without a size; 1 beyond the axis of size" in words(figure)
+    assert "3 of unknown size; 1 beyond the axis of size" in words(figure)
     never = paper.draw_fig4(galaxies(50).assign(region="both right"), PAIR, DATA)
     assert (
         "Linformer right, ResNet-50 wrong (0)"

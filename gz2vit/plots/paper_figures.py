@@ -241,7 +241,7 @@ def draw_fig4(
         bins = np.asarray((edges or {}).get(column, _bins_of(column, values)), dtype=float)
         inside = {one: own[own.between(bins[0], bins[-1])] for one, own in values.items()}
         for count, what in (
-            (len(table) - len(known), "without a"),
+            (len(table) - len(known), "of unknown"),
             (len(known) - len(inside["all"]), "beyond the axis of"),
         ):
             left_out += [f"{count:,} {what} {look['name']}"] if count else []
