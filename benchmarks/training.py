@@ -113,7 +113,7 @@ def bare_turns(
     chosen = choose_acceleration(acceleration, settings.network, device)
     fabric = lightning.Fabric(accelerator=device.type, devices=1, precision=chosen.precision)
     classifier.use(chosen)
-    optimizer = classifier.configure_optimizers()["optimizer"]
+    (optimizer,), _ = classifier.configure_optimizers()
     classifier.train()
     module, optimizer = fabric.setup(classifier, optimizer)
     batch = next(iter(make_batches(settings, train, train, device)[0]))
