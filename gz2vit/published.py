@@ -15,7 +15,7 @@ from gz2vit import paper
 from gz2vit.catalog import PROPERTY_COLUMNS, SPLITS, read_label_table, read_table
 from gz2vit.download import FILES, RemoteFile, Unreachable, fetch_galaxy_zoo
 from gz2vit.evaluation import confusion_matrix, confusion_percent
-from gz2vit.io import Gz2vitError, atomic_path, write_json
+from gz2vit.io import CHECKPOINT, Gz2vitError, atomic_path, write_json
 
 CATALOGUE, HF_VIT, ROWS = "catalogue", "hf_vit", paper.PREDICTION_CATALOGUE["rows"]
 # The column of each network's predictions, by file.
@@ -155,8 +155,11 @@ def write_published(
 
     `table`: of `read_published`; what it lacks is removed. `verified`: whether the catalogue is
     the published file. `missing`: what could not be had, for the report. Returns the data's name.
+    Raises `Gz2vitError` in a folder that holds a training, whose predictions would be replaced.
     """
     results = Path(results_dir)
+    if trained := [*results.glob(f"models/*/{CHECKPOINT}")]:
+        raise Gz2vitError(f"{trained[0]} is a training's; name other results with --results DIR")
     files: dict[str, pd.DataFrame | None] = {"data/galaxy_properties.csv": None}
     if table is not None and CATALOGUE in paths:
         files["data/galaxy_properties.csv"] = table[["galaxyID", *PROPERTY_COLUMNS]]
@@ -172,10 +175,11 @@ def write_published(
         labels = table[["galaxyID", "class"]].rename(columns={"class": "label1"})
         files["selection/gz2_test.csv"] = labels
     for file, content in files.items():
-        (results / file).unlink(missing_ok=True)
-        if content is not None:
-            with atomic_path(results / file) as temporary:
-                content.to_csv(temporary, index=False)
+        if content is None:
+            (results / file).unlink(missing_ok=True)
+            continue
+        with atomic_path(results / file) as temporary:
+            content.to_csv(temporary, index=False)
     name = "the paper's own numbers, without its predictions, which are missing"
     if table is not None:
         name = f"the paper's {len(table):,} test galaxies with its authors' predictions"

@@ -168,3 +168,12 @@ def test_without_a_network_what_the_numbers_allow_then_with_a_file(catalogue, tm
     results = (tmp_path / "out" / "tables" / "results.md").read_text()
     assert "mine.csv, which was not verified" in data["name"] and data["name"] in results
     assert "80.6 [80.1, 81.0]" in results and "./run_all.sh" not in results
+
+
+def test_a_training_keeps_its_predictions(tmp_path: Path):
+    for name in ("best.ckpt", "predictions.csv"):
+        (tmp_path / "models" / "vit").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "models" / "vit" / name).write_text("mine")
+    with pytest.raises(Gz2vitError, match="best.ckpt"):
+        published.write_published(tmp_path, None, {}, "published")
+    assert (tmp_path / "models" / "vit" / "predictions.csv").read_text() == "mine"
