@@ -9,16 +9,13 @@ other simulated galaxies. Exit status 1 if it does not do worse each time (McNem
 """
 
 import argparse
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
-from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from gz2sim.folder import CHUNK_GALAXIES, make_chunk
+from gz2sim.folder import make_images
 from gz2sim.population import Galaxy, assign_classes
 from gz2sim.survey import Night
 from gz2vit.comparisons import compare_right
@@ -67,11 +64,7 @@ def simulate_way(
 ) -> LabelledImages:
     """All galaxies with one change, as the JPEG files that the simulation makes."""
     folder.mkdir()
-    numbered = [(number, int(index)) for number, index in enumerate(classes, start=1)]
-    chunks = [numbered[at : at + CHUNK_GALAXIES] for at in range(0, len(numbered), CHUNK_GALAXIES)]
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        list(pool.map(partial(make_chunk, folder, seed=SEED, change=change), chunks))
-    ids = [str(number) for number, _ in numbered]
+    ids = [str(number) for number in make_images(folder, classes, SEED, processes, change)]
     paths = [folder / f"{name}.jpg" for name in ids]
     cache = pack_images(paths, ids, folder / "store", CROP_PX)
     return LabelledImages("test", cache, classes)

@@ -30,7 +30,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
-from gz2sim.folder import make_chunk, simulate
+from gz2sim.folder import make_images, simulate
 from gz2vit.batches import affine_matrices, draw, shrink, warp
 from gz2vit.calibration import expected_calibration_error, fit_temperature
 from gz2vit.catalog import read_data_folder
@@ -194,12 +194,9 @@ def draw_rare(home: Path, seed: int) -> pd.DataFrame:
     """More galaxies of rare classes, with ids that no simulated folder has."""
     more = PROFILE["simulation"]["more"]
     classes = np.repeat(list(more), list(more.values()))
-    numbered = list(enumerate(classes.tolist(), start=100_001))
-    chunks = [numbered[at : at + 32] for at in range(0, len(numbered), 32)]
     (home / "rare").mkdir(exist_ok=True)
-    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-        list(pool.map(make_chunk, [home / "rare"] * len(chunks), chunks, [seed] * len(chunks)))
-    paths = [home / "rare" / f"{number}.jpg" for number, _ in numbered]
+    made = make_images(home / "rare", classes, seed, first=100_001)
+    paths = [home / "rare" / f"{number}.jpg" for number in made]
     return pd.DataFrame({"path": paths, "label1": classes})
 
 

@@ -14,8 +14,7 @@ import numpy as np
 import scipy.fft
 from numpy.random import Generator
 
-# SDSS imaging camera.
-NATIVE_PIXEL_ARCSEC = 0.396
+NATIVE_PIXEL_ARCSEC = 0.396  # of the SDSS imaging camera
 # no_pixel: the published seeing is measured on pixels, so they are in it already.
 NATIVE = {"scale": NATIVE_PIXEL_ARCSEC, "method": "no_pixel"}
 # GalSim's defaults aim at 0.1 % shear accuracy; 1 % of the light is below the noise of one pixel.
@@ -27,6 +26,8 @@ SERSIC_TRUNCATION = 8.0  # half-light radii, as SDSS cuts its models; keeps GalS
 ZERO_POINT_MAG = 22.5
 PETROSIAN_RATIO, APERTURE_RADII = 0.2, 2.0
 STEP_PX, FIRST_PX = 0.5, 3.0  # radii from 1.2 arcsec: below, an annulus holds too few pixels
+
+Pair = tuple[float, float]
 
 
 class Component(NamedTuple):
@@ -40,9 +41,7 @@ class Component(NamedTuple):
 class Canvas:
     """A square of native pixels, seen through a Moffat PSF, and where (arcsec) light is laid."""
 
-    def __init__(
-        self, side_px: int, fwhm_arcsec: float, centre_arcsec: tuple[float, float] = (0.0, 0.0)
-    ) -> None:
+    def __init__(self, side_px: int, fwhm_arcsec: float, centre_arcsec: Pair = (0.0, 0.0)) -> None:
         self.side_px, self.centre_arcsec = side_px, centre_arcsec
         self.psf = galsim.Moffat(beta=3.0, fwhm=fwhm_arcsec, gsparams=FAST)
         size = scipy.fft.next_fast_len(side_px + FFT_PADDING_PX, real=True)
@@ -53,10 +52,10 @@ class Canvas:
         kernel[:odd, :odd] = drawn / drawn.sum()
         self.psf_transform = scipy.fft.rfft2(np.roll(kernel, (-(odd // 2), -(odd // 2)), (0, 1)))
 
-    def moved(self, x_arcsec: float, y_arcsec: float) -> "Canvas":
-        """The same canvas with its centre moved by (x, y)."""
-        other, (x, y) = copy.copy(self), self.centre_arcsec
-        other.centre_arcsec = (x + x_arcsec, y + y_arcsec)
+    def moved(self, distance_arcsec: float, angle_rad: float) -> "Canvas":
+        """The same canvas with its centre moved in a direction."""
+        other, way = copy.copy(self), (math.cos(angle_rad), math.sin(angle_rad))
+        other.centre_arcsec = np.add(self.centre_arcsec, np.multiply(distance_arcsec, way))
         return other
 
     def coordinates(self) -> tuple[np.ndarray, np.ndarray]:
@@ -72,16 +71,15 @@ class Canvas:
 
     def smooth(self, profile: galsim.GSObject) -> np.ndarray:
         """A GalSim profile of unit flux, centred, through the seeing: (H, W) float32."""
-        profile = profile.shift(*self.centre_arcsec)
-        seen = galsim.Convolve(profile, self.psf, gsparams=FAST)
+        seen = galsim.Convolve(profile.shift(*self.centre_arcsec), self.psf, gsparams=FAST)
         return seen.drawImage(nx=self.side_px, ny=self.side_px, dtype=np.float32, **NATIVE).array
 
     def structured(self, light: np.ndarray) -> np.ndarray:
         """Surface brightness (H, W), any unit, through the seeing, scaled to sum 1: float32."""
-        size = self.psf_transform.shape[0]
+        size = (len(self.psf_transform),) * 2
         light = (light / light.sum()).astype(np.float32)
-        transform = scipy.fft.rfft2(light, (size, size)) * self.psf_transform
-        return scipy.fft.irfft2(transform, (size, size))[: self.side_px, : self.side_px]
+        transform = scipy.fft.rfft2(light, size) * self.psf_transform
+        return scipy.fft.irfft2(transform, size)[: self.side_px, : self.side_px]
 
 
 def offsets_px(side_px: int) -> tuple[np.ndarray, np.ndarray]:
@@ -104,13 +102,10 @@ def random_angle(rng: Generator) -> float:
 def sersic(
     index: float, radius_arcsec: float, axis_ratio: float, angle_rad: float
 ) -> galsim.GSObject:
-    """A Sersic profile of unit flux; `radius_arcsec` is the half-light radius on the major axis.
-
-    `index` is rounded to the next half, because GalSim tabulates every new index for milliseconds.
-    """
+    """A Sersic profile of unit flux; `radius_arcsec` is the half-light radius on the major axis."""
+    # Rounded to the next half, because GalSim tabulates every new index for milliseconds.
     circular, index = radius_arcsec * math.sqrt(axis_ratio), round(2 * index) / 2
-    size = {"half_light_radius": circular, "trunc": SERSIC_TRUNCATION * circular}
-    profile = galsim.Sersic(index, **size, gsparams=FAST)
+    profile = galsim.Sersic(index, circular, trunc=SERSIC_TRUNCATION * circular, gsparams=FAST)
     return profile.shear(q=axis_ratio, beta=angle_rad * galsim.radians)
 
 
@@ -124,12 +119,8 @@ def band_fluxes(r_flux: float, g_r_mag: float, r_i_mag: float) -> tuple[float, f
     return r_flux * 10 ** (-0.4 * g_r_mag), r_flux, r_flux * 10 ** (0.4 * r_i_mag)
 
 
-def measure(image: np.ndarray, canvas: Canvas) -> tuple[float, float, float]:
-    """Petrosian flux (in the image's unit), and the radii of 50 % and 90 % of it in arcsec.
-
-    Of a noiseless image (H, W), in circles around the canvas's centre (Strauss et al. 2002, AJ 124,
-    1810, section 3.2), out to its edge where the profile never falls to the Petrosian ratio.
-    """
+def measure(image: np.ndarray, canvas: Canvas) -> tuple[float, float]:
+    """Petrosian flux (Strauss et al. 2002, AJ 124, 1810) of an image (H, W), and R90 in arcsec."""
     rings = (np.hypot(*canvas.coordinates()) / NATIVE_PIXEL_ARCSEC / STEP_PX).astype(np.intp)
     grown = np.cumsum(np.bincount(rings.ravel(), weights=image.ravel()))
     # Dust may take more from a pixel than it has; a growth curve has to rise.
@@ -140,5 +131,4 @@ def measure(image: np.ndarray, canvas: Canvas) -> tuple[float, float, float]:
     below = np.flatnonzero((outer - inner) / (1.25**2 - 0.8**2) / at < PETROSIAN_RATIO)
     petrosian = search[below[0]] if len(below) else search[-1]
     flux = float(np.interp(APERTURE_RADII * petrosian, radii, within))
-    r50, r90 = np.interp([0.5 * flux, 0.9 * flux], within, radii) * NATIVE_PIXEL_ARCSEC
-    return flux, float(r50), float(r90)
+    return flux, float(np.interp(0.9 * flux, within, radii) * NATIVE_PIXEL_ARCSEC)

@@ -1,16 +1,11 @@
 """What galaxies of the eight classes are made of.
 
 A builder takes a random generator, a canvas and the radius that should hold 90 % of the light
-(arcsec); it yields components whose shares of the r-band flux sum to 1.
-
-Smooth classes differ by axis ratio, as volunteers' answers do (Willett et al. 2013, T07), and hold
-lenticulars, smooth disks and spirals whose arms cannot be made out (ibid., section 5). Spirals: an
-exponential disk of old stars (Freeman 1970), a redder Sersic bulge and bluer arms, logarithmic,
-flocculent (Elmegreen & Elmegreen 1982, MNRAS 201, 1021) or between; a bar as red as the bulge.
-Edge-on: sech^2 in height, truncated (van der Kruit & Searle 1981, A&A 95, 105), heights of 0.1 to
-0.2 scale lengths (Kregel et al. 2002, MNRAS 334, 646). Half of the irregulars are clumpy, lopsided
-and blue, half smooth galaxies in spoilt images (`field.spoil`). Mergers: tails and bridges after
-Toomre and Toomre 1972 (ApJ 178, 623), pairs as in Darg et al. 2010 (MNRAS 401, 1043).
+(arcsec); it yields components whose shares of the r-band flux sum to 1. Smooth classes differ by
+axis ratio, as volunteers' answers do, and hold lenticulars, smooth disks and spirals whose arms
+cannot be made out (Willett et al. 2013, T07 and section 5); arms are logarithmic, flocculent
+(Elmegreen & Elmegreen 1982, MNRAS 201, 1021) or between. Mergers: tails and bridges after Toomre &
+Toomre 1972 (ApJ 178, 623), pairs as in Darg et al. 2010 (MNRAS 401, 1043).
 """
 
 import math
@@ -22,9 +17,9 @@ import cv2
 import numpy as np
 from numpy.random import Generator
 
-from gz2sim.canvas import NATIVE_PIXEL_ARCSEC, Canvas, Component, random_angle, sersic, turned
+from gz2sim.canvas import NATIVE_PIXEL_ARCSEC, Canvas, Component, Pair, random_angle, sersic, turned
 
-Components, Pair = Iterable[Component], tuple[float, float]
+Components = Iterable[Component]
 
 # Measured on the drawings (Petrosian, in circles, with seeing), which cut elongated bodies short.
 R90_PER_HALF_LIGHT, R90_AXIS_POWER = 3.0, 0.42
@@ -55,10 +50,7 @@ class Arms(NamedTuple):
 def spiral_arms(
     x: np.ndarray, y: np.ndarray, scale_arcsec: float, arms: Arms, bent: np.ndarray | float = 0.0
 ) -> np.ndarray:
-    """Light of the arms (H, W): an exponential disk times a ridge along each arm.
-
-    `bent` (H, W) turns the ridges by an angle in radians, so that no arm is a perfect curve.
-    """
+    """Light of the arms (H, W): an exponential disk times a ridge along each, `bent` in radians."""
     radius = np.hypot(x, y)
     winding = np.log(np.maximum(radius, 0.3 * arms.start_arcsec) / arms.start_arcsec)
     winding *= arms.sense / math.tan(arms.pitch_rad)
@@ -73,11 +65,11 @@ def flocculent_arms(
     """Light of many short arms (H, W): noise in log radius and angle, sheared by the pitch."""
     radius = np.maximum(np.hypot(x, y), 0.05 * scale_arcsec)
     log_radius = np.log(radius / scale_arcsec)
-    turned = np.arctan2(y, x) - arms.sense * log_radius / math.tan(arms.pitch_rad)
+    sheared = np.arctan2(y, x) - arms.sense * log_radius / math.tan(arms.pitch_rad)
     columns, rows = 4 * arms.count, 10
     coarse = rng.standard_normal((rows, columns), dtype=np.float32)
     coarse = np.pad(coarse, ((0, 0), (2, 2)), mode="wrap")  # closes the circle
-    column = (np.mod(turned / (2 * math.pi), 1) * columns + 2).astype(np.float32)
+    column = (np.mod(sheared / (2 * math.pi), 1) * columns + 2).astype(np.float32)
     row = np.clip((log_radius + 3) * 2, 0, rows - 1).astype(np.float32)
     patches = cv2.remap(coarse, column, row, cv2.INTER_LINEAR)
     return np.exp(-radius / scale_arcsec + 0.45 * arms.sharpness * patches)
@@ -91,10 +83,7 @@ def ring(x: np.ndarray, y: np.ndarray, radius_arcsec: float, width_arcsec: float
 def edge_on_disk(
     x: np.ndarray, z: np.ndarray, scale_arcsec: float, height_arcsec: float, end_arcsec: float
 ) -> np.ndarray:
-    """An exponential disk seen from its side (H, W): sech^2 in height, fading out at `end_arcsec`.
-
-    Van der Kruit & Searle 1981, A&A 95, 105.
-    """
+    """A disk seen from its side (H, W): sech^2 in height (van der Kruit & Searle 1981)."""
     radius = np.hypot(x, 0.5 * scale_arcsec)  # the line of sight flattens the middle
     # exp of more than 30 is as good as an end.
     beyond = np.clip((np.abs(x) - end_arcsec) / (0.3 * scale_arcsec), -30, 30)
@@ -115,31 +104,6 @@ def texture(rng: Generator, side_px: int, grain_px: float, strength: float) -> n
     return np.exp(strength * noise(rng, side_px, grain_px))
 
 
-def clumps(
-    rng: Generator, x: np.ndarray, y: np.ndarray, count: int, spread_arcsec: float
-) -> np.ndarray:
-    """`count` knots of lognormal flux scattered over `spread_arcsec`, crowded to one side."""
-    light = np.zeros(np.broadcast(x, y).shape, np.float32)
-    for _ in range(count):
-        dx = x - rng.normal(0.4 * spread_arcsec, spread_arcsec)
-        dy = y - rng.normal(0.0, spread_arcsec)
-        size = spread_arcsec * rng.uniform(0.12, 0.4)
-        flux = np.float32(rng.lognormal(0.0, 0.8))
-        light += flux * (np.exp(-(dx**2 + dy**2) / (2 * size**2)) / (2 * math.pi * size**2))
-    return light
-
-
-def tidal_tail(
-    x: np.ndarray, y: np.ndarray, start_arcsec: float, sweep_rad: float, width_arcsec: float
-) -> np.ndarray:
-    """A tail that leaves at `start_arcsec` on the x axis, opens outwards and fades (H, W)."""
-    along = np.mod(np.arctan2(y, x) + 0.5, 2 * math.pi) - 0.5
-    ridge = start_arcsec * (1 + 0.5 * along)
-    width = width_arcsec * (1 + 0.4 * np.maximum(along, 0))
-    fading = np.exp(-np.maximum(along, 0) / sweep_rad - 4 * np.maximum(-along, 0))
-    return np.exp(-((np.hypot(x, y) - ridge) ** 2) / (2 * width**2)) * fading
-
-
 # ---- The classes
 
 
@@ -149,13 +113,12 @@ def spheroid(
     """A Sersic body and a core, rounder or an embedded disk, redder or, now and then, bluer."""
     angle = random_angle(rng)
     radius = r90 / (R90_PER_HALF_LIGHT * axis_ratio**R90_AXIS_POWER)
-    body = sersic(index, radius, axis_ratio, angle)
     core_ratio = min(1.0, axis_ratio * rng.uniform(0.75, 1.25))
     core = sersic(rng.choice([1.0, 2.0]), rng.uniform(0.1, 0.35) * radius, core_ratio, angle)
     core_share = rng.uniform(0.02, 0.35)
     # Cores that form stars, or are active, are blue: one in twenty real images.
     redder = 0.12 if rng.random() < 0.94 else -0.5
-    yield Component(canvas.smooth(body), 1 - core_share, -0.04)
+    yield Component(canvas.smooth(sersic(index, radius, axis_ratio, angle)), 1 - core_share, -0.04)
     yield Component(canvas.smooth(core), core_share, redder)
 
 
@@ -163,8 +126,7 @@ def lenticular(
     rng: Generator, canvas: Canvas, r90: float, axis_ratio: float, indices: Pair = (0.5, 1.0)
 ) -> Components:
     """A smooth disk of one of the Sersic `indices` around a bulge of up to half of the light."""
-    angle = random_angle(rng)
-    radius = r90 / (2.4 * axis_ratio**R90_AXIS_POWER)
+    angle, radius = random_angle(rng), r90 / (2.4 * axis_ratio**R90_AXIS_POWER)
     disk = sersic(rng.choice(indices), radius, axis_ratio, angle)
     round_part = (1 + 2 * axis_ratio) / 3
     bulge = sersic(rng.uniform(1.5, 4.0), rng.uniform(0.1, 0.35) * radius, round_part, angle)
@@ -174,11 +136,11 @@ def lenticular(
 
 
 def smooth(
-    rng: Generator, canvas: Canvas, r90: float, axis_ratios: Pair, disks: float,
+    rng: Generator, canvas: Canvas, r90: float, ratios: Pair, disks: float,
     disk_indices: tuple[float, ...], indices: Pair,
 ) -> Components:  # fmt: skip
     """An elliptical of Sersic `indices`, in a part `disks` a lenticular; a few are spirals."""
-    axis_ratio = rng.uniform(*axis_ratios)
+    axis_ratio = rng.uniform(*ratios)
     if rng.random() < HIDDEN_SPIRALS:
         return unbarred_spiral(rng, canvas, r90, 0.15, axis_ratio)
     if rng.random() < disks:
@@ -194,11 +156,10 @@ def cigar_shaped(rng: Generator, canvas: Canvas, r90: float) -> Components:
         return
     # Else a truncated disk, thick or not quite edge-on, with a faint bulge as flat as itself.
     angle, scale = random_angle(rng), r90 / 2.4
-    x, z = canvas.plane(1.0, angle)
     end = rng.uniform(1.6, 3.2)
     # Measured: the disk's deviation along x is 0.35 + 0.25 ends; that of sech^2 is 0.91 heights.
     height = axis_ratio * (0.35 + 0.25 * end) / 0.91
-    light = edge_on_disk(x, z, scale, height * scale, end * scale)
+    light = edge_on_disk(*canvas.plane(1.0, angle), scale, height * scale, end * scale)
     core_share = rng.uniform(0.0, 0.18)
     core = sersic(1.5, 0.3 * scale, min(1.0, 1.5 * axis_ratio), angle)
     yield Component(canvas.structured(light), 1 - core_share, -0.02)
@@ -213,10 +174,8 @@ class Disk(NamedTuple):
     angle_rad: float
 
     def old_stars(self, rng: Generator, canvas: Canvas) -> np.ndarray:
-        """Light of the smooth disk (H, W): exponential, or bent down outside as 60 % of disks are.
-
-        Pohlen & Trujillo 2006, A&A 454, 759; a Gaussian of the same half-light radius does as much.
-        """
+        """Light of the smooth disk (H, W): exponential, or, as 60 % of disks, bent outside."""
+        # Pohlen & Trujillo 2006, A&A 454, 759; a Gaussian of equal half-light radius does as much.
         radius = np.hypot(*canvas.plane(self.axis_ratio, self.angle_rad))
         half_lights = radius / (HALF_LIGHT_PER_SCALE * self.scale_arcsec)
         if rng.random() < 0.4:
@@ -248,7 +207,7 @@ def unbarred_spiral(
     rng: Generator, canvas: Canvas, r90: float, strongest_arms: float = 0.65,
     axis_ratio: float | None = None,
 ) -> Components:  # fmt: skip
-    """Arms of any number and order, with at most `strongest_arms` of the light of the disk."""
+    """A red bulge and bluer arms of any number and order, with part of the light of the disk."""
     axis_ratio = axis_ratio or rng.uniform(0.28, 1.0)
     disk = Disk(r90 / R90_PER_SCALE, axis_ratio, random_angle(rng))
     count, pitch = int(rng.choice([1, 2, 2, 2, 3, 4])), math.radians(rng.uniform(8.0, 30.0))
@@ -272,9 +231,8 @@ def barred_spiral(rng: Generator, canvas: Canvas, r90: float) -> Components:
     disk = Disk(r90 / R90_PER_SCALE_BARRED, rng.uniform(0.4, 1.0), random_angle(rng))
     # Bars that the seeing hides are not called bars.
     length = max(rng.uniform(0.6, 1.7) * disk.scale_arcsec, SHORTEST_BAR_FWHM * canvas.psf.fwhm)
-    bar_angle = random_angle(rng)
-    pitch, sharpness = math.radians(rng.uniform(6.0, 26.0)), rng.uniform(0.8, 3.5)
-    arms = Arms(2, pitch, length, bar_angle, sharpness, int(rng.choice([-1, 1])))
+    bar_angle, pitch = random_angle(rng), math.radians(rng.uniform(6.0, 26.0))
+    arms = Arms(2, pitch, length, bar_angle, rng.uniform(0.8, 3.5), int(rng.choice([-1, 1])))
     bulge_share, bar_share = rng.uniform(0.04, 0.16), rng.uniform(0.15, 0.32)
     arm_share, width = rng.uniform(0.08, 0.35), rng.uniform(0.16, 0.28) * length
     flocculence = rng.choice([0.0, rng.uniform(0.0, 0.7)])
@@ -290,12 +248,11 @@ def barred_spiral(rng: Generator, canvas: Canvas, r90: float) -> Components:
         radii = np.hypot(x, y) / (rng.uniform(0.7, 1.0) * length)
         inner = [Component(canvas.structured(np.exp(-math.log(2) * radii**2)), inner_share, 0.08)]
     disk_share -= sum(component.share for component in inner)
-    old = disk.old_stars(rng, canvas)
+    yield Component(disk.old_stars(rng, canvas), disk_share, -0.02)
+    yield from inner
     # Flat along its length, with boxy ends.
     along, aside = turned(x, y, bar_angle)
     bar = np.exp(-0.7 * (np.abs(along / length) ** 3 + np.abs(aside / width) ** 2))
-    yield Component(old, disk_share, -0.02)
-    yield from inner
     yield Component(disk.bulge(canvas, rng.uniform(0.08, 0.25), 2.0), bulge_share, 0.18)
     yield Component(canvas.structured(bar), bar_share, 0.14)
     yield Component(disk.arms(rng, canvas, arms, flocculence), arm_share, -rng.uniform(0.08, 0.28))
@@ -306,9 +263,9 @@ def edge_on(rng: Generator, canvas: Canvas, r90: float) -> Components:
     angle, scale = random_angle(rng), r90 / R90_PER_SCALE_EDGE_ON
     x, z = canvas.plane(1.0, angle)
     warp = rng.normal(0.0, 0.03) * np.sign(x) * np.maximum(np.abs(x) / scale - 1.2, 0) ** 2
+    # Heights of 0.1 to 0.2 scale lengths: Kregel et al. 2002, MNRAS 334, 646.
     height = max(rng.uniform(0.08, 0.19) * scale, 0.5 * NATIVE_PIXEL_ARCSEC)
-    end = rng.uniform(2.2, 5.0) * scale
-    light = edge_on_disk(x, z - scale * warp, scale, height, end)
+    light = edge_on_disk(x, z - scale * warp, scale, height, rng.uniform(2.2, 5.0) * scale)
     index, radius = rng.choice([1.0, 2.0, 3.0]), rng.uniform(0.2, 0.6) * scale
     bulge = sersic(index, radius, rng.uniform(0.45, 0.9), angle)
     bulge_share = rng.uniform(0.08, 0.42) if rng.random() < 0.7 else 0.0
@@ -327,11 +284,15 @@ def irregular(rng: Generator, canvas: Canvas, r90: float) -> Components:
     """A faint disk and blue knots, both off the centre and crowded to one side."""
     angle, axis_ratio = random_angle(rng), rng.uniform(0.3, 0.9)
     scale = r90 / R90_PER_SCALE_IRREGULAR
-    shift = rng.uniform(0.1, 0.7) * scale
-    aside = canvas.moved(-shift * math.cos(angle), -shift * math.sin(angle))
+    aside = canvas.moved(-rng.uniform(0.1, 0.7) * scale, angle)
     disk = sersic(rng.choice([0.5, 1.0]), HALF_LIGHT_PER_SCALE * scale, axis_ratio, angle)
     x, y = canvas.plane(axis_ratio, angle)
-    knots = clumps(rng, x, y, int(rng.integers(2, 13)), rng.uniform(0.5, 1.0) * scale)
+    count, spread = int(rng.integers(2, 13)), rng.uniform(0.5, 1.0) * scale
+    knots = np.zeros(np.broadcast(x, y).shape, np.float32)
+    for _ in range(count):
+        dx, dy = x - rng.normal(0.4 * spread, spread), y - rng.normal(0.0, spread)
+        size, flux = spread * rng.uniform(0.12, 0.4), np.float32(rng.lognormal(0.0, 0.8))
+        knots += flux * (np.exp(-(dx**2 + dy**2) / (2 * size**2)) / (2 * math.pi * size**2))
     haze = texture(rng, canvas.side_px, 0.3 * scale / NATIVE_PIXEL_ARCSEC, 0.7)
     knot_share, haze_share = rng.uniform(0.15, 0.5), rng.uniform(0.15, 0.4)
     yield Component(aside.smooth(disk), 1 - knot_share - haze_share, 0.05)
@@ -347,15 +308,14 @@ def merger(rng: Generator, canvas: Canvas, r90: float) -> Components:
     # Measured on the drawings: the circle that holds 90 % of the light grows with the separation.
     radius = r90 / (1.05 + 0.5 * separation)
     distance = separation * radius
-    second = canvas.moved(distance * math.cos(angle), distance * math.sin(angle))
-    second_share = rng.uniform(0.15, 0.5)
+    second, second_share = canvas.moved(distance, angle), rng.uniform(0.15, 0.5)
     dry = rng.random() < 0.3
     debris_share = rng.uniform(0.0, 0.15) if dry else rng.uniform(0.05, 0.35)
     first = list(_body(rng, canvas, radius, dry))
     bodies = _scaled(first, 1 - second_share, rng.normal(0.0, 0.06))
     companion = list(_body(rng, second, radius * rng.uniform(0.45, 1.0), dry))
     bodies += _scaled(companion, second_share, rng.normal(0.0, 0.2))
-    debris = (_halo if dry else _tails)(rng, canvas, second, distance, angle)
+    debris = (_halo if dry else _tails)(rng, canvas, distance, angle)
     yield from _scaled(bodies, 1 - debris_share, 0.0)
     yield Component(debris, debris_share, 0.0 if dry else -0.12)
 
@@ -376,11 +336,9 @@ def _scaled(components: Components, factor: float, redder_mag: float) -> list[Co
     return [Component(light, share * factor, red + redder_mag) for light, share, red in components]
 
 
-def _halo(
-    rng: Generator, first: Canvas, _second: Canvas, distance: float, angle: float
-) -> np.ndarray:
+def _halo(rng: Generator, first: Canvas, distance: float, angle: float) -> np.ndarray:
     """The common halo of two bodies without gas (H, W), at times with a shell."""
-    common = first.moved(distance / 2 * math.cos(angle), distance / 2 * math.sin(angle))
+    common = first.moved(distance / 2, angle)
     light = common.smooth(sersic(1.0, rng.uniform(1.0, 1.6) * distance + 1.0, 0.8, angle))
     if rng.random() < 0.3:
         x, y = common.plane(0.9, angle)
@@ -390,27 +348,27 @@ def _halo(
     return light
 
 
-def _tails(
-    rng: Generator, first: Canvas, second: Canvas, distance: float, angle: float
-) -> np.ndarray:
+def _tails(rng: Generator, first: Canvas, distance: float, angle: float) -> np.ndarray:
     """The bridge and a tail from either body (H, W), as clumpy as young stars are."""
     width = rng.uniform(0.12, 0.3) * distance + 0.5
     x, y = first.plane(1.0, angle)
     beyond = np.maximum(np.abs(x - distance / 2) - distance / 2, 0) / width
     light = rng.uniform(0.2, 1.0) * np.exp(-0.5 * (beyond**2 + (y / width) ** 2))
-    for canvas, outwards in ((first, angle + math.pi), (second, angle)):
+    for canvas, outwards in ((first, angle + math.pi), (first.moved(distance, angle), angle)):
+        # A tail leaves its body at `start`, opens outwards, widens and fades.
         x, y = canvas.plane(1.0, outwards + rng.normal(0.0, 0.8))
         y, sweep = y * rng.choice([-1, 1]), rng.uniform(0.4, 2.0)
-        tail = tidal_tail(x, y, rng.uniform(0.5, 1.1) * distance, sweep, width)
+        start, along = rng.uniform(0.5, 1.1) * distance, np.mod(np.arctan2(y, x) + 0.5, 2 * math.pi)
+        before, after = np.maximum(0.5 - along, 0), np.maximum(along - 0.5, 0)
+        beside = np.hypot(x, y) - start * (1 + 0.5 * (along - 0.5))
+        tail = np.exp(-(beside**2) / (2 * (width * (1 + 0.4 * after)) ** 2))
+        tail = tail * np.exp(-after / sweep - 4 * before)
         light = light + rng.uniform(0.0, 1.2) * tail
     return first.structured(light * texture(rng, first.side_px, 3.0, 0.4))
 
 
-# In the order of the classes.
-ROUND = {"axis_ratios": (0.8, 1.0), "disks": 0.25, "disk_indices": (1.0,), "indices": (1.5, 6.0)}
-BETWEEN = {"axis_ratios": (0.42, 0.8), "disks": 0.45, "disk_indices": (0.5, 1.0)}
-BETWEEN |= {"indices": (0.8, 5.5)}
-BUILDERS = (
-    *(partial(smooth, **ROUND), partial(smooth, **BETWEEN), cigar_shaped, edge_on),
-    *(barred_spiral, unbarred_spiral, irregular, merger),
+BUILDERS = (  # in the order of the classes
+    partial(smooth, ratios=(0.8, 1.0), disks=0.25, disk_indices=(1.0,), indices=(1.5, 6.0)),
+    partial(smooth, ratios=(0.42, 0.8), disks=0.45, disk_indices=(0.5, 1.0), indices=(0.8, 5.5)),
+    *(cigar_shaped, edge_on, barred_spiral, unbarred_spiral, irregular, merger),
 )

@@ -1,47 +1,33 @@
 """What else is in the field, and what spoils an exposure.
 
-The bands of SDSS see a place one after the other, within five minutes (Gunn et al. 1998, AJ 116,
-3040), so that whatever moves or glares shows in one band alone, in a pure colour. Galaxy Zoo 2
-images with such faults are found among its irregulars. Levels are nanomaggies per native pixel,
-fitted by eye to real images of that kind; places are (column, row) in native pixels.
+The bands of SDSS see a place one after the other (Gunn et al. 1998, AJ 116, 3040), so that what
+moves or glares shows in one band alone. Galaxy Zoo 2 has such images among its irregulars. Levels
+(nanomaggies per native pixel) are fitted by eye to them; places are (column, row) in native pixels.
 """
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import cv2
 import galsim
 import numpy as np
 from numpy.random import Generator
 
-from gz2sim.canvas import (
-    FAST,
-    NATIVE,
-    NATIVE_PIXEL_ARCSEC,
-    band_fluxes,
-    nanomaggies,
-    offsets_px,
-    random_angle,
-    turned,
-)
+from gz2sim.canvas import FAST, NATIVE, band_fluxes, nanomaggies, offsets_px, random_angle, turned
 from gz2sim.population import draw_mag
 
-# Shares of stars by kind, and the starlight in wings wider than the seeing's: by eye.
+# Shares of stars by kind (most are near the turn-off or red dwarfs, far from the Milky Way's
+# plane), and of the starlight in wings wider than the seeing's: by eye.
 TURN_OFF_SHARE, RED_DWARF_SHARE = 0.5, 0.35
 HALO_SHARE, HALO_RADII = 0.04, 2.2
 SEEN = 224 / 424  # of half the field's side: what the network sees
-# Of ordinary galaxies, counted on about 250 real images.
-EDGE_SHARE, GLARE_SHARE, STAR_SHARE, TRAIL_SHARE = 0.03, 0.04, 0.015, 0.004
-COMPANION_SHARE, CLOSE_STAR_SHARE = 0.12, 0.03
-SPOILT_EDGE_SHARE = 0.15
+EDGE_SHARE, SPOILT_EDGE_SHARE = 0.03, 0.15  # of images with a seam, ordinary and spoilt ones
 Source = tuple[galsim.GSObject, tuple[float, ...]]  # a profile of unit flux; its fluxes in g, r, i
 
 
 def star(rng: Generator, fwhm_arcsec: float, mag: float) -> Source:
-    """A star of a given r magnitude.
-
-    Colours follow the stellar locus (Covey et al. 2007, AJ 134, 2398): far from the Milky Way's
-    plane most stars are either near the turn-off or red dwarfs.
-    """
+    """A star of a given r magnitude, in a colour of the stellar locus (Covey et al. 2007)."""
     kind = rng.random()
     if kind < TURN_OFF_SHARE:
         g_r = rng.normal(0.42, 0.12)
@@ -58,14 +44,12 @@ def star(rng: Generator, fwhm_arcsec: float, mag: float) -> Source:
 
 
 def small_galaxy(rng: Generator, fwhm_arcsec: float, mag: float) -> Source:
-    """A background galaxy of a given r magnitude and the size that goes with it.
-
-    A Moffat of the width that disk and seeing have together replaces both, which spares an FFT.
-    """
+    """A background galaxy of a given r magnitude and the size that goes with it."""
     # 0.6 arcsec at r = 21, and 0.1 dex larger per mag brighter.
     radius = 0.6 * 10 ** (0.1 * (21.0 - mag)) * math.exp(0.25 * rng.standard_normal())
     axis_ratio = rng.uniform(0.3, 1.0)
-    # In half-light radii the FWHM is 0.83 for an exponential disk, 1.58 for this Moffat: between.
+    # A Moffat of the width that disk and seeing have together spares an FFT. In half-light radii
+    # the FWHM is 0.83 for an exponential disk, 1.58 for this Moffat: between.
     major, minor = (math.hypot(fwhm_arcsec, 1.25 * radius * q) for q in (1.0, axis_ratio))
     body = galsim.Moffat(beta=3.0, fwhm=math.sqrt(major * minor), gsparams=FAST)
     body = body.shear(q=minor / major, beta=rng.uniform(0, math.pi) * galsim.radians)
@@ -80,11 +64,11 @@ NEIGHBOURS = ((star, 2.9, 13.5, 22.5, 0.15), (small_galaxy, 5.0, 17.0, 22.5, 0.3
 def add_neighbours(bands: np.ndarray, fwhm_arcsec: float, rng: Generator) -> None:
     """Add field stars and small galaxies to `bands` (3, H, W) in place."""
     side = bands.shape[1]
-    area_arcmin2 = (side * NATIVE_PIXEL_ARCSEC / 60) ** 2
+    area_arcmin2 = (side * NATIVE["scale"] / 60) ** 2
     for draw, per_arcmin2, brightest, faintest, slope_dex in NEIGHBOURS:
         for _ in range(rng.poisson(per_arcmin2 * area_arcmin2)):
             mag = draw_mag(rng, brightest, faintest, slope_dex)
-            add_stamp(bands, *draw(rng, fwhm_arcsec, mag), rng.uniform(0, side, 2))
+            add_stamp(bands, draw(rng, fwhm_arcsec, mag), rng.uniform(0, side, 2))
 
 
 def near_the_middle(rng: Generator, side_px: int, nearest: float, farthest: float) -> np.ndarray:
@@ -94,29 +78,27 @@ def near_the_middle(rng: Generator, side_px: int, nearest: float, farthest: floa
     return side_px / 2 + distance * np.array([math.cos(angle), math.sin(angle)])
 
 
-def add_stamp(
-    bands: np.ndarray, profile: galsim.GSObject, fluxes: tuple[float, ...], place: np.ndarray
-) -> None:
-    """Add light of unit flux times `fluxes` to `bands` (3, H, W) at `place`, as far as it shows."""
-    side = bands.shape[1]
+def add_stamp(bands: np.ndarray, source: Source, place: np.ndarray) -> None:
+    """Add a source to `bands` (3, H, W) at `place`, as far as it shows."""
+    side, (profile, fluxes), (column, row) = bands.shape[1], source, place
     # Fluxes range from 1 to 10^4 nanomaggies (r = 12.5): from 16 to 80 px to either side.
     half = int(min(8 * (1 + max(fluxes)) ** 0.25 + 6, 80))
-    column, row = place
-    left, top = math.floor(column) - half, math.floor(row) - half
-    if max(left, top) >= side or min(left, top) <= -2 * half:
-        return
     size = {"nx": 2 * half, "ny": 2 * half, "offset": (column % 1, row % 1)}
-    seen = profile.drawImage(**size, **NATIVE).array
-    seen = seen[max(-top, 0) : side - top, max(-left, 0) : side - left]
-    top, left = max(top, 0), max(left, 0)
-    window = np.s_[:, top : top + seen.shape[0], left : left + seen.shape[1]]
-    bands[window] += np.array(fluxes, np.float32)[:, None, None] * seen
+    stamp = profile.drawImage(**size, **NATIVE)
+    stamp.setOrigin(math.floor(column) - half, math.floor(row) - half)
+    seen = stamp.bounds & galsim.BoundsI(0, side - 1, 0, side - 1)
+    if seen.isDefined():
+        window = np.s_[:, seen.ymin : seen.ymax + 1, seen.xmin : seen.xmax + 1]
+        bands[window] += np.array(fluxes, np.float32)[:, None, None] * stamp[seen].array
 
 
 def _across(side_px: int, rng: Generator, farthest: float) -> np.ndarray:
     """Signed distance (H, W) in px to a random line within `farthest` half sides of the middle."""
     along, _ = turned(*offsets_px(side_px), random_angle(rng))
     return along - rng.uniform(0, farthest) * side_px / 2
+
+
+# ---- Faults, each added to `bands` (3, H, W) in place
 
 
 def glare(bands: np.ndarray, fwhm_arcsec: float, rng: Generator, brightest: float = 1.0) -> None:
@@ -178,46 +160,47 @@ def step(bands: np.ndarray, fwhm_arcsec: float, rng: Generator) -> None:
     bands += beyond * rng.normal(0.0, 0.07, (3, 1, 1)).astype(np.float32)
 
 
+def add_beside(
+    bands: np.ndarray, fwhm_arcsec: float, rng: Generator,
+    draw: Callable[..., Source], mags: tuple[float, float], places: tuple[float, float],
+) -> None:  # fmt: skip
+    """A source of a magnitude within `mags`, at a distance within `places` from the middle."""
+    source = draw(rng, fwhm_arcsec, rng.uniform(*mags))
+    add_stamp(bands, source, near_the_middle(rng, bands.shape[1], *places))
+
+
 def crowd(bands: np.ndarray, fwhm_arcsec: float, rng: Generator) -> None:
     """Companions of like brightness close by, as in the middle of a cluster."""
-    side = bands.shape[1]
     for _ in range(rng.integers(2, 7)):
-        companion = small_galaxy(rng, fwhm_arcsec, rng.uniform(17.2, 20.0))
-        add_stamp(bands, *companion, near_the_middle(rng, side, 0.08, 0.8 * SEEN))
+        add_beside(bands, fwhm_arcsec, rng, small_galaxy, (17.2, 20.0), (0.08, 0.8 * SEEN))
 
 
 def covering_star(bands: np.ndarray, fwhm_arcsec: float, rng: Generator) -> None:
     """A star in front of the galaxy, or beside it."""
     place = near_the_middle(rng, bands.shape[1], 0.03, 0.45 * SEEN)
-    add_stamp(bands, *star(rng, fwhm_arcsec, rng.uniform(14.5, 17.5)), place)
+    add_stamp(bands, star(rng, fwhm_arcsec, rng.uniform(14.5, 17.5)), place)
 
 
 # What makes an image odd, and how often; fitted to 29 real ones.
 ODD_FAULTS = {glare: 0.44, saturated_star: 0.14, crowd: 0.14, covering_star: 0.1, step: 0.08}
 ODD_FAULTS |= {trail: 0.06, misfit: 0.04}
+# What ordinary images have, each on its own, counted on about 250 real ones.
+ORDINARY_FAULTS = {partial(glare, brightest=0.25): 0.04, saturated_star: 0.015, trail: 0.004}
+FAINT = {"draw": small_galaxy, "mags": (18.0, 20.5), "places": (0.1, SEEN)}
+CLOSE = {"draw": star, "mags": (16.5, 19.5), "places": (0.05, 0.5 * SEEN)}
+ORDINARY_FAULTS |= {partial(add_beside, **FAINT): 0.12, partial(add_beside, **CLOSE): 0.03}
 
 
-def spoil(bands: np.ndarray, fwhm_arcsec: float, rng: Generator) -> None:
-    """Give `bands` (3, H, W) one or two faults that make the image odd, in place."""
+def add_faults(bands: np.ndarray, fwhm_arcsec: float, spoilt: bool, rng: Generator) -> None:
+    """Give `bands` one or two faults that make a `spoilt` image odd, or an ordinary image's."""
     faults, shares = list(ODD_FAULTS), list(ODD_FAULTS.values())
-    for number in rng.choice(len(faults), 1 + (rng.random() < 0.3), replace=False, p=shares):
-        faults[number](bands, fwhm_arcsec, rng)
-
-
-def touch(bands: np.ndarray, fwhm_arcsec: float, rng: Generator) -> None:
-    """Give `bands` (3, H, W) the faults that ordinary images have now and then, in place."""
-    if rng.random() < GLARE_SHARE:
-        glare(bands, fwhm_arcsec, rng, brightest=0.25)
-    if rng.random() < STAR_SHARE:
-        saturated_star(bands, fwhm_arcsec, rng)
-    if rng.random() < TRAIL_SHARE:
-        trail(bands, fwhm_arcsec, rng)
-    if rng.random() < COMPANION_SHARE:
-        companion = small_galaxy(rng, fwhm_arcsec, rng.uniform(18.0, 20.5))
-        add_stamp(bands, *companion, near_the_middle(rng, bands.shape[1], 0.1, SEEN))
-    if rng.random() < CLOSE_STAR_SHARE:
-        faint = star(rng, fwhm_arcsec, rng.uniform(16.5, 19.5))
-        add_stamp(bands, *faint, near_the_middle(rng, bands.shape[1], 0.05, 0.5 * SEEN))
+    if spoilt:
+        count = 1 + (rng.random() < 0.3)
+        chosen = [faults[number] for number in rng.choice(7, count, replace=False, p=shares)]
+    else:
+        chosen = (fault for fault, share in ORDINARY_FAULTS.items() if rng.random() < share)
+    for fault in chosen:
+        fault(bands, fwhm_arcsec, rng)
 
 
 def draw_edges(rgb: np.ndarray, spoilt: bool, rng: Generator) -> None:

@@ -9,7 +9,6 @@ import hashlib
 import io
 import json
 import os
-import re
 import signal
 import threading
 from concurrent.futures import ProcessPoolExecutor
@@ -33,9 +32,7 @@ RECORD_NAME = "simulation.json"
 TABLE_NAMES = (*(f"gz2_{split}.csv" for split in SPLIT_FRACTIONS), "galaxy_properties.csv")
 # The real images have the quantisation tables of quality 75, and colours at half resolution.
 JPEG_QUALITY, JPEG_END = 75, b"\xff\xd9"
-UNFINISHED = re.compile(r"\.\d+\.\d+\.tmp\.jpg")
-DOCUMENTED = ast.Module | ast.ClassDef | ast.FunctionDef
-CHUNK_GALAXIES = 32  # a second of work: the bar moves, and an interruption loses little
+CHUNK_GALAXIES = 32  # which a process takes at a time: a second of work
 
 
 def simulate(
@@ -46,39 +43,77 @@ def simulate(
 
     The files depend on (galaxies, seed) and the code only, whatever `processes` (default: all
     cores). An interrupted run is continued; a complete folder is left as it is; with `replace`, the
-    files of another simulation, or of one by other code, are removed first. Raises
-    `SimulationError` for arguments out of range, a folder that holds something else, a full disk.
+    files of another simulation, or of one by other code, are removed first.
     """
     directory = Path(directory)
-    if seed < 0:
-        raise SimulationError(f"--seed {seed} is negative: give 0 or more")
-    if processes is not None and processes < 1:
-        raise SimulationError(f"--processes {processes} is too few: give 1 or more")
+    for name, value, least in (("seed", seed, 0), ("processes", processes, 1)):
+        if value is not None and value < least:
+            raise SimulationError(f"--{name} {value} is too few: give {least} or more")
     classes, splits = assign_classes(galaxies, seed)
     _claim(directory, galaxies, seed, replace)
     if all((directory / name).exists() for name in TABLE_NAMES):
         return
-    measured = _make_images(directory / "images", classes, seed, processes or joblib.cpu_count())
-    for path in filter(lambda path: UNFINISHED.fullmatch(path.name), directory.glob("images/*")):
+    made = make_images(directory / "images", classes, seed, processes)
+    for path in directory.glob("images/.[0-9]*.tmp.jpg"):  # of runs that were killed
         path.unlink(missing_ok=True)
-    properties = pd.DataFrame.from_dict(measured, orient="index", columns=COLUMNS).sort_index()
-    columns = [f"label{level}" for level in (1, 2, 3, 4)]
-    labels = pd.DataFrame([LABELS[index] for index in classes], properties.index, columns)
-    for name in reversed(TABLE_NAMES):
-        split = name.removeprefix("gz2_").removesuffix(".csv")
-        table = labels[splits == split] if split in SPLIT_FRACTIONS else properties
+    properties = pd.DataFrame.from_dict(made, orient="index", columns=COLUMNS)
+    labels = pd.DataFrame(LABELS[classes], made, ["label1", "label2", "label3", "label4"])
+    tables = [labels[splits == split] for split in SPLIT_FRACTIONS] + [properties]
+    for name, table in zip(TABLE_NAMES, tables, strict=True):
         text = table.to_csv(index_label="galaxyID", float_format="%.4f", lineterminator="\n")
         _write(directory / name, text.encode())
 
 
+def make_images(
+    images: Path, classes: np.ndarray, seed: int, processes: int | None = None,
+    change: Change | None = None, first: int = 1,
+) -> dict[int, dict[str, float]]:  # fmt: skip
+    """Make the images that do not exist of galaxies `first`, ... of `classes`; COLUMNS of all."""
+    processes = processes or joblib.cpu_count()
+    make = partial(_make_image, images, seed=seed, change=change)
+    galaxies = range(first, first + len(classes)), classes.tolist()
+    # spawn: a fork of a process that runs threads (PyTorch, OpenCV) may hang.
+    pool = ProcessPoolExecutor(processes, get_context("spawn"), initializer=_start_worker)
+    try:
+        alone = processes == 1 or len(classes) <= CHUNK_GALAXIES
+        done = (
+            map(make, *galaxies) if alone else pool.map(make, *galaxies, chunksize=CHUNK_GALAXIES)
+        )
+        bar = tqdm(done, "simulating galaxies", len(classes), unit="galaxy")
+        return dict(zip(galaxies[0], bar, strict=True))
+    except BrokenProcessPool as error:
+        raise SimulationError(
+            "a simulating process was killed (out of memory?): run the same command again with "
+            f"fewer --processes than {processes}"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _make_image(
+    images: Path, galaxy_id: int, class_index: int, seed: int, change: Change | None
+) -> dict[str, float]:
+    """Make an image that does not exist; its properties."""
+    path = images / f"{galaxy_id}.jpg"
+    properties = _read_properties(path)
+    # A file that lost its end in a power failure still has its comment.
+    if properties is None or not path.read_bytes().endswith(JPEG_END):
+        pixels, properties = expose(galaxy_id, class_index, seed, change)
+        comment, encoded = json.dumps({"simulated": True, **properties}).encode(), io.BytesIO()
+        Image.fromarray(pixels).save(encoded, "jpeg", quality=JPEG_QUALITY, comment=comment)
+        _write(path, encoded.getvalue())
+    return properties
+
+
 @cache
-def code_signature(package: Path = Path(__file__).parent) -> str:
+def code_signature() -> str:
     """A hash of the code that decides what is drawn; comments and docstrings do not count."""
     digest = hashlib.sha256()
-    for path in sorted(package.glob("*.py")):
+    for path in sorted(Path(__file__).parent.glob("*.py")):
         tree = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(tree):
-            if isinstance(node, DOCUMENTED) and ast.get_docstring(node):
+            documented = isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            if documented and ast.get_docstring(node):
                 node.body[0] = ast.Pass()
         if path.stem != "volunteers":  # they vote on galaxies, and draw none
             digest.update(ast.unparse(tree).encode())
@@ -89,92 +124,41 @@ def _claim(directory: Path, galaxies: int, seed: int, replace: bool) -> None:
     """Mark `directory` as this simulation's; raise `SimulationError` if it holds something else."""
     what = "Simulated galaxies, not observations, in the form of Galaxy Zoo 2."
     record = {"simulated": True, "what": what, "galaxies": galaxies, "seed": seed}
-    record["code"] = code_signature()
-    path, found = directory / RECORD_NAME, None
+    text = json.dumps(record | {"code": code_signature()}, indent=2) + "\n"
+    path = directory / RECORD_NAME
     try:
         directory.mkdir(parents=True, exist_ok=True)
         occupied = any(directory.iterdir())
-        if path.exists():
-            found = json.loads(path.read_text(encoding="utf-8"))
-            found = found if isinstance(found, dict) else {}
+        found = path.read_text(encoding="utf-8", errors="replace") if path.exists() else None
     except OSError as error:
         raise SimulationError(f"cannot use the folder {directory}: {error.strerror}") from error
-    except ValueError:
-        found = {}
-    if found == record:
+    if found == text:
         return
     if found is None and occupied:
         raise SimulationError(
             f"{directory} holds something other than simulated galaxies: give an empty folder"
         )
     if found is not None and not replace:
-        other = "; ".join(f"{k} {found.get(k)}" for k in record if found.get(k) != record[k])
+        other = " ".join(line for line in found.split("\n") if line not in text.split("\n"))
         raise SimulationError(
-            f"{directory} holds another simulation ({other}): give another one, or pass --replace"
+            f"{directory} holds another simulation ({' '.join(other.split())}): give another "
+            "folder, or pass --replace"
         )
     if found is not None:
         # Tables first, so that what remains is not complete; the record last, in case of a kill.
         for name in TABLE_NAMES:
             (directory / name).unlink(missing_ok=True)
-        for image in list((directory / "images").glob("*.jpg")):
-            if UNFINISHED.fullmatch(image.name) or _read_properties(image) is not None:
+        for image in list(directory.glob("images/*.jpg")):
+            if _read_properties(image) is not None:
                 image.unlink()
-    _write(path, (json.dumps(record, indent=2) + "\n").encode())
-
-
-def _make_images(
-    images: Path, classes: np.ndarray, seed: int, processes: int
-) -> dict[int, dict[str, float]]:
-    """Make every image that does not exist yet; the properties of all, by galaxy id."""
-    numbered = list(enumerate(classes.tolist(), start=1))
-    chunks = [numbered[at : at + CHUNK_GALAXIES] for at in range(0, len(numbered), CHUNK_GALAXIES)]
-    make, workers = partial(make_chunk, images, seed=seed), min(processes, len(chunks))
-    # spawn: a fork of a process that runs threads (PyTorch, OpenCV) may hang.
-    pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start_worker)
-    measured: dict[int, dict[str, float]] = {}
-    try:
-        with tqdm(total=len(classes), desc="simulating galaxies", unit="galaxy") as progress:
-            for done in map(make, chunks) if processes == 1 else pool.map(make, chunks):
-                measured |= done
-                progress.update(len(done))
-    except BrokenProcessPool as error:
-        raise SimulationError(
-            "a simulating process was killed (out of memory?): run the same command again to "
-            f"continue, with fewer --processes than {processes}"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-    return measured
+    _write(path, text.encode())
 
 
 def _start_worker() -> None:
     """One thread; Ctrl-C is handled by the parent, whose death ends the worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     cv2.setNumThreads(1)
-
-    def end_with_parent() -> None:
-        parent_process().join()
-        os._exit(1)
-
-    threading.Thread(target=end_with_parent, daemon=True).start()
-
-
-def make_chunk(
-    images: Path, chunk: list[tuple[int, int]], seed: int, change: Change | None = None
-) -> dict[int, dict[str, float]]:
-    """Make the images of (galaxy id, class) pairs that do not exist; the properties of all."""
-    measured = {}
-    for galaxy_id, class_index in chunk:
-        path = images / f"{galaxy_id}.jpg"
-        properties = _read_properties(path)
-        # A file that lost its end in a power failure still has its comment.
-        if properties is None or not path.read_bytes().endswith(JPEG_END):
-            pixels, properties = expose(galaxy_id, class_index, seed, change)
-            comment, encoded = json.dumps({"simulated": True, **properties}).encode(), io.BytesIO()
-            Image.fromarray(pixels).save(encoded, "jpeg", quality=JPEG_QUALITY, comment=comment)
-            _write(path, encoded.getvalue())
-        measured[galaxy_id] = properties
-    return measured
+    threading.Thread(target=lambda: (parent_process().join(), os._exit(1)), daemon=True).start()
 
 
 def _read_properties(path: Path) -> dict[str, float] | None:

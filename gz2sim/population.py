@@ -17,11 +17,9 @@ from gz2sim import SimulationError
 # PAPER: galaxies of the classes 0 to 7, and the parts of each that go into a split.
 CLASS_COUNTS = (33898, 39200, 7414, 16349, 20407, 30657, 5925, 2101)
 SPLIT_FRACTIONS = {"train": 0.64, "valid": 0.16, "test": 0.20}
-# label1 to label4 of each class: the last three merge classes of the first.
-LABELS = (
-    *((0, 0, 0, 0), (1, 0, 0, 0), (2, 0, 0, 0), (3, 1, 1, 1)),
-    *((4, 2, 1, 1), (5, 2, 1, 1), (6, 3, 2, 2), (7, 4, 3, 2)),
-)
+# label1 to label4 (8, 4) of each class: the last three merge classes of the first.
+MERGED = (0, 0, 0, 1, 2, 2, 3, 4), (0, 0, 0, 1, 1, 1, 2, 3), (0, 0, 0, 1, 1, 1, 2, 2)
+LABELS = np.array((range(8), *MERGED)).T
 MIN_GALAXIES = len(CLASS_COUNTS) * len(SPLIT_FRACTIONS)  # one of each class in each split
 
 FAINTEST_R_MAG, SMALLEST_R90_ARCSEC, LARGEST_R90_ARCSEC = 17.0, 3.0, 40.0
@@ -39,14 +37,9 @@ BLUER_MAG = (0.15, 0.6)  # from the green valley to galaxies that form stars at 
 # and blue cloud at redshift 0.08; some, young systems among the smooth ones, bluer by BLUER_MAG.
 # Of each class: R90 (arcsec) at the median magnitude, ln scatter, g - r (mag), scatter, bluer ones.
 CLASS_POPULATIONS = (
-    (7.2, 0.32, 0.86, 0.10, 0.25),
-    (7.2, 0.32, 0.84, 0.12, 0.30),
-    (9.6, 0.28, 0.74, 0.14, 0.40),
-    (10.2, 0.33, 0.78, 0.13, 0.15),
-    (10.0, 0.24, 0.64, 0.11, 0.0),
-    (9.6, 0.24, 0.54, 0.12, 0.0),
-    (6.6, 0.28, 0.42, 0.12, 0.0),
-    (6.8, 0.26, 0.74, 0.13, 0.3),
+    *((7.2, 0.32, 0.86, 0.10, 0.25), (7.2, 0.32, 0.84, 0.12, 0.30), (9.6, 0.28, 0.74, 0.14, 0.40)),
+    *((10.2, 0.33, 0.78, 0.13, 0.15), (10.0, 0.24, 0.64, 0.11, 0.0), (9.6, 0.24, 0.54, 0.12, 0.0)),
+    *((6.6, 0.28, 0.42, 0.12, 0.0), (6.8, 0.26, 0.74, 0.13, 0.3)),
 )
 
 
@@ -61,17 +54,11 @@ class Galaxy:
     r_i_mag: float
     drawn_as: int  # the class of its light, which differs for one that is odd only by its image
 
-    @property
-    def spoilt(self) -> bool:
-        """Whether it is the image that makes this galaxy odd."""
-        return self.drawn_as != self.class_index
-
 
 def largest_remainder(total: int, shares: Iterable[float], minimum: int) -> list[int]:
-    """Whole numbers near `total` x `shares` (of sum 1) that sum to `total`, none below `minimum`.
+    """Whole numbers near `total` x `shares` (of sum 1), none below `minimum`: Hamilton's method.
 
-    Hamilton's method: what rounding down leaves goes to the largest remainders; what a share lacks
-    to `minimum` is taken from the largest counts.
+    What rounding down leaves goes to the largest remainders.
     """
     exact = total * np.array(list(shares))
     counts = np.floor(exact).astype(int)
@@ -83,10 +70,9 @@ def largest_remainder(total: int, shares: Iterable[float], minimum: int) -> list
 
 
 def assign_classes(galaxies: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Class indices (int64) and split names (str) of galaxies 1, 2, ..., in a seeded random order.
+    """Class indices (int64) and splits (str) of galaxies 1, 2, ..., in a seeded random order.
 
-    The paper's mix of classes, each divided 64/16/20 by itself. Raises `SimulationError` below
-    `MIN_GALAXIES`, where a class would be missing from a split.
+    The paper's mix of classes, each divided 64/16/20 by itself.
     """
     if galaxies < MIN_GALAXIES:
         raise SimulationError(
@@ -116,9 +102,8 @@ def draw_galaxy(class_index: int, rng: Generator) -> Galaxy:
         drawn_as = int(rng.choice(SPOILT_CLASSES))
     median_r90, ln_scatter, median_g_r, g_r_scatter, bluer = CLASS_POPULATIONS[drawn_as]
     r_mag = draw_mag(rng, BRIGHTEST_R_MAG, FAINTEST_R_MAG, MAG_SLOPE_DEX)
-    ln_size = math.log(median_r90)
-    ln_size += math.log(10) * SIZE_SLOPE_DEX_PER_MAG * (MEDIAN_R_MAG - r_mag)
-    r90 = math.exp(ln_size + ln_scatter * rng.standard_normal())
+    ln_larger = math.log(10) * SIZE_SLOPE_DEX_PER_MAG * (MEDIAN_R_MAG - r_mag)
+    r90 = math.exp(math.log(median_r90) + ln_larger + ln_scatter * rng.standard_normal())
     r90 = min(max(r90, SMALLEST_R90_ARCSEC), LARGEST_R90_ARCSEC)
     g_r = median_g_r + g_r_scatter * rng.standard_normal()
     if rng.random() < bluer:

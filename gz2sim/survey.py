@@ -15,7 +15,7 @@ from numpy.random import Generator
 
 from gz2sim.canvas import NATIVE_PIXEL_ARCSEC, Canvas, band_fluxes, measure, nanomaggies
 from gz2sim.classes import BUILDERS
-from gz2sim.field import add_neighbours, draw_edges, spoil, touch
+from gz2sim.field import add_faults, add_neighbours, draw_edges
 from gz2sim.population import SMALLEST_R90_ARCSEC, Galaxy, draw_galaxy
 
 IMAGE_PX = 424
@@ -34,6 +34,10 @@ REGISTRATION_PX, REGISTRATION_LN_SCATTER = 0.15, 0.5
 # From night to night: noise as a whole and in each band, and what is left of the sky (fitted).
 NOISE_LN_SCATTER, BAND_LN_SCATTER = 0.1, 0.08
 SKY_RESIDUAL_NMGY = 0.003
+SIZE_MARGIN = 1.2  # room for a galaxy whose measured R90 comes out larger than the drawn one
+# Scatter of the measured R90: fitted to that of sizes in real cutouts, which are scaled by it.
+R90_LN_ERROR = 0.1
+COLUMNS = ("petroR90_r", "dered_r", "dered_g_r")  # of the properties: arcsec, mag, mag
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,9 @@ class Night:
     registration_px: float = REGISTRATION_PX
 
 
+Change = Callable[[Galaxy, Night], tuple[Galaxy, Night]]  # another one than the drawn ones
+
+
 def draw_night(rng: Generator) -> Night:
     """Conditions as they scatter over the survey."""
     common = NOISE_LN_SCATTER * rng.standard_normal()
@@ -56,67 +63,47 @@ def draw_night(rng: Generator) -> Night:
     return Night(fwhm_arcsec, tuple(factors * SKY_NOISE_NMGY), sky, registration_px)
 
 
-def cut_side_px(pixel_scale_arcsec: float) -> int:
-    """Native pixels on the side of a cutout of 424 image pixels, with a margin of 2 each side."""
-    return math.ceil(IMAGE_PX * pixel_scale_arcsec / NATIVE_PIXEL_ARCSEC) + 4
+def add_noise(bands: np.ndarray, night: Night, rng: Generator) -> None:
+    """Add the photon noise of sky and sources, and a rest of sky, to `bands` (3, H, W) in place."""
+    levels = night.noise_nmgy, SKY_LEVEL_NMGY, night.sky_residual_nmgy
+    for band, noise, level, rest in zip(bands, *levels, strict=True):
+        sigma = noise * np.sqrt(1 + np.maximum(band, 0) / level)
+        band += sigma * rng.standard_normal(band.shape, dtype=np.float32)
+        band += np.float32(rest)
 
 
 def resample(bands: np.ndarray, night: Night, rng: Generator) -> None:
     """Resample each band to the sky's grid in place, as in mosaics; misfits give coloured edges."""
-    side = bands.shape[1]
     common = rng.uniform(-0.5, 0.5, 2)
-    for band in range(len(bands)):
+    for band in bands:
         aside = common + night.registration_px * rng.standard_normal(2)
         shift = np.column_stack([np.eye(2), aside])
-        bands[band] = cv2.warpAffine(bands[band], shift, (side, side), flags=cv2.INTER_LINEAR)
-
-
-def add_noise(bands: np.ndarray, night: Night, rng: Generator) -> None:
-    """Add the photon noise of sky and sources, and a rest of sky, to `bands` (3, H, W) in place."""
-    for band, (noise, sky) in enumerate(zip(night.noise_nmgy, SKY_LEVEL_NMGY, strict=True)):
-        sigma = noise * np.sqrt(1 + np.maximum(bands[band], 0) / sky)
-        bands[band] += sigma * rng.standard_normal(bands[band].shape, dtype=np.float32)
-        bands[band] += np.float32(night.sky_residual_nmgy[band])
+        band[:] = cv2.warpAffine(band, shift, band.shape, flags=cv2.INTER_LINEAR)
 
 
 def composite(bands: np.ndarray) -> np.ndarray:
-    """Lupton et al. (2004) asinh composite of (3, H, W) g, r, i: (H, W, 3) R, G, B in 0 to 1.
-
-    A pixel with a channel above 1 is dimmed as a whole, so that colours are kept.
-    """
+    """Lupton et al. (2004) asinh composite of (3, H, W) g, r, i: (H, W, 3) R, G, B in 0 to 1."""
     weighted = bands * np.array(COMPOSITE_WEIGHTS, np.float32)[:, None, None]
     intensity = weighted.mean(0)
     bent = np.maximum(intensity, 1e-4) / STRETCH_SOFTENING_NMGY
     gain = np.where(intensity > 0, STRETCH_SLOPE * np.arcsinh(bent) / bent, 0)
     rgb = np.maximum(gain * weighted, 0)
-    rgb /= np.maximum(rgb.max(0), 1.0)
+    rgb /= np.maximum(rgb.max(0), 1.0)  # dimmed as a whole, so that colours are kept
     return np.ascontiguousarray(rgb[::-1].transpose(1, 2, 0))
 
 
-def compress(rgb: np.ndarray) -> np.ndarray:
-    """The composite (H, W, 3) in 0 to 1 after its JPEG: uint8."""
+def cut(rgb: np.ndarray, centre: tuple[float, float], pixel_scale_arcsec: float) -> np.ndarray:
+    """The cutout (424, 424, 3) uint8 of a composite (0 to 1) after its JPEG; `centre` in arcsec."""
     pixels = np.rint(255 * rgb).astype(np.uint8)
     quality = [cv2.IMWRITE_JPEG_QUALITY, FIELD_JPEG_QUALITY]
-    # OpenCV takes and gives B, G, R.
-    _, encoded = cv2.imencode(".jpg", pixels[..., ::-1], quality)
-    return np.ascontiguousarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1])
-
-
-def cut(rgb: np.ndarray, centre_px: tuple[float, float], pixel_scale_arcsec: float) -> np.ndarray:
-    """The cutout (424, 424, 3) around `centre_px` (column, row) of a native composite, uint8."""
-    native_px = pixel_scale_arcsec / NATIVE_PIXEL_ARCSEC
+    _, encoded = cv2.imencode(".jpg", pixels[..., ::-1], quality)  # OpenCV has B, G, R
+    pixels = np.ascontiguousarray(cv2.imdecode(encoded, cv2.IMREAD_COLOR)[..., ::-1])
+    native_px, middle = pixel_scale_arcsec / NATIVE_PIXEL_ARCSEC, (len(rgb) - 1) / 2
     # Real Galaxy Zoo 2 cutouts have the galaxy at pixel 212 of 0 to 423, half a pixel off.
-    left, top = (place - IMAGE_PX / 2 * native_px for place in centre_px)
-    to_native = np.array([[native_px, 0, left], [0, native_px, top]])
+    corner = [middle + at / NATIVE_PIXEL_ARCSEC - IMAGE_PX / 2 * native_px for at in centre]
+    to_native = np.column_stack([native_px * np.eye(2), corner])
     flags, size = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, (IMAGE_PX, IMAGE_PX)
-    return cv2.warpAffine(rgb, to_native, size, flags=flags, borderMode=cv2.BORDER_REFLECT)
-
-
-Change = Callable[[Galaxy, Night], tuple[Galaxy, Night]]  # another one than the drawn ones
-COLUMNS = ("petroR90_r", "dered_r", "dered_g_r")  # of the properties: arcsec, mag, mag
-SIZE_MARGIN = 1.2  # room for a galaxy whose measured R90 comes out larger than the drawn one
-# Scatter of the measured R90: fitted to that of sizes in real cutouts, which are scaled by it.
-R90_LN_ERROR = 0.1
+    return cv2.warpAffine(pixels, to_native, size, flags=flags, borderMode=cv2.BORDER_REFLECT)
 
 
 def expose(
@@ -124,50 +111,49 @@ def expose(
 ) -> tuple[np.ndarray, dict[str, float]]:
     """The image (424, 424, 3) uint8 of galaxy `galaxy_id` of a class, and its COLUMNS.
 
-    Everything follows from (seed, galaxy_id, class_index); each stage has a stream of its own, so
-    that a change to one leaves the draws of the others. `change` makes it a fainter galaxy, say, or
-    worse air, before it is drawn; where that changes its R90, cutout and neighbours change as well.
+    Each stage has a stream of random numbers of its own, so that a change to one leaves the draws
+    of the others. `change` makes it a fainter galaxy, say, or worse air, before it is drawn.
     """
     streams = np.random.SeedSequence([seed, galaxy_id]).spawn(5)
-    truth, body, field, noise, faults = (np.random.default_rng(stream) for stream in streams)
-    galaxy = draw_galaxy(class_index, truth)
-    night = draw_night(truth)
+    truth, body, field, noise, faults = map(np.random.default_rng, streams)
+    galaxy, night = draw_galaxy(class_index, truth), draw_night(truth)
     if change is not None:
         galaxy, night = change(galaxy, night)
+    spoilt = galaxy.drawn_as != class_index
     centre = tuple(truth.uniform(-0.5, 0.5, 2) * NATIVE_PIXEL_ARCSEC)
     bands, r90_arcsec, g_r_mag = _draw_body(galaxy, night.fwhm_arcsec, centre, body)
     add_neighbours(bands, night.fwhm_arcsec, field)
-    (spoil if galaxy.spoilt else touch)(bands, night.fwhm_arcsec, faults)
+    add_faults(bands, night.fwhm_arcsec, spoilt, faults)
     add_noise(bands, night, noise)
     resample(bands, night, noise)
     rgb = composite(bands)
-    draw_edges(rgb, galaxy.spoilt, faults)
-    middle = (bands.shape[1] - 1) / 2
-    centre_px = tuple(middle + offset / NATIVE_PIXEL_ARCSEC for offset in centre)
-    image = cut(compress(rgb), centre_px, PIXEL_SCALE_PER_R90 * r90_arcsec)
-    values = (r90_arcsec, galaxy.r_mag, g_r_mag)
-    return image, {name: round(value, 4) for name, value in zip(COLUMNS, values, strict=True)}
+    draw_edges(rgb, spoilt, faults)
+    values = zip(COLUMNS, (r90_arcsec, galaxy.r_mag, g_r_mag), strict=True)
+    image = cut(rgb, centre, PIXEL_SCALE_PER_R90 * r90_arcsec)
+    return image, {name: round(value, 4) for name, value in values}
 
 
 def _draw_body(
     galaxy: Galaxy, fwhm_arcsec: float, centre: tuple[float, float], rng: Generator
 ) -> tuple[np.ndarray, float, float]:
-    """The galaxy alone without noise, bands (3, H, W) in nanomaggies; its R90 [arcsec] and g - r.
+    """The galaxy alone without noise, (3, H, W) in nanomaggies; its R90 in arcsec and g - r."""
 
-    A galaxy that comes out with R90 below the sample's limit is drawn again, larger.
-    """
+    def side_of(pixel_scale_arcsec: float) -> int:
+        """Native pixels on the side of a cutout, with a margin of 2 each side."""
+        return math.ceil(IMAGE_PX * pixel_scale_arcsec / NATIVE_PIXEL_ARCSEC) + 4
+
     state = rng.bit_generator.state
-    while True:
+    while True:  # drawn again, larger, where R90 comes out below the sample's limit
         rng.bit_generator.state = state
         scale = PIXEL_SCALE_PER_R90 * galaxy.r90_arcsec * SIZE_MARGIN
-        canvas = Canvas(cut_side_px(scale), fwhm_arcsec, centre)
+        canvas = Canvas(side_of(scale), fwhm_arcsec, centre)
         bands = np.zeros((3, canvas.side_px, canvas.side_px), np.float32)
         for light, share, redder in BUILDERS[galaxy.drawn_as](rng, canvas, galaxy.r90_arcsec):
             # Along the stellar locus r - i changes by 0.45 of g - r.
             colours = galaxy.g_r_mag + redder, galaxy.r_i_mag + 0.45 * redder
             bands += np.array(band_fluxes(share, *colours), np.float32)[:, None, None] * light
         bands = np.maximum(bands, 0)
-        flux, _, r90_arcsec = measure(bands[1], canvas)
+        flux, r90_arcsec = measure(bands[1], canvas)
         if r90_arcsec > SMALLEST_R90_ARCSEC:
             break
         galaxy = replace(galaxy, r90_arcsec=1.1 * galaxy.r90_arcsec)
@@ -176,9 +162,8 @@ def _draw_body(
     # As a pipeline finds it under noise and neighbours, still above the sample's limit.
     found = r90_arcsec * math.exp(R90_LN_ERROR * rng.standard_normal())
     r90_arcsec = found if found > SMALLEST_R90_ARCSEC else r90_arcsec
-    side_px = cut_side_px(PIXEL_SCALE_PER_R90 * r90_arcsec)
     # Crop, or pad with dark sky; one pixel is added where only that keeps the middle.
-    border = (side_px - canvas.side_px + 1) // 2
+    border = (side_of(PIXEL_SCALE_PER_R90 * r90_arcsec) - canvas.side_px + 1) // 2
     outside, inside = max(border, 0), slice(max(-border, 0), canvas.side_px + min(border, 0))
     bands = np.pad(bands[:, inside, inside], ((0, 0), (outside, outside), (outside, outside)))
     return bands, r90_arcsec, float(g_r_mag)

@@ -21,20 +21,15 @@ QUESTIONS = {
     "t04_spiral": ("a08_spiral", "a09_no_spiral"),
     "t06_odd": ("a14_yes", "a15_no"),
     "t07_rounded": ("a16_completely_round", "a17_in_between", "a18_cigar_shaped"),
-    "t08_odd_feature": (
-        *("a19_ring", "a20_lens_or_arc", "a21_disturbed", "a22_irregular", "a23_other"),
-        *("a24_merger", "a38_dust_lane"),
-    ),
-}
+    "t08_odd_feature": ("a19_ring", "a20_lens_or_arc", "a21_disturbed", "a22_irregular",
+                        "a23_other", "a24_merger", "a38_dust_lane"),
+}  # fmt: skip
 # Who is asked: those who gave one of these answers, or all.
 LEADING = {
-    "t02_edgeon": ("a02_features_or_disk",),
-    "t03_bar": ("a05_no",),
-    "t04_spiral": ("a05_no",),
-    "t06_odd": ("a01_smooth", "a02_features_or_disk"),
-    "t07_rounded": ("a01_smooth",),
+    "t02_edgeon": ("a02_features_or_disk",), "t03_bar": ("a05_no",), "t04_spiral": ("a05_no",),
+    "t06_odd": ("a01_smooth", "a02_features_or_disk"), "t07_rounded": ("a01_smooth",),
     "t08_odd_feature": ("a14_yes",),
-}
+}  # fmt: skip
 # For each class the answers to each question, in percent; the last of two answers is the rest.
 PERCENT = (
     ((80, 15, 5), 2, 15, 30, 8, (80, 19, 1), (30, 10, 10, 5, 35, 5, 5)),
@@ -51,25 +46,19 @@ PERCENT = (
 def simulate_votes(
     galaxy_ids: Sequence[str], class_index: Sequence[int], seed: int
 ) -> pd.DataFrame:
-    """Votes on galaxies of known class (0 to 7): the catalogues' columns, indexed by galaxy id.
-
-    Counts are whole numbers; fractions, 0 to 1, are 0 where nobody was asked.
-    """
+    """Votes on galaxies of known class: the catalogues' columns; 0 where nobody was asked."""
     rng = np.random.default_rng(seed)
-    volunteers = rng.normal(*VOLUNTEERS, len(class_index)).round()
-    volunteers = np.maximum(1, volunteers).astype(np.int64)
-    columns = {"total_classifications": volunteers.astype(float)}
-    counts: dict[str, np.ndarray] = {}
-    for (question, answers), percent in zip(
-        QUESTIONS.items(), zip(*PERCENT, strict=True), strict=True
-    ):
+    volunteers = np.maximum(1, rng.normal(*VOLUNTEERS, len(class_index)).round()).astype(np.int64)
+    columns, counts = {"total_classifications": volunteers.astype(float)}, {}
+    percents = zip(*PERCENT, strict=True)
+    for (question, answers), percent in zip(QUESTIONS.items(), percents, strict=True):
         leading = LEADING.get(question)
         asked = sum(counts[answer] for answer in leading) if leading else volunteers
         both = [one if isinstance(one, tuple) else (one, 100 - one) for one in percent]
         gammas = rng.gamma(AGREEMENT * (np.array(both) / 100.0)[np.asarray(class_index)])
         drawn = rng.multinomial(asked, gammas / gammas.sum(axis=1, keepdims=True))
-        counts |= dict(zip(answers, drawn.T, strict=True))
         for answer, count in zip(answers, drawn.T, strict=True):
+            counts[answer] = count
             fraction = (count / np.maximum(1, drawn.sum(axis=1))).round(3)  # as in the catalogues
             values = dict.fromkeys(KINDS, fraction) | {"count": count.astype(float)}
             columns |= {f"{question}_{answer}_{kind}": values[kind] for kind in KINDS}

@@ -9,35 +9,19 @@ from papermill import execute_notebook
 from papermill.exceptions import PapermillExecutionError
 
 from gz2sim.folder import simulate
+from gz2vit import sim2real
 from gz2vit.catalog import read_data_folder, write_selection
 from gz2vit.images import pack_images
 from gz2vit.io import Gz2vitError, read_json
 from gz2vit.paper import CLASS_NAMES
-from gz2vit.sim2real import (
-    ALL,
-    FEATURES,
-    FINE_TUNED,
-    LARGEST,
-    REAL,
-    REAL_ALONE,
-    SIMULATED,
-    SIMULATED_ALONE,
-    TRANSFER_COLUMNS,
-    discriminate,
-    feature_distances,
-    find_outline,
-    find_sides,
-    give_aways,
-    match_classes,
-    measure_image,
-    transfer_table,
-)
+from gz2vit.sim2real import FEATURES, REAL, SIMULATED, feature_distances, measure_image
 from gz2vit.training import load_classifier
 from tests.folders import make_folder
 
 NOTEBOOK = Path(__file__).parents[1] / "notebooks/23_transfer_simulated.ipynb"
 SIDE = 424
 GALAXIES = 24  # the fewest that can be simulated
+ALONE, REAL_ALONE, FINE_TUNED, LARGEST = "simulated", "real", "fine_tuned", "largest_class"
 
 
 # Features of galaxies that are drawn here
@@ -46,16 +30,16 @@ GALAXIES = 24  # the fewest that can be simulated
 def radius_of(ratio: float = 1.0, angle_deg: float = 0.0, shift_px: float = 0.0) -> np.ndarray:
     """Elliptical radius (H, W) in pixels, the long axis turned by `angle_deg`."""
     y, x = np.indices((SIDE, SIDE)) - (SIDE - 1) / 2
-    x = x - shift_px
-    angle = np.deg2rad(angle_deg)
+    x, angle = x - shift_px, np.deg2rad(angle_deg)
     along, across = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
     return np.hypot(along, across / ratio)
 
 
 def image_of(light: np.ndarray, colour: tuple = (1.0, 1.0, 1.0), noise: float = 3.0) -> np.ndarray:
-    """Light (H, W) in a colour (R, G, B) on a sky of level 10 with white noise, uint8."""
+    """Light (H, W) or (H, W, 3) in a colour on a sky of level 10 with white noise, uint8."""
     sky = np.random.default_rng(1).normal(10, noise, (SIDE, SIDE, 3))
-    return np.clip(np.rint(light[..., None] * np.array(colour) + sky), 0, 255).astype(np.uint8)
+    light = light.reshape(SIDE, SIDE, -1) * np.array(colour)
+    return np.clip(np.rint(light + sky), 0, 255).astype(np.uint8)
 
 
 DISK = 150 * np.exp(-radius_of() / 14.0)
@@ -75,13 +59,9 @@ def test_colours_are_the_drawn_ones(colour: tuple, ratio: float):
     assert found["redness"] == pytest.approx(2.5 * np.log10(ratio), abs=0.05)
     assert found["colour_gradient"] == pytest.approx(0, abs=0.1)
     assert found["colour_saturation"] > 0.4
-
-
-def test_a_red_middle_in_a_blue_disk_is_a_gradient():
     light = 150 * np.exp(-radius_of() / 8)[..., None] * np.array([1.0, 0.7, 0.4])
     light += 60 * np.exp(-radius_of() / 25)[..., None] * np.array([0.5, 0.7, 1.0])
-    both = np.clip(image_of(np.zeros((SIDE, SIDE))) + light, 0, 255).astype(np.uint8)
-    assert measure_image(both)["colour_gradient"] > 0.2
+    assert measure_image(image_of(light))["colour_gradient"] > 0.2  # red within blue
 
 
 def test_the_sky_is_the_drawn_one():
@@ -90,11 +70,9 @@ def test_the_sky_is_the_drawn_one():
     assert found["sky_noise"] == pytest.approx(6 / np.sqrt(3), abs=0.35)
     assert found["sky_colour_noise"] == pytest.approx(6 * np.sqrt(2), abs=0.8)
     assert found["sky_grain"] == pytest.approx(1, abs=0.1)
-    coarse = np.random.default_rng(1).normal(40, 6, (SIDE // 4, SIDE // 4))
-    grained = np.kron(coarse, np.ones((4, 4))) + DISK
-    grained = np.clip(np.rint(grained), 0, 255).astype(np.uint8)
-    found = measure_image(np.repeat(grained[..., None], 3, axis=2))
-    assert found["sky_grain"] == pytest.approx(4, abs=0.4)
+    coarse = np.random.default_rng(1).normal(30, 6, (SIDE // 4, SIDE // 4))
+    grained = image_of(np.kron(coarse, np.ones((4, 4))) + DISK, noise=0)
+    assert measure_image(grained)["sky_grain"] == pytest.approx(4, abs=0.4)
 
 
 def test_asymmetry_concentration_saturation_and_neighbours():
@@ -112,7 +90,7 @@ def test_asymmetry_concentration_saturation_and_neighbours():
     assert peaked["gini"] > flat["gini"] + 0.2
     bright = measure_image(image_of(400.0 * (radius_of() < 40)))
     assert bright["saturated_percent"] == pytest.approx(100 * (40 / 45) ** 2, abs=3)
-    _, galaxy, sky, others = find_outline(image_of(DISK + STAR))
+    _, galaxy, sky, others = sim2real.find_outline(image_of(DISK + STAR))
     middle, star = (SIDE // 2, SIDE // 2), (SIDE // 2, SIDE // 2 + 150)
     assert galaxy[middle] and not galaxy[star] and not sky[star] and others == 1
 
@@ -143,18 +121,18 @@ def real_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_real_galaxies_get_simulated_ones_of_the_same_classes(real_run: Path):
-    sides = find_sides(real_run, GALAXIES, seed=3, processes=1)
+    sides = sim2real.find_sides(real_run, GALAXIES, seed=3)
     assert list(sides) == [REAL, SIMULATED]
     assert len(sides[REAL]) == 24, "8 classes, 2 to train with and 1 for validation"
     assert not sides[REAL].galaxy_id.str.startswith("test").any(), "test galaxies have no say"
     assert (real_run / "realism/simulated/simulation.json").exists()
     assert len(sides[SIMULATED]) == GALAXIES - 8
-    chosen = match_classes(sides, 2)
+    chosen = sim2real.match_classes(sides, 2)
     counts = pd.crosstab(chosen.class_index, chosen.origin)
     assert (counts[REAL] == counts[SIMULATED]).all() and counts.max().max() == 2
-    assert match_classes(sides, 2).equals(chosen)
+    assert sim2real.match_classes(sides, 2).equals(chosen)
     sides[SIMULATED] = sides[SIMULATED].query("class_index != 5")
-    lost = match_classes(sides, 2).query("class_index == 5").origin
+    lost = sim2real.match_classes(sides, 2).query("class_index == 5").origin
     assert lost.tolist() == [REAL, REAL]
 
 
@@ -162,7 +140,7 @@ def test_a_simulated_run_has_that_side_alone_and_nothing_to_transfer_to(tmp_path
     simulate(tmp_path / "data", GALAXIES, seed=3, processes=1)
     folder = read_data_folder(tmp_path / "data")
     write_selection(tmp_path, folder, folder.tables, "smoke")
-    found = find_sides(tmp_path, GALAXIES, seed=4)
+    found = sim2real.find_sides(tmp_path, GALAXIES, seed=4)
     assert found[REAL].empty and len(found[SIMULATED]) == GALAXIES - 8
     assert not (tmp_path / "realism").exists()
     with pytest.raises(PapermillExecutionError, match="--data DIR"):
@@ -191,7 +169,7 @@ def thumbs_of(table: pd.DataFrame, brighter: float = 0.0) -> np.ndarray:
 
 def test_a_shifted_feature_is_found_and_the_others_are_alike():
     table = feature_distances(two_sides(30, redness=1.5), resamples=100)
-    overall = table[table.class_name == ALL].set_index("feature")
+    overall = table[table.class_name == sim2real.ALL].set_index("feature")
     assert overall.ks.idxmax() == "redness"
     # Two normal distributions 1.5 apart: 2 Phi(0.75) - 1.
     assert overall.ks["redness"] == pytest.approx(0.547, abs=0.08)
@@ -200,7 +178,7 @@ def test_a_shifted_feature_is_found_and_the_others_are_alike():
     assert overall.simulated_median["redness"] > overall.real_median["redness"] + 1
     others = overall.drop("redness")
     assert (others.ks > others.alike).sum() <= 2, "5 % of 15 by chance"
-    assert set(table.class_name) == {ALL, *CLASS_NAMES}
+    assert set(table.class_name) == {sim2real.ALL, *CLASS_NAMES}
     assert (table[table.class_name == CLASS_NAMES[3]].real == 30).all()
 
 
@@ -208,12 +186,12 @@ def test_unknown_values_few_galaxies_and_a_missing_side_are_no_error():
     sides = two_sides(3)
     sides.loc[0, "gini"] = np.nan
     table = feature_distances(sides, resamples=5).set_index(["class_name", "feature"])
-    assert table.real[ALL, "gini"] == 3 * 8 - 1
-    assert table.low[CLASS_NAMES[0]].isna().all() and table.low[ALL].notna().all()
+    assert table.real[sim2real.ALL, "gini"] == 3 * 8 - 1
+    assert table.low[CLASS_NAMES[0]].isna().all() and table.low[sim2real.ALL].notna().all()
     alone = feature_distances(sides[sides.origin == SIMULATED], resamples=5)
     assert alone.ks.isna().all() and alone.simulated_median.notna().all()
     few = sides[(sides.origin == REAL) | (sides.class_index > 6)].reset_index(drop=True)
-    assert discriminate(few, thumbs_of(few)).empty and give_aways(few).empty
+    assert sim2real.discriminate(few, thumbs_of(few)).empty and sim2real.give_aways(few).empty
 
 
 @pytest.mark.parametrize(
@@ -226,7 +204,7 @@ def test_unknown_values_few_galaxies_and_a_missing_side_are_no_error():
 )
 def test_what_differs_is_told_apart_by_those_who_see_it(gini, brighter, told_apart):
     sides = two_sides(25, gini=gini)
-    table = discriminate(sides, thumbs_of(sides, brighter)).set_index("looks_at")
+    table = sim2real.discriminate(sides, thumbs_of(sides, brighter)).set_index("looks_at")
     assert (table.galaxies == 400).all()
     assert ((table.low < table.accuracy) & (table.accuracy < table.high + 1e-9)).all()
     for looks_at, expected in told_apart.items():
@@ -235,7 +213,7 @@ def test_what_differs_is_told_apart_by_those_who_see_it(gini, brighter, told_apa
 
 
 def test_what_gives_it_away_comes_first():
-    telling = give_aways(two_sides(25, gini=2.5, asymmetry=-0.8))
+    telling = sim2real.give_aways(two_sides(25, gini=2.5, asymmetry=-0.8))
     assert telling.feature[0] == "gini" and telling.accuracy_lost[0] > 0.1
     alone = telling.set_index("feature").auc_alone
     # Two normal distributions 2.5 and 0.8 apart: Phi(d / sqrt 2).
@@ -246,58 +224,46 @@ def test_what_gives_it_away_comes_first():
 
 # The transfer table, with numbers that can be worked out by hand
 
-TRUE = np.repeat([0, 0, 0, 1, 5], 20)  # 60, 20 and 20 galaxies of three classes
-
 
 def predicted(*right: int) -> pd.DataFrame:
-    """Predictions that have the first `right` galaxies of classes 0, 1, 5 right, others wrong."""
-    pred = np.full(len(TRUE), 7)
-    for index, count in zip((0, 1, 5), right, strict=True):
-        pred[np.flatnonzero(index == TRUE)[:count]] = index
-    ids = [f"g{number}" for number in range(len(TRUE))]
-    return pd.DataFrame({"GalaxyID": ids, "class": TRUE, "pred": pred})
+    """Of 60, 20 and 20 galaxies of classes 0, 1 and 5 the first `right` right, the others not."""
+    true = np.repeat([0, 1, 5], (60, 20, 20))
+    pred = np.where(np.r_[0:60, 0:20, 0:20] < np.repeat(right, (60, 20, 20)), true, 7)
+    ids = [f"g{number}" for number in range(len(true))]
+    return pd.DataFrame({"GalaxyID": ids, "class": true, "pred": pred})
 
 
-@pytest.fixture(scope="module")
-def table() -> pd.DataFrame:
-    arms = {SIMULATED_ALONE: [predicted(30, 10, 10)]}
+def test_the_transfer_tables_means_spreads_and_paired_differences():
+    arms = {ALONE: [predicted(30, 10, 10)]}
     arms |= {REAL_ALONE: [predicted(60, 0, 0), predicted(50, 10, 0)]}
     arms |= {FINE_TUNED: [predicted(60, 10, 10), predicted(50, 20, 10)]}
-    return transfer_table(arms, resamples=500)
+    table = sim2real.transfer_table(arms)
+    assert list(table.columns) == sim2real.TRANSFER_COLUMNS
+    cells = table.set_index(["arm", "quantity", "less", "class_name"]).sort_index()
 
+    def cell(arm: str, quantity: str, less: str = "", name: str = "") -> pd.Series:
+        return cells.loc[arm, quantity, less, name]
 
-def cell(table: pd.DataFrame, arm: str, quantity: str, less: str = "", name: str = "") -> pd.Series:
-    return table.set_index(["arm", "quantity", "less", "class_name"]).loc[arm, quantity, less, name]
-
-
-def test_means_and_spreads_are_those_of_the_seeds(table: pd.DataFrame):
-    assert list(table.columns) == TRANSFER_COLUMNS
-    assert cell(table, LARGEST, "accuracy").value == pytest.approx(0.6)
-    assert cell(table, LARGEST, "recall_macro").value == pytest.approx(1 / 3)
-    alone = cell(table, SIMULATED_ALONE, "accuracy")
+    assert cell(LARGEST, "accuracy").value == pytest.approx(0.6)
+    assert cell(LARGEST, "recall_macro").value == pytest.approx(1 / 3)
+    alone = cell(ALONE, "accuracy")
     assert alone.value == pytest.approx(0.5) and np.isnan(alone.spread)
     # 50 of 100: 1.96 sqrt(0.25 / 100) to either side.
     assert alone.high - alone.low == pytest.approx(2 * 0.098, abs=0.03)
-    row = cell(table, REAL_ALONE, "recall_macro")  # 1/3 and (5/6 + 1/2 + 0) / 3
+    row = cell(REAL_ALONE, "recall_macro")  # 1/3 and (5/6 + 1/2 + 0) / 3
     assert row.value == pytest.approx((1 / 3 + 4 / 9) / 2)
     assert row.spread == pytest.approx(np.std([1 / 3, 4 / 9], ddof=1))
     assert (row.seeds, row.galaxies) == (2, 100)
-    assert cell(table, FINE_TUNED, "recall", name=CLASS_NAMES[1]).value == pytest.approx(0.75)
-    assert np.isnan(cell(table, FINE_TUNED, "recall", name=CLASS_NAMES[2]).value)
-
-
-def test_differences_are_paired(table: pd.DataFrame):
-    row = cell(table, FINE_TUNED, "accuracy", REAL_ALONE)
+    assert cell(FINE_TUNED, "recall", name=CLASS_NAMES[1]).value == pytest.approx(0.75)
+    assert np.isnan(cell(FINE_TUNED, "recall", name=CLASS_NAMES[2]).value)
+    row = cell(FINE_TUNED, "accuracy", REAL_ALONE)
     assert (row.value, row.spread) == pytest.approx((0.2, 0.0))
     # Nothing that fine-tuning has wrong is right without: the interval lies above 0.
     assert 0 < row.low < 0.2 < row.high
-    assert cell(table, SIMULATED_ALONE, "accuracy", REAL_ALONE).value == pytest.approx(-0.1)
-    same = transfer_table({REAL_ALONE: [predicted(9, 0, 0)], FINE_TUNED: [predicted(9, 0, 0)]})
-    row = cell(same, FINE_TUNED, "accuracy", REAL_ALONE)
-    assert (row.value, row.low, row.high) == (0, 0, 0)
+    assert cell(ALONE, "accuracy", REAL_ALONE).value == pytest.approx(-0.1)
     other = predicted(5, 0, 0).assign(GalaxyID="another")
     with pytest.raises(Gz2vitError, match="different galaxies"):
-        transfer_table({REAL_ALONE: [predicted(5, 0, 0)], FINE_TUNED: [other]})
+        sim2real.transfer_table({REAL_ALONE: [predicted(5, 0, 0)], FINE_TUNED: [other]})
 
 
 # The trainings, at the smallest size: the notebook with galaxies that pass for real ones
@@ -315,7 +281,7 @@ def run_transfer(results: Path, **parameters) -> None:
 def test_three_arms_are_trained_and_kept_and_their_table_is_written(real_run: Path):
     run_transfer(real_run)
     models = real_run / "transfer/models"
-    folders = [models / SIMULATED_ALONE / "0"]
+    folders = [models / ALONE / "0"]
     folders += [models / arm / seed for seed in "01" for arm in (REAL_ALONE, FINE_TUNED)]
     start = load_classifier(folders[0]).network.state_dict()
     for folder in folders:
@@ -327,9 +293,8 @@ def test_three_arms_are_trained_and_kept_and_their_table_is_written(real_run: Pa
         assert record["seed"] == int(folder.name)
         assert len(pd.read_csv(folder / "predictions.csv")) == 8
     table = pd.read_csv(real_run / "tables/transfer.csv")
-    assert list(table.columns) == TRANSFER_COLUMNS
     own = table[table.less.isna() & (table.quantity == "accuracy")].set_index("arm")
-    assert own.seeds.to_dict() == {LARGEST: 1, SIMULATED_ALONE: 1, REAL_ALONE: 2, FINE_TUNED: 2}
+    assert own.seeds.to_dict() == {LARGEST: 1, ALONE: 1, REAL_ALONE: 2, FINE_TUNED: 2}
     text = (real_run / "tables/transfer.md").read_text()
     assert f"{100 * own.value[REAL_ALONE]:.1f} ± " in text and "nan" not in text
 
