@@ -345,7 +345,7 @@ def judge(folders: list[Path]) -> str:
         batches = torch.from_numpy(pixels).permute(0, 3, 1, 2).split(64)
         logits_of = Logits(classifier, torch.device("cpu"))
         logits = [logits_of(batch) for batch in batches]
-        found, true = mean_probabilities(classifier, logits).numpy(), table.label1.to_numpy()
+        found, true = mean_probabilities(classifier, logits), table.label1.to_numpy()
         intervals = metric_intervals(true, found.argmax(1))
         known = ["accuracy", "recall_macro", "class_acc"]
         for row in intervals[

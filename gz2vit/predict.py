@@ -5,17 +5,20 @@ is; `images.txt`, its images; and a Parquet file for each part, written whole or
 same command keeps the parts and continues. Memory holds one part, and the names of one folder.
 """
 
+import copy
 import hashlib
 import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from io import BytesIO
-from itertools import chain, islice, tee
+from itertools import islice, tee
 from pathlib import Path
+from threading import Lock
 
+import cv2
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -41,11 +44,9 @@ from gz2vit.training import GalaxyClassifier, load_classifier, local_device
 from gz2vit.weights import file_sha256
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif")
-GPU_BATCH, OTHER_BATCH = 512, 64  # images at once
+GPU_BATCH, OTHER_BATCH = 512, 32  # images at once; 32 still fit in a processor's cache
 PRECISIONS = ("auto", "float32")
-PART_IMAGES = 2048  # what an interruption may cost: some half a minute of the paper's network
-PIECE = 8  # images that a thread decodes at once: some 4 ms
-AHEAD = 3  # batches that are being decoded ahead of the network
+PART_IMAGES = 2048  # what an interruption may cost: some seconds of the paper's network
 SECONDS = {True: 0.5, False: 30.0}  # between states of the bar on a terminal; each a line in a log
 COLUMNS = ("path", "GalaxyID", "pred", "class_name", *PROBABILITY_COLUMNS)
 KINDS = {"pred": pa.int64(), **dict.fromkeys(PROBABILITY_COLUMNS, pa.float64())}
@@ -53,43 +54,71 @@ KINDS = {"pred": pa.int64(), **dict.fromkeys(PROBABILITY_COLUMNS, pa.float64())}
 SCHEMA = pa.schema([(name, KINDS.get(name, pa.string())) for name in (*COLUMNS, "fault")])
 
 
-class Logits:
-    """A network ready to predict on a device: images (B, 3, H, W) to logits (S, B, 8), S views.
+def inference_network(
+    classifier: GalaxyClassifier, device: torch.device, precision: str = "float32"
+) -> tuple[nn.Module, torch.dtype]:
+    """The network ready to predict on a device, and the type of the images that it takes.
 
-    With "float32" the same numbers wherever it runs, whatever a training has set. With "auto" what
-    is faster on the device and changes no probability by 0.01 (`benchmarks/prediction.py`): float16
-    on a GPU, bfloat16 for transformers on a processor that multiplies it (in CNNs it costs 0.03),
-    the channels together for CNNs. Not compiled: a minute, in which it has predicted thousands.
+    "float32": itself. "auto": what is faster and changes no probability by 0.01, which is a copy
+    in float16 on a GPU, or in bfloat16 on a processor that multiplies it, but for CNNs (there it
+    costs 0.03), which only get their channels together. Compiled, the Linformer would be 1.2 times
+    as fast again, but after 80 s, in which it has predicted 60,000 images (2 cores).
     """
+    if precision not in PRECISIONS:
+        raise Gz2vitError(f"precision is {precision!r}; it must be {' or '.join(PRECISIONS)}")
+    network, dtype = classifier.network.to(device).eval(), torch.float32
+    if precision == "auto":
+        convolutional = classifier.settings.network in training.CONVOLUTIONAL
+        fast = training.choose_acceleration("auto", "", device).precision != "32-true"
+        if fast and (device.type == "cuda" or not convolutional):
+            # once for all: autocast would convert the weights again for each batch
+            dtype = torch.float16 if device.type == "cuda" else torch.bfloat16
+            network = copy.deepcopy(network).to(dtype)
+        if convolutional:
+            network.to(memory_format=torch.channels_last)
+    return network, dtype
+
+
+class Logits:
+    """A classifier ready to predict: images uint8 (B, 3, H, W) to logits (S, B, 8), S views."""
 
     def __init__(
         self, classifier: GalaxyClassifier, device: torch.device, precision: str = "float32"
     ) -> None:
-        if precision not in PRECISIONS:
-            raise Gz2vitError(f"precision is {precision!r}; it must be {' or '.join(PRECISIONS)}")
-        self.classifier, self.device, self.dtype = classifier.to(device).eval(), device, None
-        convolutional = classifier.settings.network in training.CONVOLUTIONAL
-        if precision == "auto":
-            chosen = training.choose_acceleration("auto", "", device).precision
-            if chosen != "32-true" and (device.type == "cuda" or not convolutional):
-                self.dtype = torch.float16 if device.type == "cuda" else torch.bfloat16
-        together = precision == "auto" and convolutional
-        self.classifier.use(training.Acceleration(channels_last=together))
+        self.classifier, self.device = classifier.to(device).eval(), device
+        self.network, self.dtype = inference_network(classifier, device, precision)
+        levels = torch.arange(256.0, device=device).expand(1, 1, 256)
+        levels = torch.addcmul(classifier.shift, levels, classifier.scale)  # (3, 1, 256)
+        self.table = levels.to(self.dtype).permute(1, 2, 0).contiguous().cpu()
 
     @torch.inference_mode()
     def __call__(self, images: torch.Tensor, average: bool = False) -> torch.Tensor:
         """Logits in float32, on the device."""
-        images = images.to(self.device, non_blocking=True)
+        if self.dtype is torch.bfloat16:  # by a table: in float32 it would take a tenth of the time
+            rows = images.permute(0, 2, 3, 1).flatten(0, 1).numpy()
+            found = torch.from_numpy(cv2.LUT(rows, self.table.view(torch.int16).numpy()))
+            images = found.view(self.dtype).unflatten(0, (len(images), -1)).permute(0, 3, 1, 2)
+        else:
+            images = images.to(self.device, non_blocking=True).float()
+            images = torch.addcmul(self.classifier.shift, images, self.classifier.scale)
         views = symmetries(images) if average or self.classifier.temperature else [images]
-        before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-        try:
-            torch.set_float32_matmul_precision("highest")
-            torch.backends.cudnn.allow_tf32 = False
-            with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
-                return torch.stack([self.classifier(view).float() for view in views])
-        finally:
-            torch.set_float32_matmul_precision(before[0])
-            torch.backends.cudnn.allow_tf32 = before[1]
+        return torch.stack([self.network(view.to(self.dtype)).float() for view in views])
+
+
+@contextmanager
+def _computing(threads: int) -> Iterator[None]:
+    """Products in full float32, whatever a training has set, by so many threads each."""
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    own = torch.get_num_threads()
+    try:
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
+        torch.set_num_threads(threads)  # also of threads that begin from now on
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+        torch.set_num_threads(own)
 
 
 def predict(
@@ -100,24 +129,23 @@ def predict(
     place = logits_of.device if logits_of.device.type == "cuda" else None
     sizes = settings.image_size, settings.batch_size
     batches = Batches(galaxies.cache, galaxies.class_index, *sizes, device=place)
-    logits = [logits_of(batch.images).cpu() for batch in batches]
+    with _computing(torch.get_num_threads()):
+        logits = [logits_of(batch.images).cpu() for batch in batches]
     table = {"GalaxyID": galaxies.cache.galaxy_ids, "class": galaxies.class_index}
     return _with_probabilities(pd.DataFrame(table), mean_probabilities(classifier, logits))
 
 
-def mean_probabilities(classifier: GalaxyClassifier, logits: list[torch.Tensor]) -> torch.Tensor:
+def mean_probabilities(classifier: GalaxyClassifier, logits: list[torch.Tensor]) -> np.ndarray:
     """The mean probabilities over views, float64 (N, 8), of what `Logits` gave."""
     # float32 logits, softmax in float64, which Apple's GPUs lack
-    probabilities = torch.cat(logits, dim=1).cpu().double().softmax(dim=2).mean(dim=0)
-    if classifier.temperature:
-        return torch.from_numpy(apply_temperature(probabilities.numpy(), classifier.temperature))
-    return probabilities
+    mean = torch.cat(logits, dim=1).cpu().double().softmax(dim=2).mean(dim=0).numpy()
+    return apply_temperature(mean, classifier.temperature) if classifier.temperature else mean
 
 
-def _with_probabilities(table: pd.DataFrame, probabilities: torch.Tensor) -> pd.DataFrame:
+def _with_probabilities(table: pd.DataFrame, probabilities: np.ndarray) -> pd.DataFrame:
     """`table` with the columns `pred` and `p0` to `p7` for probabilities (B, 8)."""
-    columns = dict(zip(PROBABILITY_COLUMNS, probabilities.numpy().T, strict=True))
-    return table.assign(pred=probabilities.numpy().argmax(axis=1), **columns)
+    columns = dict(zip(PROBABILITY_COLUMNS, probabilities.T, strict=True))
+    return table.assign(pred=probabilities.argmax(axis=1), **columns)
 
 
 def evaluate_model(
@@ -133,7 +161,8 @@ def evaluate_model(
     trained = training.is_trained(model_dir)
     folder = io.require(model_dir / training.UNFINISHED if trained else model_dir, model_key)
     classifier = load_classifier(folder, network)
-    if classifier.settings.weights == "bundled":
+    settings, network = classifier.settings, classifier.network
+    if settings.weights == "bundled":
         warn_of_learnt(test.cache.galaxy_ids)
     splits = {"": test, "validation_": galaxy_images.open_split(results_dir, "valid")}
     tables = {name: predict(classifier, galaxies) for name, galaxies in splits.items()}
@@ -141,8 +170,7 @@ def evaluate_model(
         with io.atomic_path(folder / f"{name}predictions.csv") as temporary:
             table.to_csv(temporary, index=False)
     history = pd.read_csv(io.require(folder / "history.csv", model_key))
-    best = history.loc[history.valid_acc.idxmax()]
-    settings, counts, network = classifier.settings, test.class_counts(), classifier.network
+    best, counts = history.loc[history.valid_acc.idxmax()], test.class_counts()
     data = read_selection(results_dir).data
     measured = classification_metrics(tables[""]["class"], tables[""]["pred"])
     metrics = {"model": settings.model_key} | measured | {
@@ -174,7 +202,7 @@ class InferenceOptions:
     strict: bool = False  # end at the first broken image
     crop_px: int = 0  # side of the central square used, 0 for the model's own
     batch_size: int = 0  # 0 for the device's own
-    workers: int = 0  # decoding threads, 0 for one per core
+    workers: int = 0  # threads that decode and compute, 0 for one per core
     device: str = "auto"  # torch's name
     precision: str = "auto"  # what pays on the device; or float32, as a training's own test
     gpu_decode: bool = False  # JPEG files by the GPU, whose pixels may differ by some grey levels
@@ -204,19 +232,16 @@ def predict_images(
         raise Gz2vitError(f"--out {out} must be a file that ends in .csv or .parquet")
     if out.exists() and not overwrite:
         raise Gz2vitError(f"{out} exists already; give --overwrite or another --out")
-    checkpoint = Path(model) / CHECKPOINT if Path(model).is_dir() else Path(model)
-    if str(model) == "bundled":
-        checkpoint = io.BUNDLED
-    elif not checkpoint.is_file() or checkpoint.name != CHECKPOINT:
-        fault = "must be called so" if checkpoint.is_file() else "does not exist"
-        raise Gz2vitError(f"{checkpoint} {fault}; --model takes a model's folder or {CHECKPOINT}")
-    place = model if checkpoint == io.BUNDLED else checkpoint.parent
-    classifier, device = load_classifier(place), choose_device(options.device)
+    checkpoint = io.trained_checkpoint(str(model))
+    if checkpoint is None or checkpoint.name not in (CHECKPOINT, io.BUNDLED.name):
+        raise Gz2vitError(f"there is no {CHECKPOINT} in {model}; --model takes a model's folder")
+    classifier = load_classifier(model if checkpoint == io.BUNDLED else checkpoint.parent)
+    device = choose_device(options.device)
     if options.gpu_decode and device.type != "cuda":
         raise Gz2vitError(f"a {device.type} cannot decode JPEG files; leave --gpu-decode away")
     logits_of = Logits(classifier, device, options.precision)
     options = replace(options, crop_px=options.crop_px or classifier.crop_px)
-    run = {"format": 3, "model_sha256": file_sha256(checkpoint), "part_images": PART_IMAGES}
+    run = {"format": 4, "model_sha256": file_sha256(checkpoint), "part_images": PART_IMAGES}
     names = ("average", "resize", "pixel_scale", "crop_px", "precision", "gpu_decode")
     run |= {name: getattr(options, name) for name in names} | {"dtype": str(logits_of.dtype)}
     run |= galaxy_images.decoder_versions()
@@ -231,7 +256,8 @@ def predict_images(
                 _drop(folder)
             count = _list_images(folder, run, [str(word) for word in images])
             parts = [folder / f"part-{n:06d}.parquet" for n in range(-(-count // PART_IMAGES))]
-            _make_parts(parts, count, logits_of, options)
+            with _computing(threads=1):
+                _make_parts(parts, count, logits_of, options)
             broken = _join(parts, count, out)
             _drop(folder)
         finally:
@@ -296,91 +322,96 @@ def _list_images(folder: Path, run: dict, words: Sequence[str]) -> int:
 def _make_parts(
     parts: list[Path], count: int, logits_of: Logits, options: InferenceOptions
 ) -> None:
-    """Make the missing parts, under a progress bar; threads decode ahead of the network."""
-    done = next((number for number, part in enumerate(parts) if not part.exists()), len(parts))
-    size, on_gpu = logits_of.classifier.settings.image_size, logits_of.device.type == "cuda"
-    batch_size = options.batch_size or (GPU_BATCH if on_gpu else OTHER_BATCH)
+    """Make the missing parts, under a progress bar; each thread decodes and computes batches."""
+    image_size, device = logits_of.classifier.settings.image_size, logits_of.device
     threads = options.workers or galaxy_images.available_workers()
+    sole, usual = Lock(), GPU_BATCH
+    if device.type == "cpu":
+        sole, usual = nullcontext(), min(OTHER_BATCH, -(-count // threads))
+    batch_size = options.batch_size or usual
+
+    def work(paths: list[str]) -> tuple[torch.Tensor, list[str | None]]:
+        """The logits of a batch (S, B, 8), and what is wrong with each image."""
+        images, faults = _read_batch(paths, image_size, device, options)
+        if options.strict and any(faults):
+            raise Gz2vitError(f"{next(filter(None, faults))}; fix or remove it, or omit --strict")
+        try:
+            with sole:  # a GPU may go on with this while the next batch is read
+                return logits_of(images, options.average), faults
+        except torch.OutOfMemoryError as error:
+            advice = "give a smaller --batch-size, with which the same command continues"
+            raise Gz2vitError(f"no memory for {batch_size} images at once; {advice}") from error
+
+    done = next((number for number, part in enumerate(parts) if not part.exists()), len(parts))
     look = {"desc": "predict", "unit": " images", "mininterval": SECONDS[sys.stderr.isatty()]}
     bar = tqdm(total=count, initial=min(done * PART_IMAGES, count), **look)
     listed = (parts[0].parent / "images.txt").open(encoding="utf-8", newline="\n")
     with listed, bar:
-        missing, ahead = tee(line[:-1] for line in islice(listed, done * PART_IMAGES, None))
-        pieces = iter(lambda: list(islice(ahead, PIECE)), [])
-        work, deep = (lambda one: read_images(one, size, options)), 1 + AHEAD * batch_size // PIECE
-        read = chain.from_iterable(run_ahead(work, pieces, threads, deep))
-        for part in parts[done:]:
-            paths = list(islice(missing, PART_IMAGES))
-            table = _predict_part(paths, read, batch_size, logits_of, options, bar)
-            if part == parts[0] and table.fault.notna().all():
-                words = f"{table.fault.iloc[0]}, and none of the first {len(table):,} images fits"
+        names = (line[:-1] for line in islice(listed, done * PART_IMAGES, None))
+        missing, ahead = tee(iter(lambda: list(islice(names, PART_IMAGES)), []))
+        batches = (one[n : n + batch_size] for one in ahead for n in range(0, len(one), batch_size))
+        results = run_ahead(work, batches, threads, threads + 1)
+        for part, paths in zip(parts[done:], missing, strict=True):
+            logits, faults = [], []
+            while len(faults) < len(paths):
+                found, wrong = next(results)
+                logits.append(found)
+                faults += wrong
+                bar.update(len(wrong))
+            if part == parts[0] and all(faults):
+                words = f"{faults[0]}, and none of the first {len(faults):,} images fits"
                 advice = "images of another size need --resize or --pixel-scale"
                 raise Gz2vitError(f"{words}; {advice}")
+            probabilities = mean_probabilities(logits_of.classifier, logits)
+            if len(wrong := np.flatnonzero(~np.isfinite(probabilities).all(axis=1))):
+                words = f"the network gives no numbers for image {paths[wrong[0]]}"
+                raise Gz2vitError(f"{words}; its weights are damaged, train it again")
+            table = pd.DataFrame({"path": paths, "fault": faults})
+            table = _with_probabilities(table, probabilities).assign(
+                GalaxyID=[Path(path).stem for path in paths],
+                class_name=lambda own: np.array(CLASS_NAMES)[own.pred],
+            )
             with io.atomic_path(part) as temporary:
                 rows = pa.Table.from_pandas(table, schema=SCHEMA, preserve_index=False)
                 parquet.write_table(rows, temporary)
 
 
-@torch.inference_mode()
-def _predict_part(
-    paths: list[str], read: Iterator[tuple[np.ndarray, str | None]], batch_size: int,
-    logits_of: Logits, options: InferenceOptions, bar: tqdm,
-) -> pd.DataFrame:  # fmt: skip
-    """A part's table, with the columns of `SCHEMA`; a broken image has a fault and no class."""
-    logits, faults = [], []
-    for start in range(0, len(paths), batch_size):
-        pixels, found = zip(*islice(read, len(paths[start : start + batch_size])), strict=True)
-        found = list(found)
-        images = _stack(pixels, found, paths[start:], logits_of.device, options)
-        if options.strict and (first := next(filter(None, found), None)):
-            raise Gz2vitError(f"{first}; fix or remove it, or leave --strict away")
-        try:  # a GPU may go on with this while the next batch is read
-            logits.append(logits_of(images, options.average))
-        except torch.OutOfMemoryError as error:
-            advice = "give a smaller --batch-size, with which the same command continues"
-            raise Gz2vitError(f"no memory for {batch_size} images at once; {advice}") from error
-        faults += found
-        bar.update(len(found))
-    probabilities = mean_probabilities(logits_of.classifier, logits)
-    if len(wrong := np.flatnonzero(~probabilities.isfinite().all(dim=1))):
-        name = f"the network gives no numbers for image {paths[wrong[0]]}"
-        raise Gz2vitError(f"{name}; its weights are damaged, train it again")
-    table = pd.DataFrame({"path": paths, "GalaxyID": [Path(path).stem for path in paths]})
-    table = _with_probabilities(table.assign(fault=faults), probabilities)
-    return table.assign(class_name=np.array(CLASS_NAMES)[table.pred])
-
-
-def _stack(
-    pixels: Sequence[np.ndarray], faults: list[str | None], paths: Sequence[str],
-    device: torch.device, options: InferenceOptions,
-) -> torch.Tensor:  # fmt: skip
-    """A batch (B, 3, H, W) on the device, on which those are decoded that are still JPEG files."""
-    files = [row for row, found in enumerate(pixels) if found.ndim == 1]
-    side, off, pixels = options.crop_px, round((IMAGE_PX - options.crop_px) / 2.0), list(pixels)
-    try:
-        encoded = [torch.from_numpy(pixels[row]) for row in files]
-        decoded = decode_jpeg(encoded, ImageReadMode.RGB, device=device) if files else []
-    except RuntimeError:  # one that this decoder does not know: the CPU knows all
-        slow = replace(options, gpu_decode=False)
-        for row in files:
-            pixels[row], faults[row] = read_images([paths[row]], side, slow)[0]
-        files, decoded = [], []
-    for row in files:
-        pixels[row] = np.zeros((side, side, 3), np.uint8)  # until it is decoded
+def _read_batch(
+    paths: list[str], image_size: int, device: torch.device, options: InferenceOptions
+) -> tuple[torch.Tensor, list[str | None]]:
+    """Images (B, 3, H, W) on a device, which decodes the JPEG files if asked, and their faults."""
+    side, decoded = options.crop_px, {}
+    if options.gpu_decode and side == image_size and not options.resize | bool(options.pixel_scale):
+        files = {row: data for row, path in enumerate(paths) if (data := _plain_jpeg(path))}
+        with suppress(RuntimeError):  # one that this decoder does not know: the CPU knows all
+            encoded = [torch.frombuffer(data, dtype=torch.uint8) for data in files.values()]
+            found = decode_jpeg(encoded, ImageReadMode.RGB, device=device) if files else []
+            decoded = dict(zip(files, found, strict=True))
+    rest = [path for row, path in enumerate(paths) if row not in decoded]
+    read, black = (
+        iter(read_images(rest, image_size, options)),
+        (np.zeros((side, side, 3), "u1"), None),
+    )
+    pixels, faults = zip(
+        *(black if n in decoded else next(read) for n in range(len(paths))), strict=True
+    )
     batch = torch.from_numpy(np.stack(pixels))
     batch = (batch.pin_memory() if device.type == "cuda" else batch).to(device, non_blocking=True)
-    for row, image in zip(files, decoded, strict=True):
+    off = round((IMAGE_PX - side) / 2.0)
+    for row, image in decoded.items():
         batch[row] = image[:, off : off + side, off : off + side].permute(1, 2, 0)
-    return batch.permute(0, 3, 1, 2)
+    return batch.permute(0, 3, 1, 2), list(faults)
 
 
-def _plain_jpeg(path: str) -> np.ndarray | None:
+def _plain_jpeg(path: str) -> bytearray | None:
     """The bytes of a JPEG file that is whole, in colour, `IMAGE_PX` wide and not turned, if so."""
-    data = np.fromfile(path, dtype=np.uint8)
-    with Image.open(BytesIO(data.tobytes())) as image:
-        kind = image.format, image.mode, image.size, "exif" in image.info
-    whole = galaxy_images.JPEG_END in data[-galaxy_images.TAIL_BYTES :].tobytes()
-    return data if whole and kind == ("JPEG", "RGB", (IMAGE_PX, IMAGE_PX), False) else None
+    with suppress(Exception):  # what is wrong with it is found when the CPU reads it
+        data = bytearray(Path(path).read_bytes())
+        with Image.open(BytesIO(data)) as image:
+            kind = image.format, image.mode, image.size, "exif" in image.info
+        if kind == ("JPEG", "RGB", (IMAGE_PX, IMAGE_PX), False):
+            return data if galaxy_images.JPEG_END in data[-galaxy_images.TAIL_BYTES :] else None
+    return None
 
 
 def symmetries(images: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -396,15 +427,10 @@ def read_images(
     The image cache's steps: decoding, the central `crop_px` px, averaging to `image_size` px. With
     `resize` or `pixel_scale` the central square is resampled (bicubic) in one step with the crop.
     """
-    found, crop_px, resized = [], options.crop_px, options.resize or options.pixel_scale
+    found, crop_px = [], options.crop_px
     for path in paths:
-        if options.gpu_decode and crop_px == image_size and not resized:
-            with suppress(Exception):  # what is wrong with it is found below
-                if (data := _plain_jpeg(path)) is not None:
-                    found.append((data, None))
-                    continue
         try:
-            if resized:
+            if options.resize or options.pixel_scale:
                 image = galaxy_images.decode(path)
                 side = crop_px * (options.pixel_scale or min(image.size) / IMAGE_PX)
                 if side > min(image.size):
