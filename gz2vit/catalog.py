@@ -54,17 +54,17 @@ def read_table(
     each line, ids as `123.0` or `123.jpg`. Raises `Gz2vitError` for a file that cannot be read, a
     missing column or value, and ids that have lost digits.
     """
-    path, rows, lines = Path(path), [], []
+    path, rows, places = Path(path), {}, {}  # values by line; columns by name
     opener = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rb") as stream:
             wide = stream.read(2) in (b"\xff\xfe", b"\xfe\xff")
         with opener(path, "rt", encoding="utf-16" if wide else "utf-8-sig", newline=None) as stream:
             header, separator, names = _find_header(path, stream, ids, required)
-            places = {}
+            plain = [*map(_plain, names)]
             for name in dict.fromkeys([*ids, *required, *optional]):
                 same = [place for place, other in enumerate(names) if other == name]
-                same = same or [p for p, other in enumerate(names) if _plain(other) == _plain(name)]
+                same = same or [place for place, other in enumerate(plain) if other == _plain(name)]
                 if len(same) > 1:
                     raise Gz2vitError(f"{path} has {len(same)} columns '{name}'; keep one")
                 places |= zip([name], same, strict=False)  # not, where there is none
@@ -72,8 +72,7 @@ def read_table(
                 while len(values) > len(names) and not values[-1].strip():
                     values.pop()
                 if len(values) == len(names):
-                    rows.append([values[place].strip() for place in places.values()])
-                    lines.append(line)
+                    rows[line] = [values[place].strip() for place in places.values()]
                 elif any(map(str.strip, values)):
                     words = f"the header in line {header} has {len(names)} names"
                     raise Gz2vitError(f"{path}, line {line} has {len(values)} values, {words}")
@@ -86,7 +85,7 @@ def read_table(
         if name not in places:
             shown = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
             raise Gz2vitError(f"{path} has no column '{name}'; its header is: {shown}")
-    table = pd.DataFrame(rows, index=lines, columns=list(places), dtype=str)
+    table = pd.DataFrame(rows.values(), index=list(rows), columns=list(places), dtype=str)
     table = table[(table != "").any(axis=1)]
     if separator == ";":  # where commas are decimal points
         numbers = table.columns.difference(keys)
@@ -99,18 +98,16 @@ def _find_header(
     path: Path, stream: Iterable[str], ids: Sequence[str], required: Sequence[str]
 ) -> tuple[int, str, list[str]]:
     """The number of the header's line, at least 1, the separator, and the names."""
-    wanted = {_plain(name) for name in (*ids, *required)}
+    keys, needed = {*map(_plain, ids)}, {*map(_plain, required)}
     for number, line in enumerate(stream, 1):
         text = line.strip("# \t\r\n")
         # A `#` line is the header if it holds the names; `sep=;` is a hint to Excel.
-        known = [name in _plain(text) for name in map(_plain, required)]
-        known.append(any(_plain(name) in _plain(text) for name in ids))
-        if not text or text.startswith("sep=") or (line.startswith("#") and not all(known)):
+        known = any(k in _plain(text) for k in keys) and all(n in _plain(text) for n in needed)
+        if not text or text.startswith("sep=") or (line.startswith("#") and not known):
             continue
         splits = {one: [name.strip() for name in next(_split([text], one))] for one in SEPARATORS}
-        separator = max(splits, key=lambda one: len(wanted & set(map(_plain, splits[one]))))
-        names = splits[separator]
-        return number, separator, names if names[-1] else names[:-1]
+        best = max(splits, key=lambda one: len((keys | needed) & set(map(_plain, splits[one]))))
+        return number, best, splits[best] if splits[best][-1] else splits[best][:-1]
     raise Gz2vitError(f"{path} is empty; it needs a header with {', '.join((ids[0], *required))}")
 
 
@@ -156,12 +153,11 @@ class DataFolder:
     """A data folder whose tables have been read and checked.
 
     `tables`: by split a DataFrame with `galaxyID` (text) and `label1` (int, 0 to 7), and label2 to
-    label4 where the file has them. `properties`: as of `read_properties`.
+    label4 where the file has them.
     """
 
     path: Path
     tables: Mapping[str, pd.DataFrame]
-    properties: pd.DataFrame | None
 
     @cached_property
     def image_files(self) -> Mapping[str, Sequence[str]]:
@@ -175,10 +171,9 @@ class DataFolder:
         return files
 
     def image_path(self, galaxy_id: str) -> Path:
-        """The image file of `galaxy_id`, `<galaxy_id>.jpg` where there is none.
+        """The image file of `galaxy_id`, `<galaxy_id>.jpg` where there is none; not for two.
 
-        Raises `Gz2vitError` where there are two. A file of another format is returned, so that
-        decoding it gives the reason why it is refused.
+        A file of another format is returned, so that decoding it gives the reason.
         """
         others = self.image_files.get(galaxy_id, [f"{galaxy_id}.jpg"])
         names = [name for name in others if name.lower().endswith(IMAGE_SUFFIXES)] or others
@@ -189,10 +184,9 @@ class DataFolder:
 
 
 def read_data_folder(path: Path | str) -> DataFolder:
-    """Read the tables of a data folder and check them; the images are not opened.
+    """The tables of a data folder, read and checked; the images are not opened.
 
-    Raises `Gz2vitError` for a missing folder, file or column, an unknown class, an id that occurs
-    twice in a split or in two splits, and an empty split.
+    Raises `Gz2vitError`, also for an id that occurs twice, and an empty split.
     """
     path = Path(os.path.realpath(os.path.expanduser(path)))
     if not path.is_dir():
@@ -200,13 +194,12 @@ def read_data_folder(path: Path | str) -> DataFolder:
     tables = {split: read_label_table(path / f"gz2_{split}.csv") for split in SPLITS}
     galaxies = pd.concat([table.assign(split=split) for split, table in tables.items()])
     shared = galaxies[galaxies.galaxyID.duplicated(keep=False)]
-    if len(shared):
-        name, count = shared.galaxyID.iloc[0], shared.galaxyID.nunique()
+    for name in shared.galaxyID:
         files = " and ".join(f"gz2_{split}.csv" for split in shared.split[shared.galaxyID == name])
-        words = f"galaxy {name} is in {files} ({count} such galaxies)"
+        words = f"galaxy {name} is in {files} ({shared.galaxyID.nunique()} such galaxies)"
         raise Gz2vitError(f"{path}: {words}; keep each in one split only")
-    folder = DataFolder(path, tables, read_properties(path / "galaxy_properties.csv"))
-    _ = folder.image_files  # fails here rather than in the middle of a run
+    folder = DataFolder(path, tables)
+    _ = folder.image_files, read_properties(path / "galaxy_properties.csv")  # fails here, not later
     return folder
 
 
@@ -217,7 +210,12 @@ def read_label_table(path: Path) -> pd.DataFrame:
         raise Gz2vitError(f"{path} holds no galaxies; every split needs at least one")
     for repeated in table.galaxyID[table.galaxyID.duplicated()]:
         raise Gz2vitError(f"{path}: galaxy {repeated} occurs more than once")
-    for column in table.columns[1:]:
+    return read_classes(table, table.columns[1:], path)
+
+
+def read_classes(table: pd.DataFrame, columns: Iterable[str], path: Path) -> pd.DataFrame:
+    """`table` with `columns` as class indices, int64; `Gz2vitError` for anything else in them."""
+    for column in columns:
         numbers = pd.to_numeric(table[column], errors="coerce")
         for row in table[~numbers.isin(range(CLASS_COUNT))].to_dict("records"):
             known = ", ".join(f"{index} {name}" for index, name in enumerate(CLASS_NAMES))
@@ -242,17 +240,15 @@ def read_properties(path: Path) -> pd.DataFrame | None:
 
 
 def data_signature(folder: DataFolder, cache: Path | None = None) -> dict[str, str]:
-    """What identifies the galaxies of a data folder: {"galaxies": sha256, "pixels": sha256}.
+    """What identifies a data folder: {"galaxies": sha256, "pixels": sha256}.
 
-    `galaxies` covers ids, labels and splits, `pixels` the bytes of these galaxies' image files;
-    other files, names and times do not count. `cache`: as of `pixels_digest`.
+    Of ids, labels and splits, and of these galaxies' images. `cache`: as of `pixels_digest`.
     """
-    labels, ids = hashlib.sha256(), []
-    for split, table in folder.tables.items():
-        labels.update(f"{split}\n{table.to_csv(index=False)}".encode())
-        ids += table.galaxyID.tolist()
+    tables = folder.tables.items()
+    labels = "".join(f"{split}\n{table.to_csv(index=False)}" for split, table in tables)
+    ids = [galaxy_id for _, table in tables for galaxy_id in table.galaxyID]
     pixels = pixels_digest(ids, [*map(folder.image_path, ids)], cache)
-    return {"galaxies": labels.hexdigest(), "pixels": pixels}
+    return {"galaxies": hashlib.sha256(labels.encode()).hexdigest(), "pixels": pixels}
 
 
 def pixels_digest(ids: Sequence[str], paths: Sequence[Path], cache: Path | None = None) -> str:
@@ -288,9 +284,7 @@ def pixels_digest(ids: Sequence[str], paths: Sequence[Path], cache: Path | None 
 
 def class_composition(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """Galaxies per class (rows, by name) and split (columns), with a last column `all`."""
-    counts = {
-        split: np.bincount(one.label1, minlength=CLASS_COUNT) for split, one in tables.items()
-    }
+    counts = {s: np.bincount(one.label1, minlength=CLASS_COUNT) for s, one in tables.items()}
     composition = pd.DataFrame(counts, index=pd.Index(CLASS_NAMES, name="class_name"))
     return composition.assign(all=composition.sum(axis=1))
 
@@ -328,21 +322,17 @@ def class_weights(choice: ClassWeights, class_counts: Sequence[int]) -> np.ndarr
 class Selection(DataFolder):
     """The galaxies of a run: a data folder's, of which `tables` holds those selected.
 
-    `data` holds `profile`, `folder` (absolute path), `name` (for people: "2,640 galaxies of
-    real_gz2"), `simulated`, and by split `pixels` (digest of the images' bytes), `galaxies` and
-    `left_out` (counts) and `gone_classes` (names). `left_out`: the galaxies whose images cannot be
-    read (galaxyID, split, class_index, fault); None where the run does not leave any out.
+    `data`: `profile`, `folder` (absolute path), `name` (for people), `simulated`, and by split
+    `pixels` (digest of the images), `galaxies` and `left_out` (counts), `gone_classes` (names).
     """
 
     data: Mapping[str, Any]
-    left_out: pd.DataFrame | None = None
 
 
 def take_subset(tables: Mapping[str, pd.DataFrame], galaxies: int) -> dict[str, pd.DataFrame]:
-    """At most `galaxies` galaxies in all, each split and class keeping its share.
+    """About `galaxies` in all, the first of each class, split and class keeping their shares.
 
-    Rows are taken from the top of each class, at least one of each class that a split has, so the
-    total can exceed `galaxies` by a few; the order of the table is kept.
+    At least one of each class that a split has, so that the total can exceed `galaxies` by a few.
     """
     share, taken = min(1.0, galaxies / sum(map(len, tables.values()))), {}
     for split, table in tables.items():
@@ -355,40 +345,40 @@ def take_subset(tables: Mapping[str, pd.DataFrame], galaxies: int) -> dict[str, 
 def leave_out(
     tables: Mapping[str, pd.DataFrame], broken: pd.DataFrame
 ) -> tuple[dict[str, pd.DataFrame], pd.DataFrame]:
-    """`tables` without the galaxies of `broken` (galaxyID, fault), and `Selection.left_out`.
+    """`tables` without the galaxies of `broken` (galaxyID, fault), and those that were in them.
 
-    Raises `Gz2vitError` where a split has nothing left.
+    The latter as galaxyID, split, class_index, fault. Raises `Gz2vitError` for an empty split.
     """
     kept, lost = {}, []
     for split, table in tables.items():
-        found = table[["galaxyID", "label1"]].merge(broken[["galaxyID", "fault"]])
-        kept[split] = table[~table.galaxyID.isin(found.galaxyID)].reset_index(drop=True)
+        lost.append(table.merge(broken[["galaxyID", "fault"]]).assign(split=split))
+        kept[split] = table[~table.galaxyID.isin(broken.galaxyID)].reset_index(drop=True)
         if kept[split].empty:
             raise Gz2vitError(f"no image of the split '{split}' can be read; fix the data folder")
-        lost.append(found.rename(columns={"label1": "class_index"}).assign(split=split))
-    return kept, pd.concat(lost, ignore_index=True)[["galaxyID", "split", "class_index", "fault"]]
+    lost = pd.concat(lost, ignore_index=True).rename(columns={"label1": "class_index"})
+    return kept, lost[["galaxyID", "split", "class_index", "fault"]]
 
 
 def write_selection(
     results_dir: Path | str, folder: DataFolder, tables: Mapping[str, pd.DataFrame], profile: str,
     left_out: pd.DataFrame | None = None,
 ) -> Selection:  # fmt: skip
-    """Write the selected `tables` of `folder` into `selection/` and return them.
-
-    `left_out`: what `leave_out` returns, where the run leaves galaxies out.
-    """
+    """Write the selected `tables` of `folder`, and `left_out` (of `leave_out`), to `selection/`."""
     target = Path(results_dir) / "selection"
     (target / "left_out.csv").unlink(missing_ok=True)
     files = {f"gz2_{split}": table for split, table in tables.items()}
     for name, table in (files if left_out is None else files | {"left_out": left_out}).items():
         with atomic_path(target / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False)
-    simulated = (folder.path / SIMULATION_RECORD).exists()
-    name = f"{sum(map(len, tables.values())):,} "
-    name += "simulated galaxies" if simulated else f"galaxies of {folder.path.name}"
-    lost = dict.fromkeys(tables, ())
+    simulated, count = (folder.path / SIMULATION_RECORD).exists(), sum(map(len, tables.values()))
+    name = (
+        f"{count:,} simulated galaxies"
+        if simulated
+        else f"{count:,} galaxies of {folder.path.name}"
+    )
+    lost = {split: pd.Series(dtype=int) for split in tables}
     if left_out is not None and len(left_out):
-        lost = {split: left_out.class_index[left_out.split == split] for split in tables}
+        lost |= dict(iter(left_out.groupby("split").class_index))
         name += f", {len(left_out):,} left out: images that cannot be read"
     gone = {split: sorted(set(lost[split]) - set(table.label1)) for split, table in tables.items()}
     data = {
@@ -399,7 +389,7 @@ def write_selection(
         "gone_classes": {split: [CLASS_NAMES[i] for i in one] for split, one in gone.items()},
     }
     write_json(target / "data.json", data)
-    return Selection(folder.path, tables, None, data, left_out)
+    return Selection(folder.path, tables, data)
 
 
 def split_digests(
@@ -421,16 +411,14 @@ def follow_folder(results_dir: Path | str, folder: DataFolder) -> None:
 
 def read_selection(results_dir: Path | str) -> Selection:
     """The selection of a results folder; `Gz2vitError` where the step has not run."""
-    folder, left_out = Path(results_dir) / "selection", None
+    folder = Path(results_dir) / "selection"
     # pixels: an earlier version's selection is of no images that are known
     data = {"pixels": {}} | read_json(require(folder / "data.json", "select"))
     names = {split: folder / f"gz2_{split}.csv" for split in SPLITS}
     if data.get("profile") == "published":  # without a network some are not known
         names = {split: path for split, path in names.items() if path.exists()}
-    if (lost := folder / "left_out.csv").exists():
-        left_out = pd.read_csv(lost, dtype={"galaxyID": str}, keep_default_na=False)
     tables = {split: read_label_table(require(path, "select")) for split, path in names.items()}
-    return Selection(Path(data["folder"]), tables, None, data, left_out)
+    return Selection(Path(data["folder"]), tables, data)
 
 
 def choose_examples(
@@ -438,8 +426,7 @@ def choose_examples(
 ) -> dict[str, list[str]]:
     """Ids of `per_class` galaxies of each class, by class name; fewer where a class has fewer.
 
-    The paper's own (`paper.FIG2_GALAXY_IDS`) if every one of them is among `tables` with the
-    class that the paper gives it; otherwise drawn from the test split with `seed`.
+    The paper's own if each is among `tables` with its class, else drawn from the test split.
     """
     if "test" not in tables:
         return {name: [] for name in CLASS_NAMES}

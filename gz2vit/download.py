@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from textwrap import shorten
 from typing import Any
@@ -31,10 +32,9 @@ from requests.adapters import HTTPAdapter
 from tqdm import tqdm
 from urllib3.util.retry import Retry
 
-from gz2vit.catalog import PROPERTY_COLUMNS
 from gz2vit.io import Gz2vitError, atomic_path, read_json, sole_user, write_json
 from gz2vit.paper import DATA_FILES
-from gz2vit.votes import MAPPING_FILE, SAMPLE_FILE, label_tables, write_properties
+from gz2vit.votes import label_tables, write_properties
 
 MIRROR_VARIABLE = "GZ2VIT_MIRROR"
 # JPEG files do not shrink in a zip: unpacked they need as much, and half a disk block each.
@@ -42,6 +42,7 @@ UNPACKED_PER_ZIPPED = 1.15
 CAP_FACTOR = 4  # other copies of the images may be larger, but not by more (a zip can be a bomb)
 IMAGE_NAME = re.compile(r"[0-9]+\.jpg")
 CHUNK_BYTES = 1 << 20
+CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+)")
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,7 @@ class RemoteFile:
 
 # In the order in which they are fetched: the smallest first, and the images last, so that the label
 # tables are there when images are checked against them.
-FILES: Mapping[str, tuple[RemoteFile, ...]] = {
-    kind: tuple(RemoteFile(**row, place="" if kind == "labels" else "downloads") for row in rows)
-    for kind, rows in DATA_FILES.items()
-}
+FILES = {kind: tuple(RemoteFile(**row) for row in rows) for kind, rows in DATA_FILES.items()}
 
 
 def fetch_galaxy_zoo(
@@ -93,8 +91,7 @@ def fetch_galaxy_zoo(
 
     `kinds`: of labels, mapping, votes, properties, images; empty: all. `mirror`: an http(s) address
     or a folder that holds the files (else the environment's GZ2VIT_MIRROR). `images`: own images
-    instead of the published zip: a folder, which is linked, or a zip, which is unpacked. Raises
-    `Gz2vitError` where a file cannot be had or is not what it should be.
+    instead of the published zip: a folder, which is linked, or a zip. Raises `Gz2vitError`.
     """
     for word in kinds:
         if word not in files:
@@ -121,23 +118,7 @@ def fetch_galaxy_zoo(
                 print(bring_file(remote, directory, source), flush=True)
         with suppress(OSError):  # not empty: what an earlier call for other files left
             incoming.rmdir()
-        _join_properties(directory)
-
-
-def _join_properties(directory: Path) -> None:
-    """Write `galaxy_properties.csv` where its sources are there and newer."""
-    target, tables = directory / "galaxy_properties.csv", label_tables(directory)
-    sources = [directory / MAPPING_FILE, directory / SAMPLE_FILE]
-    paths = [*sources, *(directory / f"gz2_{split}.csv" for split in tables)]
-    if len(tables) < 3 or not all(path.exists() for path in sources):
-        return
-    if target.exists() and target.stat().st_mtime >= max(path.stat().st_mtime for path in paths):
-        return
-    galaxy_ids = pd.concat([table.galaxyID for table in tables.values()])
-    table, unmatched = write_properties(directory, galaxy_ids, *sources)
-    missing = ", ".join(f"{table[name].isna().sum():,} without {name}" for name in PROPERTY_COLUMNS)
-    counts = f"{len(galaxy_ids):,} galaxies; {missing}; {unmatched:,} of them"
-    print(f"{target.name}: {counts} are not in the sample table", flush=True)
+        write_properties(directory)
 
 
 @contextmanager
@@ -165,6 +146,7 @@ ATTEMPTS = 5  # for an answer, and for bodies in a row that bring less than PROG
 PROGRESS_BYTES = 1_000_000
 BACKOFF_S = 1.0  # doubled each time, plus as much again by chance
 RETRY_AFTER_MAX_S = 120  # a server may ask for hours; it is better to stop then
+TRANSIENT = (429, 500, 502, 503, 504)  # answers that may be better later
 TIMEOUT_S = (10.0, 60.0)  # to connect; without a single byte
 
 
@@ -181,10 +163,9 @@ def fetch(
     `find_fault`: what is wrong with a file, or "". `part`: where its bytes are kept until then, by
     default beside it. `checksummed`: as of `resume_download`. Raises `Gz2vitError`, with `advice`.
     """
-    part = part or path.with_name(f".{path.name}.part")
+    part, in_pieces = part or path.with_name(f".{path.name}.part"), True
     with writing(part):
         part.parent.mkdir(parents=True, exist_ok=True)
-    fault, in_pieces = "", True
     while in_pieces:  # a server may have mixed the pieces up: then once more in one piece
         in_pieces = False
         if url.startswith(("http://", "https://")):
@@ -198,13 +179,12 @@ def fetch(
         fault = find_fault(part)
         part.with_name(f"{part.name}.json").unlink(missing_ok=True)
         if not fault:
-            break
+            with atomic_path(path) as temporary:
+                shutil.move(part, temporary)  # not a rename where the folder is on another disk
+            return
         part.unlink()
-    if fault:
-        what = f"{url} is not the published {path.name}"
-        raise Gz2vitError(f"{what}: {fault}; it was not kept; {advice}")
-    with atomic_path(path) as temporary:
-        shutil.move(part, temporary)  # not a rename where the folder is on another disk
+    what = f"{url} is not the published {path.name}"
+    raise Gz2vitError(f"{what}: {fault}; it was not kept; {advice}")
 
 
 def resume_download(url: str, part: Path, advice: str, checksummed: bool = False) -> bool:
@@ -216,23 +196,7 @@ def resume_download(url: str, part: Path, advice: str, checksummed: bool = False
     and across mirrors. Returns whether they came in pieces; raises `Gz2vitError` with `advice`.
     """
     note_path, failures, best, problem = part.with_name(f"{part.name}.json"), 0, 0, ""
-    retries = Retry(  # asks again when no answer or a transient error comes
-        total=ATTEMPTS - 1,
-        redirect=False,  # requests follows redirects by itself
-        status_forcelist=(429, 500, 502, 503, 504),
-        backoff_factor=BACKOFF_S,
-        backoff_jitter=BACKOFF_S,
-        retry_after_max=RETRY_AFTER_MAX_S,
-        raise_on_status=False,
-    )
-    with (
-        tqdm(desc=part.name.strip("."), unit="B", unit_scale=True) as bar,
-        requests.Session() as session,
-    ):
-        session.mount("http://", HTTPAdapter(max_retries=retries))
-        session.mount("https://", HTTPAdapter(max_retries=retries))
-        # A compressed answer would have another length, and other bytes than the checksum is of.
-        session.headers["Accept-Encoding"] = "identity"
+    with tqdm(desc=part.name.strip("."), unit="B", unit_scale=True) as bar, _session() as session:
         while failures < ATTEMPTS:
             note, size = _read_note(note_path), part.stat().st_size if part.exists() else 0
             validator = note["validator"] if note["url"] == url else ""
@@ -255,9 +219,8 @@ def resume_download(url: str, part: Path, advice: str, checksummed: bool = False
                 found = {"url": url, "validator": etag if etag.startswith('"') else date}
                 first, length = 0, answered.get("Content-Length", "")
                 if status != 200:
-                    content_range = answered.get("Content-Range", "")
-                    stated = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(\d+)", content_range)
-                    first, length = (stated[1], stated[2]) if stated else ("", "")
+                    stated = CONTENT_RANGE.fullmatch(answered.get("Content-Range", ""))
+                    first, length = stated.groups() if stated else ("", "")
                 length = int(length) if length.isdecimal() else None
                 if status == 416 and length == size:
                     return True
@@ -282,19 +245,31 @@ def resume_download(url: str, part: Path, advice: str, checksummed: bool = False
     raise Unreachable(f"cannot download {url}: {words}; {advice}")
 
 
+def _session() -> requests.Session:
+    """A session that asks again when no answer or a transient error comes."""
+    waits = {"backoff_factor": BACKOFF_S, "backoff_jitter": BACKOFF_S}
+    waits |= {"retry_after_max": RETRY_AFTER_MAX_S, "status_forcelist": TRANSIENT}
+    # requests follows redirects by itself
+    again = Retry(total=ATTEMPTS - 1, redirect=False, raise_on_status=False, **waits)
+    session = requests.Session()
+    for scheme in ("http://", "https://"):
+        session.mount(scheme, HTTPAdapter(max_retries=again))
+    # A compressed answer would have another length, and other bytes than the checksum is of.
+    session.headers["Accept-Encoding"] = "identity"
+    return session
+
+
 def _append(response: requests.Response, part: Path, size: int, bar: tqdm) -> str:
     """Write the body after the first `size` bytes of `part`; why it broke off, or ""."""
     with writing(part), part.open("ab" if size else "wb") as stream:
-        while True:
-            try:
-                piece = response.raw.read1(CHUNK_BYTES, decode_content=False)
-            except (urllib3.exceptions.HTTPError, OSError) as error:
-                return type(error).__name__
-            if not piece:
-                return ""
-            stream.write(piece)
-            stream.flush()  # so that a killed process loses nothing that came
-            bar.update(len(piece))
+        try:
+            for piece in iter(partial(response.raw.read1, CHUNK_BYTES, decode_content=False), b""):
+                stream.write(piece)
+                stream.flush()  # so that a killed process loses nothing that came
+                bar.update(len(piece))
+        except urllib3.exceptions.HTTPError as error:  # an OSError is the disk's
+            return type(error).__name__
+    return ""
 
 
 def _read_note(path: Path) -> dict[str, Any]:
@@ -326,12 +301,12 @@ def bring_file(remote: RemoteFile, directory: Path, mirror: str = "") -> str:
         if not published and (fault := _table_fault(file, remote)):
             return fault
         digest = git_name(file) if algorithm == "git" else pooch.file_hash(str(file), alg=algorithm)
-        if digest != (published or record.get(algorithm, digest)):
-            seen = f"the copy first seen on {record.get('first_seen')} had {record.get(algorithm)}"
-            return (
-                f"its {algorithm} is {digest}, {f'published is {published}' if published else seen}"
-            )
-        return ""
+        right = f"published is {published}"
+        if not published:
+            seen = record.get("first_seen")
+            right = f"the copy first seen on {seen} had {record.get(algorithm)}"
+        fits = digest == (published or record.get(algorithm, digest))
+        return "" if fits else f"its {algorithm} is {digest}, {right}"
 
     source = f"{mirror}/{remote.name}" if mirror else remote.url
     if path.is_file():
@@ -363,8 +338,7 @@ def _table_fault(path: Path, remote: RemoteFile) -> str:
     """What is wrong with the rows and columns of a table without a published checksum, or ""."""
     try:
         # read to its end, where a compressed file's own checksum is
-        with pd.read_csv(path, usecols=list(remote.columns), dtype=str, chunksize=50_000) as pieces:
-            rows = sum(map(len, pieces))
+        rows = len(pd.read_csv(path, usecols=list(remote.columns), dtype=str))
     except (OSError, EOFError, zlib.error, ValueError) as error:
         with path.open("rb") as stream:
             is_page = re.match(rb"\s*<(!doctype|html)", stream.read(64), re.IGNORECASE)
@@ -379,15 +353,7 @@ def _table_fault(path: Path, remote: RemoteFile) -> str:
 
 def image_names(folder: Path) -> set[str]:
     """Names `<digits>.jpg` in a folder; empty where there is no folder."""
-    names = os.listdir(folder) if folder.is_dir() else []
-    return {name for name in names if IMAGE_NAME.fullmatch(name)}
-
-
-def _is_whole(directory: Path, remote: RemoteFile) -> bool:
-    """Whether `images/` has as many images as were brought, or are published."""
-    path = directory / "downloads" / "images.record.json"
-    count = read_json(path)["images"] if path.exists() else remote.entries
-    return len(image_names(directory / "images")) >= count
+    return set(filter(IMAGE_NAME.fullmatch, os.listdir(folder))) if folder.is_dir() else set()
 
 
 def _find_images(path: Path) -> Path:
@@ -404,35 +370,35 @@ def _find_images(path: Path) -> Path:
 
 def _bring_images(directory: Path, remote: RemoteFile, mirror: str, own: Path | None) -> None:
     """Have `images/`: a link to the folder `own`, or unpacked from a zip, `own` or published."""
-    target, linked = directory / "images", own is not None and own.is_dir()
-    if not linked and _is_whole(directory, remote):
+    target, record = directory / "images", directory / "downloads" / "images.record.json"
+    count = read_json(record)["images"] if record.exists() else remote.entries
+    linked = own is not None and own.is_dir()
+    if not linked and len(image_names(target)) >= count:
         print(f"images: {len(image_names(target)):,} already there", flush=True)
         return
-    if (not linked or target.resolve() != own) and (
-        target.is_symlink() or (target.exists() and any(target.iterdir()))
-    ):
-        raise Gz2vitError(  # before 3.4 GB are on their way
-            f"{target} holds other images already; move it away, or choose another folder with --to"
-        )
-    files = [remote.path(directory), remote.part(directory), directory / ".images"]
-    if not linked and not any(file.exists() for file in files):  # else the rest is checked later
-        needed_bytes = (UNPACKED_PER_ZIPPED + (own is None)) * remote.size_bytes
-        require_room(directory, needed_bytes, "the images")
+    is_own = linked and target.resolve() == own
+    if not is_own and (target.is_symlink() or (target.exists() and any(target.iterdir()))):
+        advice = "move it away, or choose another folder with --to"
+        raise Gz2vitError(f"{target} holds other images already; {advice}")
     if linked:
         names = image_names(own)
         _check_cover(directory, names, own)
         origin = {"source": str(own), "images": len(names)}
-        with writing(target):
-            if target.resolve() != own:
+        if not is_own:
+            with writing(target):
                 target.rmdir() if target.exists() else None
                 target.symlink_to(own)
     else:
+        files = [remote.path(directory), remote.part(directory), directory / ".images"]
+        if not any(file.exists() for file in files):  # else the rest is checked later
+            needed_bytes = (UNPACKED_PER_ZIPPED + (own is None)) * remote.size_bytes
+            require_room(directory, needed_bytes, "the images")
         if own is None:
             print(bring_file(remote, directory, mirror), flush=True)
         origin = _unpack(own or remote.path(directory), directory, remote)
         if own is not None:
             origin["md5"] = pooch.file_hash(str(own), alg="md5")
-    write_json(directory / "downloads" / "images.record.json", origin)
+    write_json(record, origin)
     print(f"images: {origin['images']:,} of {origin['source']} in {target}", flush=True)
 
 
@@ -458,9 +424,9 @@ def _unpack(path: Path, directory: Path, remote: RemoteFile) -> dict[str, Any]:
     try:
         with zipfile.ZipFile(path) as archive, writing(staged):
             for member in archive.infolist():
-                name, is_link = member.filename.rpartition("/")[2], member.external_attr >> 16
-                is_mac = "__MACOSX" in member.filename.split("/")
-                if stat.S_ISLNK(is_link) or is_mac or not IMAGE_NAME.fullmatch(name):
+                *folders, name = member.filename.split("/")
+                is_link = stat.S_ISLNK(member.external_attr >> 16)
+                if is_link or "__MACOSX" in folders or not IMAGE_NAME.fullmatch(name):
                     skipped += not member.is_dir()
                     continue
                 first = members.setdefault(name, member)
@@ -474,9 +440,8 @@ def _unpack(path: Path, directory: Path, remote: RemoteFile) -> dict[str, Any]:
             cap_bytes = CAP_FACTOR * UNPACKED_PER_ZIPPED * remote.size_bytes
             if total_bytes > cap_bytes:
                 sizes = f"{total_bytes / 1e9:.3g} GB, more than the {cap_bytes / 1e9:.3g} GB"
-                raise Gz2vitError(
-                    f"{path} would unpack to {sizes} that images can have; give another"
-                )
+                words = f"would unpack to {sizes} that images can have"
+                raise Gz2vitError(f"{path} {words}; give another")
             staged.mkdir(exist_ok=True)
             there = {name: (staged / name).stat().st_size for name in image_names(staged)}
             missing = {name: m for name, m in members.items() if there.get(name) != m.file_size}
@@ -486,9 +451,8 @@ def _unpack(path: Path, directory: Path, remote: RemoteFile) -> dict[str, Any]:
                 with archive.open(member) as source, (staged / "part").open("wb") as stream:
                     shutil.copyfileobj(source, stream, CHUNK_BYTES)  # checks the CRC at its end
                 os.replace(staged / "part", staged / name)
-            for name in there.keys() - members.keys():  # of another zip
-                (staged / name).unlink()
-            (staged / "part").unlink(missing_ok=True)
+            for name in there.keys() - members.keys() | {"part"}:  # of another zip
+                (staged / name).unlink(missing_ok=True)
             os.replace(staged, target)  # an empty folder gives way
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         advice = "move it away and run the same command again, or give another zip"

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from gz2vit import paper
-from gz2vit.catalog import PROPERTY_COLUMNS, SPLITS, read_label_table, read_table
+from gz2vit.catalog import PROPERTY_COLUMNS, SPLITS, read_classes, read_label_table, read_table
 from gz2vit.download import FILES, RemoteFile, Unreachable, fetch_galaxy_zoo
 from gz2vit.evaluation import confusion_matrix, confusion_percent
 from gz2vit.io import CHECKPOINT, Gz2vitError, atomic_path, write_json
@@ -63,21 +63,15 @@ def read_catalogue(path: Path, columns: Mapping[str, str] = COLUMNS[CATALOGUE]) 
     and rows repeated do not matter. Raises `Gz2vitError` for anything else.
     """
     table = read_table(path, ["class", *columns.values()], ("GalaxyID",), PROPERTY_COLUMNS)
-    names = {column: key for key, column in columns.items()}
-    table = table.rename(columns=names | {"GalaxyID": "galaxyID"})
-    for name in ("class", *columns):
-        numbers = pd.to_numeric(table[name], errors="coerce")
-        if (wrong := ~numbers.isin(range(paper.CLASS_COUNT))).any():
-            row = table[wrong].iloc[0]
-            found = f"'{row[name]}' as {columns.get(name, name)}"
-            raise Gz2vitError(f"{path}: galaxy {row.galaxyID} has {found}, which is not a class")
-        table[name] = numbers.astype(np.int64)
+    table = table.rename(columns={"GalaxyID": "galaxyID"})
+    table = read_classes(table, ["class", *columns.values()], path)
+    table = table.rename(columns={column: key for key, column in columns.items()})
     for name in PROPERTY_COLUMNS:
         values = pd.to_numeric(table.get(name, pd.Series(np.nan, table.index)), errors="coerce")
         table[name] = values.where(values.abs() < UNKNOWN_FROM)
     table = table.drop_duplicates(ignore_index=True)
-    if (repeated := table.galaxyID[table.galaxyID.duplicated()]).any():
-        raise Gz2vitError(f"{path} lists galaxy {repeated.iloc[0]} twice, differently")
+    for repeated in table.galaxyID[table.galaxyID.duplicated()]:
+        raise Gz2vitError(f"{path} lists galaxy {repeated} twice, differently; keep one row")
     return table
 
 
@@ -94,15 +88,14 @@ def read_published(paths: Mapping[str, Path]) -> pd.DataFrame | None:
     if "labels" in paths:
         classes["labels"] = read_label_table(paths["labels"]).set_index("galaxyID").label1
     for kind, own in classes.items():
-        theirs = own.reindex(table.galaxyID)
-        wrong = (theirs != table["class"].to_numpy()).to_numpy()
-        if len(own) != len(table) or wrong.any():
-            where = f", such as {table.galaxyID[wrong].iloc[0]}" if wrong.any() else ""
+        wrong = table.galaxyID[own.reindex(table.galaxyID).to_numpy() != table["class"].to_numpy()]
+        if len(own) != len(table) or len(wrong):
+            where = f", such as {wrong.iloc[0]}" if len(wrong) else ""
             raise Gz2vitError(
-                f"{paths[first]} and {paths[kind]} do not agree on {wrong.sum():,} galaxies of "
-                f"{len(table):,} and {len(own):,}{where}"
+                f"{paths[first]} and {paths[kind]} do not agree on {len(wrong):,} galaxies of "
+                f"{len(table):,} and {len(own):,}{where}; give files of the same galaxies"
             )
-    if HF_VIT in tables and first != HF_VIT:
+    if HF_VIT in tables:
         table[HF_VIT] = table.galaxyID.map(tables[HF_VIT].set_index("galaxyID")[HF_VIT])
     return table
 
@@ -113,13 +106,10 @@ def check_published(table: pd.DataFrame, source: str) -> pd.DataFrame:
     Counts of galaxies, accuracies, the four counts of Fig. 4, and Fig. 3 cell by cell (percent).
     Raises `Gz2vitError` naming `source` and whatever does not hold.
     """
-    true = table["class"]
-    rows = {"test galaxies": (paper.PREDICTION_CATALOGUE["rows"], len(table))}
-    counts = np.bincount(true, minlength=paper.CLASS_COUNT)
-    for name, *both in zip(
-        paper.CLASS_NAMES, paper.SPLIT_CLASS_COUNTS["test"], counts, strict=True
-    ):
-        rows[f"galaxies of class {name}"] = tuple(both)
+    true, names = table["class"], paper.CLASS_NAMES
+    rows = {"test galaxies": (ROWS, len(table))}
+    counts = zip(paper.SPLIT_CLASS_COUNTS["test"], np.bincount(true, minlength=8), strict=True)
+    rows |= {f"galaxies of class {name}": both for name, both in zip(names, counts, strict=True)}
     right = {key: table[key] == true for key in ACCURACIES if key in table}
     for key, one in right.items():
         rows[f"accuracy of {key}"] = (ACCURACIES[key], round(one.mean(), 4))
@@ -129,14 +119,13 @@ def check_published(table: pd.DataFrame, source: str) -> pd.DataFrame:
         for (name, count), region in zip(paper.FIG4_COUNTS.items(), regions, strict=True):
             rows[f"{name} ({' and '.join(paper.FIG4_MODELS)})"] = (count, int(region.sum()))
         percent = confusion_percent(confusion_matrix(true, table[paper.FIG4_MODELS[0]]))
-        for i, cells in enumerate(paper.FIG3_CONFUSION_PERCENT[paper.FIG4_MODELS[0]]):
-            for j, cell in enumerate(cells):
-                # printed with one digit, and a half may have been rounded either way
-                same = abs(percent[i, j] - cell) < 0.0501
-                name = f"Fig. 3, {paper.CLASS_NAMES[i]} taken for {paper.CLASS_NAMES[j]} [%]"
-                rows[name] = (cell, cell if same else round(percent[i, j], 2))
-    found = pd.DataFrame.from_dict(rows, orient="index", columns=["paper", "found"])
-    wrong = found[found.paper != found.found]
+        cells = np.array(paper.FIG3_CONFUSION_PERCENT[paper.FIG4_MODELS[0]])
+        # printed with one digit, and a half may have been rounded either way
+        found = np.where(abs(percent - cells) < 0.0501, cells, percent.round(2))
+        for i, j in np.ndindex(cells.shape):
+            rows[f"Fig. 3, {names[i]} taken for {names[j]} [%]"] = (cells[i, j], found[i, j])
+    checks = pd.DataFrame.from_dict(rows, orient="index", columns=["paper", "found"])
+    wrong = checks[checks.paper != checks.found]
     if len(wrong):
         words = [f"{name} is {one.found:,g}, not {one.paper:,g}" for name, one in wrong.iterrows()]
         more = f", and {len(words) - 6} more" if len(words) > 6 else ""
@@ -144,7 +133,7 @@ def check_published(table: pd.DataFrame, source: str) -> pd.DataFrame:
             f"{source} does not give the paper's numbers: {'; '.join(words[:6])}{more}; give "
             "another file, or none so that the published one is fetched"
         )
-    return found
+    return checks
 
 
 def write_published(
@@ -157,33 +146,31 @@ def write_published(
     the published file. `missing`: what could not be had, for the report. Returns the data's name.
     Raises `Gz2vitError` in a folder that holds a training, whose predictions would be replaced.
     """
-    results = Path(results_dir)
+    results, name = Path(results_dir), "the paper's own numbers, without its missing predictions"
     if trained := [*results.glob(f"models/*/{CHECKPOINT}")]:
         raise Gz2vitError(f"{trained[0]} is a training's; name other results with --results DIR")
     files: dict[str, pd.DataFrame | None] = {"data/galaxy_properties.csv": None}
-    if table is not None and CATALOGUE in paths:
-        files["data/galaxy_properties.csv"] = table[["galaxyID", *PROPERTY_COLUMNS]]
-    for key in ACCURACIES:
-        known = table is not None and key in table
-        own = table[["galaxyID", "class", key]] if known else None
-        names = ["GalaxyID", "class", "pred"]
-        files[f"models/{key}/predictions.csv"] = own.set_axis(names, axis=1) if known else None
+    files |= {f"models/{key}/predictions.csv": None for key in ACCURACIES}
     for split in SPLITS:
         labels = paths["labels"].with_name(f"gz2_{split}.csv") if "labels" in paths else None
         files[f"selection/gz2_{split}.csv"] = read_label_table(labels) if labels else None
     if table is not None:
-        labels = table[["galaxyID", "class"]].rename(columns={"class": "label1"})
-        files["selection/gz2_test.csv"] = labels
+        name = f"the paper's {len(table):,} test galaxies with its authors' predictions"
+        name += "" if verified else f" from {paths[CATALOGUE].name}, which was not verified"
+        files["selection/gz2_test.csv"] = table[["galaxyID", "class"]].set_axis(
+            ["galaxyID", "label1"], axis=1
+        )
+        for key in table.columns.intersection([*ACCURACIES]):
+            own = table[["galaxyID", "class", key]].set_axis(["GalaxyID", "class", "pred"], axis=1)
+            files[f"models/{key}/predictions.csv"] = own
+        if CATALOGUE in paths:
+            files["data/galaxy_properties.csv"] = table[["galaxyID", *PROPERTY_COLUMNS]]
     for file, content in files.items():
         if content is None:
             (results / file).unlink(missing_ok=True)
             continue
         with atomic_path(results / file) as temporary:
             content.to_csv(temporary, index=False)
-    name = "the paper's own numbers, without its predictions, which are missing"
-    if table is not None:
-        name = f"the paper's {len(table):,} test galaxies with its authors' predictions"
-        name += "" if verified else f" from {paths[CATALOGUE].name}, which was not verified"
     counts = {split: sum(counts) for split, counts in paper.SPLIT_CLASS_COUNTS.items()}
     data = {"profile": profile, "folder": str((results / "data").resolve()), "name": name}
     data |= {"simulated": False, "galaxies": counts, "missing": missing}

@@ -1,23 +1,23 @@
 """Reading a lost selection rule back off votes and the labels that it gave.
 
-Known is which question leads to which class (`PATHS`). Everything else is looked for: the least
-vote fraction of every condition and the column that it is read from, the least number of votes,
-whether odd galaxies are kept out of a class, which odd features make a galaxy irregular and whether
-each of them counts alone or their sum, and whether a galaxy must fulfil exactly one class or gets
-the first in an order of precedence. The fit maximises the number of galaxies whose derived class
-is the published one, those left out included.
+Known is which question leads to which class (`PATHS`). Looked for are the threshold of every
+condition and the column it is read from, the least number of votes, whether odd galaxies are kept
+out of a class, which odd features make a galaxy irregular and whether each counts alone or their
+sum, and whether a galaxy must fulfil exactly one class or gets the first in an order of precedence.
+The fit maximises the number of galaxies with the right class, those left out included.
 
 Each condition is a decision tree of one split, fitted with the others held fixed: along the sorted
 vote fractions every galaxy that gets its right class by passing counts +1, every one that loses it
--1, and the best split is where their running sum is highest. That is exact for one condition;
-rounds over all of them repeat until nothing is gained, and again from thresholds moved a little at
-random. Between the two galaxies next to a threshold the data cannot tell; the rule takes the number
-that the two papers print where it lies between them, else the shortest decimal.
+-1, and the best split is where their running sum is highest. Rounds over all conditions repeat
+until nothing is gained, and again from thresholds moved a little at random. Between the two
+galaxies next to a threshold the data cannot tell; the rule takes the number that the two papers
+print where it lies between them, else the shortest decimal.
 """
 
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -25,32 +25,20 @@ from tqdm import tqdm
 
 from gz2vit.io import Gz2vitError
 from gz2vit.paper import CLASS_NAMES, WILLETT_MIN_FRACTION, ZHU_MIN_FRACTION
-from gz2vit.votes import (
-    ANSWERS,
-    COLUMNS,
-    NO_CLASS,
-    ClassRule,
-    Condition,
-    Rule,
-    choose_class,
-    has_counts,
-)
+from gz2vit.votes import NO_CLASS, ClassRule, Condition, Rule, choose_class, has_counts, vote_kinds
 
 # The answers that lead to each class; the last one is its own question's (class 6 has many).
 PATHS = (
-    *(("smooth", "completely_round"), ("smooth", "in_between"), ("smooth", "cigar_shaped")),
-    ("features_or_disk", "edgeon"),
-    ("features_or_disk", "not_edgeon", "spiral", "bar"),
-    ("features_or_disk", "not_edgeon", "spiral", "no_bar"),
-    ("odd", "irregular"),
-    ("odd", "merger"),
-)
+    ("smooth", "completely_round"), ("smooth", "in_between"), ("smooth", "cigar_shaped"),
+    ("features_or_disk", "edgeon"), ("features_or_disk", "not_edgeon", "spiral", "bar"),
+    ("features_or_disk", "not_edgeon", "spiral", "no_bar"), ("odd", "irregular"), ("odd", "merger"),
+)  # fmt: skip
+ASKED = {*itertools.chain(*PATHS), "not_odd"}
 IRREGULAR = 6
 NOT_ODD = ("not_odd",)
 ODD_FEATURES = ("disturbed", "irregular", "other", "dust_lane", "ring", "lens_or_arc")
 MAX_ROUNDS = 20
-# The first guess of all thresholds: a majority of the votes, or (for labels without errors) the
-# fraction that all of a class's galaxies reach.
+# First guesses: half of the votes, or (for labels without errors) what all of a class's have.
 STARTS = ("majority", "all")
 START_GALAXIES = 5_000  # starts are compared on so many, the best one goes on with all
 KICK = 0.03  # how far a restart moves the thresholds, rms
@@ -85,13 +73,14 @@ def recover_rule(votes: pd.DataFrame, labels: pd.Series) -> Recovery:
     """
     truth = labels.reindex(votes.index, fill_value=NO_CLASS).to_numpy()
     for index in set(range(len(PATHS))) - set(truth):
-        raise Gz2vitError(
-            f"no galaxy with votes is labelled {CLASS_NAMES[index]}; give more labels"
-        )
+        name = CLASS_NAMES[index]
+        raise Gz2vitError(f"no galaxy with votes is labelled {name}; give more labels")
     few = np.arange(len(truth))
     if len(few) > START_GALAXIES:
         few = np.sort(np.random.default_rng(0).choice(few, START_GALAXIES, replace=False))
-    starts = list(itertools.product((True, False), _usable_columns(votes), STARTS))
+    starts = list(
+        itertools.product((True, False), vote_kinds(votes, ASKED.union(ODD_FEATURES)), STARTS)
+    )
     best: dict[bool, _Fit] = {}
     for exactly_one, column, guess in tqdm(starts, desc="fit rule", unit=" starts"):
         fit = _Fit(votes.iloc[few], truth[few], column)
@@ -108,30 +97,28 @@ def recover_rule(votes: pd.DataFrame, labels: pd.Series) -> Recovery:
     fit, other = best[exactly_one], best[not exactly_one]
     thresholds = fit.settle()
     several = fit.matches(fit.rule).sum(axis=0) > 1
-    labelled = int((truth[several] != NO_CLASS).sum())
-    shares = fit.right / len(truth), other.right / len(truth)
-    return Recovery(fit.rule, thresholds, *shares, int(several.sum()), labelled)
+    counts = int(several.sum()), int((truth[several] != NO_CLASS).sum())
+    return Recovery(fit.rule, thresholds, fit.right / len(truth), other.right / len(truth), *counts)
 
 
 def hide_rule(seed: int, votes: pd.DataFrame) -> Rule:
     """A rule drawn to be found again: of either kind of choice, sums or single answers.
 
-    Thresholds scatter by 0.08 (rms) and have three decimals; the column (of those that `votes`
-    have), the order of precedence and the least number of votes (0, 5 or 10) are drawn.
+    Thresholds scatter by 0.08 (rms); column, order and least number of votes are drawn, too.
     """
     rng = np.random.default_rng(seed)
     exactly_one, any_of, asks_not_odd = (bool(drawn) for drawn in rng.integers(2, size=3))
-    columns = _usable_columns(votes)
+    columns = vote_kinds(votes, ASKED.union(ODD_FEATURES))
     column = columns[rng.integers(len(columns))]
     features = ODD_FEATURES[: rng.integers(1, 5)]
-    thresholds: dict[tuple[str, ...], Condition] = {}
+    drawn: dict[tuple[str, ...], Condition] = {}
     for path in PATHS:
         for answers in (*((one,) for one in path), NOT_ODD, features):
             # a galaxy that is barred and unbarred at once would hide both thresholds
             usual = PUBLISHED.get(answers[0], 0.65 if answers[0] in ("bar", "no_bar") else 0.5)
-            drawn = round(float(np.clip(usual + rng.normal(0, 0.08), 0.1, 0.9)), 3)
-            any_here = any_of and len(answers) > 1
-            thresholds.setdefault(answers, Condition(answers, drawn, column, any_here))
+            least = round(float(np.clip(usual + rng.normal(0, 0.08), 0.1, 0.9)), 3)
+            single = any_of and len(answers) > 1
+            drawn.setdefault(answers, Condition(answers, least, column, single))
     classes = []
     for index in map(int, rng.permutation(len(PATHS))):
         answers = [(one,) for one in PATHS[index]]
@@ -139,18 +126,9 @@ def hide_rule(seed: int, votes: pd.DataFrame) -> Rule:
             answers[-1] = features
         elif index < 4 and asks_not_odd:
             answers.insert(1, NOT_ODD)
-        classes.append(ClassRule(index, tuple(thresholds[one] for one in answers)))
+        classes.append(ClassRule(index, tuple(drawn[one] for one in answers)))
     min_votes = int(rng.choice([0, 5, 10])) if has_counts(votes) else 0
     return Rule("hidden", min_votes, tuple(classes), exactly_one)
-
-
-def _usable_columns(votes: pd.DataFrame) -> list[str]:
-    """The kinds of vote fractions that `votes` have of every answer that may matter."""
-    answers = {*itertools.chain(*PATHS), *NOT_ODD, *ODD_FEATURES}
-    found = [c for c in COLUMNS if all(f"{ANSWERS[name]}_{c}" in votes for name in answers)]
-    if not found:
-        raise Gz2vitError(f"the votes lack answers in each of {', '.join(COLUMNS)}; add columns")
-    return found
 
 
 class _Fit:
@@ -158,14 +136,11 @@ class _Fit:
 
     def __init__(self, votes: pd.DataFrame, truth: np.ndarray, column: str) -> None:
         self.votes, self.truth, self.column = votes, truth, column
-        self._values: dict[Condition, np.ndarray] = {}
+        self._value = cache(lambda one: one.value(votes))
 
     def value(self, one: Condition) -> np.ndarray:
         """What a condition compares with its threshold, float64 (galaxies,)."""
-        key = replace(one, at_least=0.0)
-        if key not in self._values:
-            self._values[key] = one.value(self.votes)
-        return self._values[key]
+        return self._value(replace(one, at_least=0.0))
 
     def matches(self, rule: Rule, forced: Mapping[tuple[str, ...], bool] = {}) -> np.ndarray:
         """Which galaxies fulfil which class, with some conditions `forced` for all of them."""
@@ -175,46 +150,36 @@ class _Fit:
                 row &= forced.get(one.answers, self.value(one) >= one.at_least)
         return rows
 
-    def count_right(self, rule: Rule) -> int:
-        """Galaxies to which `rule` gives their class."""
-        return int((choose_class(self.matches(rule), rule) == self.truth).sum())
+    def is_right(self, rule: Rule, forced: Mapping[tuple[str, ...], bool] = {}) -> np.ndarray:
+        """To which galaxies `rule` gives their class, with some conditions `forced`."""
+        return choose_class(self.matches(rule, forced), rule) == self.truth
 
     def gain(self, answers: tuple[str, ...]) -> np.ndarray:
         """What passing a condition does to each galaxy: +1 gains, -1 loses its right class."""
-        passed, failed = (
-            choose_class(self.matches(self.rule, {answers: passes}), self.rule) == self.truth
-            for passes in (True, False)
-        )
+        failed, passed = (self.is_right(self.rule, {answers: passes}) for passes in (False, True))
         return passed.astype(np.int64) - failed
-
-    def interval(self, one: Condition) -> tuple[float, float]:
-        """Where a threshold does best, the others held fixed: above the first, up to the second."""
-        return _best_split(self.value(one), self.gain(one.answers))
 
     def start(self, exactly_one: bool, guess: str) -> None:
         """Fit from a first guess of `STARTS`."""
-        least = dict.fromkeys((*itertools.chain(*PATHS), "not_odd"), 0.5)
+        least = dict.fromkeys(ASKED, 0.5)
         if guess == "all":
-            least["not_odd"] = 0.0
-            for name in itertools.chain(*PATHS):
+            for name in ASKED:
                 concerned = [index for index, path in enumerate(PATHS) if name in path]
                 values = self.value(Condition((name,), 0.0, self.column))
-                chosen = np.isin(self.truth, concerned)
-                least[name] = float(np.nanmin(values[chosen], initial=1.0))
+                chosen = values[np.isin(self.truth, concerned)]
+                least[name] = float(np.nanmin(chosen, initial=1.0)) if concerned else 0.0
         paths = [path if "odd" in path else (path[0], "not_odd", *path[1:]) for path in PATHS]
-        classes = [
-            ClassRule(index, tuple(Condition((name,), least[name], self.column) for name in path))
-            for index, path in enumerate(paths)
-        ]
+        conditions = {name: Condition((name,), value, self.column) for name, value in least.items()}
+        classes = (ClassRule(n, tuple(map(conditions.get, path))) for n, path in enumerate(paths))
         self.improve(Rule("recovered from votes and labels", 0, tuple(classes), exactly_one))
 
     def improve(self, rule: Rule) -> None:
         """Take every change that brings more galaxies right, in rounds, until none does."""
-        self.rule, self.right = rule, self.count_right(rule)
+        self.rule, self.right = rule, self.is_right(rule).sum()
         for _ in range(MAX_ROUNDS):
             before = self.right
             for changed in self._changes():
-                right = self.count_right(changed)
+                right = self.is_right(changed).sum()
                 if right > self.right:
                     self.rule, self.right = changed, right
             if self.right == before:
@@ -231,10 +196,9 @@ class _Fit:
             best = orders[wins[orders[:, first], orders[:, second]].sum(axis=1).argmax()]
             yield replace(self.rule, classes=tuple(classes[place] for place in best))
         for answers, one in self.rule.conditions().items():
-            _, high = self.interval(one)
+            _, high = _best_split(self.value(one), self.gain(answers))
             yield self.rule.with_conditions({answers: replace(one, at_least=high)})
-        # every set of odd features, as a sum or each alone
-        rule = self.rule
+        rule = self.rule  # every set of odd features, as a sum or each alone
         old = next(c for c in rule.classes if c.class_index == IRREGULAR).conditions[-1].answers
         gain = self.gain(old)
         for size in range(1, len(ODD_FEATURES) + 1):
@@ -248,11 +212,10 @@ class _Fit:
         for place, each in enumerate(self.rule.classes):
             if "odd" not in PATHS[each.class_index]:
                 rest = tuple(one for one in each.conditions if one.answers != NOT_ODD)
-                if len(rest) == len(each.conditions):
+                if rest == each.conditions:
                     rest = (rest[0], asked, *rest[1:])
-                classes = list(self.rule.classes)
-                classes[place] = replace(each, conditions=rest)
-                yield replace(self.rule, classes=tuple(classes))
+                new, classes = replace(each, conditions=rest), self.rule.classes
+                yield replace(self.rule, classes=(*classes[:place], new, *classes[place + 1 :]))
         for least in range(61 if has_counts(self.votes) else 0):
             yield replace(self.rule, min_votes=least)
 
@@ -279,11 +242,8 @@ class _Fit:
     def settle(self) -> pd.DataFrame:
         """Set the thresholds to plain numbers where that costs nothing; `Recovery.thresholds`."""
         asked = self.rule.conditions().get(NOT_ODD)
-        if asked is not None and self.interval(asked)[0] == 0:  # excludes nobody: it is not asked
-            rest = [tuple(c for c in one.conditions if c != asked) for one in self.rule.classes]
-            classes = zip(self.rule.classes, rest, strict=True)
-            classes = [replace(one, conditions=conditions) for one, conditions in classes]
-            self.rule = replace(self.rule, classes=tuple(classes))
+        if asked and _best_split(self.value(asked), self.gain(NOT_ODD))[0] == 0:  # excludes nobody
+            self.rule = self.rule.with_conditions({NOT_ODD: None})
         # One galaxy can tie two thresholds to each other: they move together or not at all.
         for size in (1, 2):
             for group in itertools.combinations(self.rule.conditions().values(), size):
@@ -291,7 +251,7 @@ class _Fit:
                 self._settle_on(plain)
         for answers, one in self.rule.conditions().items():
             if one.at_least != _nearest_plain(one):
-                shortest = _shortest(*self.interval(one))
+                shortest = _shortest(*_best_split(self.value(one), self.gain(answers)))
                 self._settle_on({answers: replace(one, at_least=shortest)})
         rows, matches = [], self.matches(self.rule)
         for answers, one in self.rule.conditions().items():
@@ -299,33 +259,26 @@ class _Fit:
             removed = self.matches(self.rule, {answers: True}) & ~matches
             rows.append(self._row(one, gain) | {"removes": int(removed.any(axis=0).sum())})
             for name in answers if one.any_of else ():
-                others = replace(one, answers=tuple(other for other in answers if other != name))
-                alone = self.value(others) < one.at_least
+                others = tuple(other for other in answers if other != name)
                 single = replace(one, answers=(name,), any_of=False)
-                adds = alone & (self.value(single) >= one.at_least) & (gain != 0)
-                row = {"condition": f"... {name}", "adds": int(adds.sum())}
-                rows.append(self._row(single, gain * alone) | row)
+                counted = gain * (self.value(replace(one, answers=others)) < one.at_least)
+                adds = int(((self.value(single) >= one.at_least) & (counted != 0)).sum())
+                rows.append(self._row(single, counted) | {"condition": f"... {name}", "adds": adds})
         return pd.DataFrame(rows).set_index("condition")
 
     def _settle_on(self, changed: Mapping[tuple[str, ...], Condition]) -> None:
         rule = self.rule.with_conditions(changed)
-        self.rule = rule if self.count_right(rule) >= self.right else self.rule
+        self.rule = rule if self.is_right(rule).sum() >= self.right else self.rule
 
     def _row(self, one: Condition, gain: np.ndarray) -> dict[str, object]:
         """What is known of a threshold from the galaxies with `gain`."""
         low, high = _best_split(self.value(one), gain)
         telling = pd.Series(self.value(one), self.votes.index)[gain != 0]
         below, above = telling[telling < one.at_least], telling[telling >= one.at_least]
-        return {
-            "condition": one.describe().rsplit(" >=", 1)[0],
-            "threshold": one.at_least,
-            "above": low,
-            "up to": high,
-            "column": one.column,
-            "decide": len(telling),
-            "nearest below": below.idxmax() if len(below) else "",
-            "nearest above": above.idxmin() if len(above) else "",
-        }
+        row = {"condition": one.describe().rsplit(" >=", 1)[0], "threshold": one.at_least}
+        row |= {"above": low, "up to": high, "column": one.column, "decide": len(telling)}
+        row["nearest below"] = below.idxmax() if len(below) else ""
+        return row | {"nearest above": above.idxmin() if len(above) else ""}
 
 
 def _best_split(values: np.ndarray, gain: np.ndarray) -> tuple[float, float]:

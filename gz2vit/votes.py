@@ -11,7 +11,7 @@ and, for each answer of the decision tree, vote fractions from 0 to 1 (`_debiase
 
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -20,15 +20,7 @@ import numpy as np
 import pandas as pd
 import pooch
 import yaml
-from annotated_types import Ge, MinLen
-from pydantic import (
-    BeforeValidator,
-    Field,
-    PlainSerializer,
-    StrictBool,
-    TypeAdapter,
-    ValidationError,
-)  # fmt: skip
+from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, ValidationError
 
 from gz2vit import catalog, paper
 from gz2vit.catalog import IMAGE_SUFFIXES, SPLITS, read_table
@@ -69,6 +61,10 @@ GALAXY_ZOO_DIR = Path(
 
 # ---- rules ----
 
+_Flag = Annotated[bool, Field(strict=True)]
+_AtLeastOne = Field(min_length=1)
+_BY_NAME = (BeforeValidator(CLASS_NAMES.index), PlainSerializer(CLASS_NAMES.__getitem__))
+
 
 @dataclass(frozen=True)
 class Condition:
@@ -77,10 +73,10 @@ class Condition:
     `column`: what is added up, fractions of 0 to 1 or counts. With `any_of`, one answer alone does.
     """
 
-    answers: Annotated[tuple[Literal[*ANSWERS], ...], MinLen(1)]
+    answers: Annotated[tuple[Literal[*ANSWERS], ...], _AtLeastOne]
     at_least: float
     column: Literal[*COLUMNS, "count"] = COLUMNS[0]
-    any_of: StrictBool = False
+    any_of: _Flag = False
 
     def value(self, votes: pd.DataFrame) -> np.ndarray:
         """What must reach `at_least`, float64 (galaxies,)."""
@@ -95,16 +91,12 @@ class Condition:
         return f"{words} >= {self.at_least:.6g}"
 
 
-_BY_NAME = (BeforeValidator(CLASS_NAMES.index), PlainSerializer(CLASS_NAMES.__getitem__))
-ClassIndex = Annotated[int, Field(alias="class"), *_BY_NAME]
-
-
 @dataclass(frozen=True)
 class ClassRule:
     """A class (in YAML by name) and its conditions, the last about the class's own question."""
 
-    class_index: ClassIndex
-    conditions: Annotated[tuple[Condition, ...], MinLen(1)]
+    class_index: Annotated[int, Field(alias="class"), *_BY_NAME]
+    conditions: Annotated[tuple[Condition, ...], _AtLeastOne]
 
     @property
     def class_name(self) -> str:
@@ -129,27 +121,33 @@ class Rule:
     """
 
     name: str
-    min_votes: Annotated[int, Ge(0)]
-    classes: Annotated[tuple[ClassRule, ...], MinLen(1)]
-    exactly_one: StrictBool = False
+    min_votes: Annotated[int, Field(ge=0)]
+    classes: Annotated[tuple[ClassRule, ...], _AtLeastOne]
+    exactly_one: _Flag = False
 
     def conditions(self) -> dict[tuple[str, ...], Condition]:
         """Every condition once, by its answers: what several classes share is one condition."""
         return {one.answers: one for each in self.classes for one in each.conditions}
 
-    def with_conditions(self, changed: Mapping[tuple[str, ...], Condition]) -> Self:
-        """The rule with some conditions exchanged, in every class that has them."""
-        new = [tuple(changed.get(c.answers, c) for c in one.conditions) for one in self.classes]
-        pairs = zip(self.classes, new, strict=True)
-        return replace(self, classes=tuple(replace(one, conditions=each) for one, each in pairs))
+    def with_conditions(self, changed: Mapping[tuple[str, ...], Condition | None]) -> Self:
+        """The rule with some conditions exchanged, or dropped, in every class that has them."""
+        classes = []
+        for each in self.classes:
+            new = (changed.get(one.answers, one) for one in each.conditions)
+            classes.append(replace(each, conditions=tuple(one for one in new if one is not None)))
+        return replace(self, classes=tuple(classes))
 
     def table(self) -> pd.DataFrame:
         """One row per class, in order of precedence."""
-        table = pd.DataFrame({"class": [LABELS[one.class_index] for one in self.classes]})
-        asked = [one.conditions for one in self.classes]
-        table["conditions"] = [" and ".join(map(Condition.describe, one)) for one in asked]
-        table["column"] = [", ".join(sorted({each.column for each in one})) for one in asked]
-        return table.assign(min_votes=self.min_votes).set_index("class")
+        rows = {
+            LABELS[each.class_index]: {
+                "conditions": " and ".join(one.describe() for one in each.conditions),
+                "column": ", ".join(sorted({one.column for one in each.conditions})),
+                "min_votes": self.min_votes,
+            }
+            for each in self.classes
+        }
+        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("class")
 
     def applied_to(self, votes: pd.DataFrame) -> Self:
         """The rule as far as `votes` allow: without counts, no least number of votes is asked."""
@@ -159,29 +157,27 @@ class Rule:
         return replace(self, min_votes=0)
 
 
-def _chosen(class_index: int, answers: str) -> ClassRule:
-    words = [tuple(word.split("|")) for word in answers.split()]
-    least = paper.SELECTION_MIN_FRACTION
-    conditions = [Condition(one, least[one[0]], any_of=len(one) > 1) for one in words]
+def _chosen(class_index: int, words: str) -> ClassRule:
+    answers, least = (
+        [tuple(word.split("|")) for word in words.split()],
+        paper.SELECTION_MIN_FRACTION,
+    )
+    conditions = (Condition(one, least[one[0]], any_of=len(one) > 1) for one in answers)
     return ClassRule(class_index, tuple(conditions))
 
 
 # The recovered rule: it gives the authors' decision for 1,000 of 1,000 galaxies of the main survey.
-DEFAULT_RULE = Rule(
-    "recovered from the published labels",
-    min_votes=0,
-    classes=(
-        _chosen(0, "smooth not_odd completely_round"),
-        _chosen(1, "smooth not_odd in_between"),
-        _chosen(2, "smooth not_odd cigar_shaped"),
-        _chosen(3, "features_or_disk not_odd edgeon"),
-        _chosen(4, "features_or_disk not_edgeon spiral bar"),
-        _chosen(5, "features_or_disk not_edgeon spiral no_bar"),
-        _chosen(6, "odd disturbed|irregular|other|dust_lane"),
-        _chosen(7, "odd merger"),
-    ),
-    exactly_one=True,
+_CLASSES = (
+    _chosen(0, "smooth not_odd completely_round"),
+    _chosen(1, "smooth not_odd in_between"),
+    _chosen(2, "smooth not_odd cigar_shaped"),
+    _chosen(3, "features_or_disk not_odd edgeon"),
+    _chosen(4, "features_or_disk not_edgeon spiral bar"),
+    _chosen(5, "features_or_disk not_edgeon spiral no_bar"),
+    _chosen(6, "odd disturbed|irregular|other|dust_lane"),
+    _chosen(7, "odd merger"),
 )
+DEFAULT_RULE = Rule("recovered from the published labels", 0, _CLASSES, exactly_one=True)
 
 
 def write_rule(path: Path | str, rule: Rule) -> None:
@@ -214,11 +210,10 @@ def read_rule(path: Path | str) -> Rule:
 
 
 def read_votes(path: Path | str) -> pd.DataFrame:
-    """The vote columns of a catalogue, float64, indexed by galaxy id (text).
+    """The vote columns of a catalogue, float64, by galaxy id: the first of KEYS that there is.
 
-    The index is named after its column, the first of KEYS that there is. Columns keep the
-    catalogue's names; `total_classifications`, and `dr7objid` beside `asset_id`, come along. Raises
-    `Gz2vitError` for what cannot be read, spoiled or repeated ids, and impossible values.
+    `total_classifications`, and `dr7objid` beside `asset_id`, come along. Raises `Gz2vitError` for
+    what cannot be read, spoiled or repeated ids, and impossible values.
     """
     wanted = [f"{stem}_{kind}" for stem in ANSWERS.values() for kind in KINDS]
     table = _read_published(path, "votes", (), KEYS, [*wanted, "total_classifications"])
@@ -229,9 +224,7 @@ def read_votes(path: Path | str) -> pd.DataFrame:
     numbers = votes.apply(pd.to_numeric, errors="coerce").replace(catalog.MISSING, np.nan)
     most = np.where([name.endswith(COLUMNS) for name in votes], 1.0, np.inf)
     unread = numbers.isna() & ~votes.isin(["", "nan", "NaN", "NA", "null", "-9999", "-9999.0"])
-    wrong = ((numbers < 0) | (numbers > most) | unread).to_numpy()
-    if wrong.any():
-        row, column = np.argwhere(wrong)[0]
+    for row, column in np.argwhere(((numbers < 0) | (numbers > most) | unread).to_numpy()):
         words = f"has {votes.columns[column]} = {votes.iat[row, column]}, which is not possible"
         raise Gz2vitError(f"{path}: galaxy {votes.index[row]} {words}; correct or remove it")
     numbers = numbers.astype(np.float64)
@@ -240,15 +233,15 @@ def read_votes(path: Path | str) -> pd.DataFrame:
 
 def read_mapping(path: Path | str) -> pd.DataFrame:
     """The file map by asset_id: text columns objid, sample; the main survey's images come first."""
-    mapping = _read_published(path, "mapping", ("objid", "sample"), ("asset_id", "objid"), ())
+    mapping = _read_published(path, "mapping", ("objid", "sample"), ("asset_id", "objid"))
     # an object can have several images, one for each sample
-    order = ("original", "extra", "stripe82", "stripe82_coadd_1", "stripe82_coadd_2")
-    rank = mapping["sample"].map({name: rank for rank, name in enumerate(order)})
-    return mapping.iloc[np.argsort(rank.fillna(9), kind="stable")].set_index("asset_id")
+    order = ["original", "extra", "stripe82", "stripe82_coadd_1", "stripe82_coadd_2"]
+    mapping["sample"] = pd.Categorical(mapping["sample"], order)
+    return mapping.sort_values("sample", kind="stable").set_index("asset_id")
 
 
 def _read_published(
-    path: Path | str, kind: str, names: Sequence[str], keys: Sequence[str], more: Sequence[str]
+    path: Path | str, kind: str, names: Sequence[str], keys: Sequence[str], more: Sequence[str] = ()
 ) -> pd.DataFrame:
     """Columns of a downloaded table, whose ids `keys` are unique and those of SDSS DR7."""
     path = Path(path).expanduser()
@@ -277,19 +270,19 @@ def vote_fractions(votes: pd.DataFrame, answers: Sequence[str], column: str) -> 
     return votes[names].to_numpy(dtype=np.float64)
 
 
-def vote_count(votes: pd.DataFrame, answers: Sequence[str]) -> np.ndarray:
-    """The votes on `answers` (short names) added up, float64 (galaxies,)."""
-    return vote_fractions(votes, answers, "count").sum(axis=1)
+def vote_kinds(votes: pd.DataFrame, answers: Iterable[str]) -> list[str]:
+    """Those of COLUMNS that `votes` have of all `answers`; `Gz2vitError` where there is none."""
+    found = [c for c in COLUMNS if all(f"{ANSWERS[name]}_{c}" in votes for name in answers)]
+    if not found:
+        raise Gz2vitError(f"the votes lack answers in each of {', '.join(COLUMNS)}; add columns")
+    return found
 
 
 # ---- classes and label tables ----
 
 
 def choose_class(matches: np.ndarray, rule: Rule) -> np.ndarray:
-    """The class that each galaxy gets, int64 (galaxies,).
-
-    `matches`: which galaxies fulfil which class, bool (classes in the rule's order, galaxies).
-    """
+    """The class of each galaxy, int64, by what they match, bool (the rule's classes, galaxies)."""
     indices = np.array([one.class_index for one in rule.classes])
     found = matches.sum(axis=0)
     chosen = found == 1 if rule.exactly_one else found > 0
@@ -309,24 +302,20 @@ def label_table(classes: pd.Series) -> pd.DataFrame:
     """`galaxyID,label1,label2,label3,label4` of all galaxies that have a class."""
     chosen = classes[classes != NO_CLASS]
     table = pd.DataFrame({"galaxyID": chosen.index, "label1": chosen.to_numpy()})
-    merged = (paper.LABEL1_TO_LABEL2, paper.LABEL1_TO_LABEL3, paper.LABEL1_TO_LABEL4)
-    return table.assign(**{f"label{n}": np.array(m)[table.label1] for n, m in enumerate(merged, 2)})
+    return table.assign(**{n: np.array(m)[table.label1] for n, m in paper.MERGED_LABELS.items()})
 
 
 def split_galaxies(table: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
     """The paper's 64 % train, 16 % valid and 20 % test, drawn with `seed`; at least 5 galaxies.
 
-    The published sizes tell how: a fifth for testing, then a fifth of the rest for validation,
-    each rounded up, regardless of class; 155,951 galaxies give 99,808, 24,952 and 31,191.
+    The published sizes tell how: a fifth for testing, then a fifth of the rest for validation.
     """
     if len(table) < 5:
         raise Gz2vitError(f"{len(table)} galaxies got a class; three splits need at least 5")
     from sklearn.model_selection import train_test_split  # slow to import
 
-    shares = paper.SPLIT_FRACTIONS
-    rest, test = train_test_split(table, test_size=shares["test"], random_state=seed)
-    share = round(shares["valid"] / (1 - shares["test"]), 9)
-    parts = (*train_test_split(rest, test_size=share, random_state=seed), test)
+    rest, test = train_test_split(table, test_size=0.2, random_state=seed)
+    parts = (*train_test_split(rest, test_size=0.2, random_state=seed), test)
     return {split: one.reset_index(drop=True) for split, one in zip(SPLITS, parts, strict=True)}
 
 
@@ -350,18 +339,6 @@ def class_counts(classes: pd.Series) -> pd.Series:
     return counts.set_axis([*LABELS, "no class"]).rename("galaxies")
 
 
-def compare_labels(derived: pd.Series, published: pd.Series) -> pd.DataFrame:
-    """Galaxies by published (rows) and derived class (columns), the last `not selected`.
-
-    `derived`, of the whole catalogue, and `published` are classes by galaxy id.
-    """
-    counts = np.zeros((CLASS_COUNT + 1, CLASS_COUNT + 1), dtype=np.int64)
-    theirs = published.reindex(derived.index, fill_value=NO_CLASS)
-    np.add.at(counts, (theirs.to_numpy(), derived.to_numpy()), 1)  # NO_CLASS, -1, is the last
-    names = [*LABELS, "not selected"]
-    return pd.DataFrame(counts, names, names).rename_axis(index="published", columns="derived")
-
-
 def explain_class(votes: pd.DataFrame, galaxy_id: str, rule: Rule) -> str:
     """Why the galaxy at `galaxy_id` of the index got its class, as text of several lines."""
     row, fits = votes.loc[[galaxy_id]], []
@@ -376,18 +353,18 @@ def explain_class(votes: pd.DataFrame, galaxy_id: str, rule: Rule) -> str:
             passed.append(value >= one.at_least)
             found = f"{value:.3g} ({one.column.replace('_', ' ')}"
             if has_counts(row) and one.column != "count":
-                found += f"; {vote_count(row, one.answers)[0]:.0f} votes"
+                found += f"; {vote_fractions(row, one.answers, 'count').sum():.0f} votes"
             lines.append(f"       {'yes' if passed[-1] else ' no'}  {one.describe()}: {found})")
         fits += [each.class_index] if all(passed) else []
         lines.insert(place, f"{'yes' if all(passed) else ' no'}  {LABELS[each.class_index]}")
     names = ", ".join(CLASS_NAMES[index] for index in fits)
     if not fits:
-        lines.append("=> no class: the galaxy fits none, and is not selected")
+        end = "no class: the galaxy fits none, and is not selected"
     elif rule.exactly_one and len(fits) > 1:
-        lines.append(f"=> no class: the galaxy fits {len(fits)} ({names}); left out")
+        end = f"no class: the galaxy fits {len(fits)} ({names}); left out"
     else:
-        lines.append(f"=> {LABELS[fits[0]]}" + f", the first of {names}" * (len(fits) > 1))
-    return "\n".join(lines)
+        end = LABELS[fits[0]] + f", the first of {names}" * (len(fits) > 1)
+    return "\n".join([*lines, f"=> {end}"])
 
 
 # ---- the data folder ----
@@ -400,12 +377,12 @@ def derive_folder(
     """Write `gz2_<split>.csv` with the classes that `rule` gives, and a record, to `directory`.
 
     Galaxies are named by their images where `mapping_path` is given (or the votes name them so),
-    else by their object id. With `images`, a folder, those without `<galaxyID>.jpg` are left out,
-    and `directory/images` becomes a link to it. Returns {"galaxies": by split, "classes": by class
-    name, "without_image"}. Raises `Gz2vitError` where no galaxy is left, and for foreign tables.
+    else by their object id. With `images`, a folder, those without an image are left out, and
+    `directory/images` becomes a link to it. Returns counts: {"galaxies": by split, "classes": by
+    class name, "without_image"}. Raises `Gz2vitError`, also where tables of others are there.
     """
-    link, is_ours = directory / "images", (directory / DERIVATION_RECORD).exists()
-    foreign = [] if is_ours else sorted(directory.glob("gz2_t*.csv"))
+    link, record = directory / "images", directory / DERIVATION_RECORD
+    foreign = [] if record.exists() else sorted(directory.glob("gz2_t*.csv"))
     if images and os.path.lexists(link) and link.resolve() != Path(images).resolve():
         foreign.append(link)
     for path in foreign:
@@ -435,14 +412,12 @@ def derive_folder(
     digest = pooch.file_hash(str(votes_path), alg="sha256")
     origin = {"votes": Path(votes_path).name, "votes_sha256": digest, "rule": asdict(rule)}
     # the record first: tables without one are taken for somebody else's
-    write_json(directory / DERIVATION_RECORD, origin | {"seed": seed} | derived)
+    write_json(record, origin | {"seed": seed} | derived)
     write_label_tables(directory, tables)
     return derived
 
 
-def explain_galaxy(
-    galaxy_id: str, votes_path: Path, rule: Rule, data_dir: Path | None = None
-) -> str:
+def explain_galaxy(galaxy_id: str, votes_path: Path, rule: Rule, data_dir: Path) -> str:
     """Why `galaxy_id` (an SDSS object id or an image's name) got its class, as text.
 
     `data_dir`: where the file map and the published label tables are. Raises `Gz2vitError`.
@@ -450,7 +425,7 @@ def explain_galaxy(
     votes, objects = read_votes(votes_path), pd.Series(dtype=str)  # object ids by image name
     if "dr7objid" in votes:
         objects = votes.dr7objid
-    elif data_dir is not None and (data_dir / MAPPING_FILE).exists():
+    elif (data_dir / MAPPING_FILE).exists():
         objects = read_mapping(data_dir / MAPPING_FILE).objid
     galaxy_id = galaxy_id.removesuffix(".jpg").removesuffix(".0")
     object_id = objects.get(galaxy_id, galaxy_id)
@@ -469,7 +444,7 @@ def explain_galaxy(
     lines = [explain_class(votes, found[0], rule.applied_to(votes))]
     if object_id != galaxy_id:
         lines.insert(0, f"image {galaxy_id}.jpg shows SDSS object {object_id}")
-    tables = label_tables(data_dir) if data_dir is not None else {}
+    tables = label_tables(data_dir)
     published = [
         f"{LABELS[row.label1]} (image {row.galaxyID}, {split})"
         for split, table in tables.items()
@@ -491,12 +466,12 @@ def load_votes(
     `simulated_galaxies` others in the paper's class mix. None for classes of other galaxies.
     """
     data_dir, labels = Path(data_dir), pd.Series(dtype=np.int64, name="label1")
-    tables = label_tables(Path(labels_dir or data_dir).expanduser())
-    if tables:
+    if tables := label_tables(Path(labels_dir or data_dir).expanduser()):
         labels = pd.concat(tables.values()).set_index("galaxyID").label1
     elif labels_dir is not None:
         raise Gz2vitError(f"{labels_dir} holds no gz2_train.csv; give a folder of label tables")
-    if votes_path is None and (data_dir / catalog.SIMULATION_RECORD).exists():
+    simulated = votes_path is None and (data_dir / catalog.SIMULATION_RECORD).exists()
+    if simulated:
         from gz2sim.volunteers import simulate_votes
 
         if simulated_galaxies:
@@ -504,11 +479,8 @@ def load_votes(
             drawn = np.random.default_rng(seed).choice(len(mix), simulated_galaxies, p=mix)
             labels = pd.Series(drawn, [f"drawn{row}" for row in range(len(drawn))], name="label1")
         votes = simulate_votes(labels.index, labels.to_numpy(), seed)
-        return (
-            votes,
-            labels,
-            {"name": f"simulated votes on {len(votes):,} galaxies", "simulated": True},
-        )
+        name = f"simulated votes on {len(votes):,} galaxies"
+        return votes, labels, {"name": name, "simulated": True}
     path = Path(votes_path or data_dir / VOTES_FILE).expanduser()
     if votes_path is None and not path.exists():
         command = f"`gz2vit download votes mapping --to {data_dir.resolve()}`"
@@ -520,45 +492,42 @@ def load_votes(
         labels = labels.set_axis(objects)[objects.notna().to_numpy()]
         labels = labels[~labels.index.duplicated()]
     known = labels if labels.index.isin(votes.index).any() else None
-    return (
-        votes,
-        known,
-        {"name": f"votes on {len(votes):,} galaxies of {path.name}", "simulated": False},
-    )
+    name = f"votes on {len(votes):,} galaxies of {path.name}"
+    return votes, known, {"name": name, "simulated": False}
 
 
-def write_properties(
-    directory: Path | str, galaxy_ids: pd.Series, mapping_path: Path, sample_path: Path
-) -> tuple[pd.DataFrame, int]:
-    """Write `galaxy_properties.csv` for `galaxy_ids` (image names) from Galaxy Zoo 2's sample.
+def write_properties(directory: Path) -> None:
+    """Write `galaxy_properties.csv` where labels, file map and sample table are there and newer.
 
-    Returns the table (galaxyID, petroR90_r [arcsec], dered_r and dered_g_r [mag], NaN where
-    unknown) and how many galaxies the sample table does not hold.
-
-    DEVIATION: the paper's Fig. 4 used SDSS's model magnitudes; the sample table holds only
-    Petrosian ones, which for galaxies this bright differ by hundredths of a magnitude as a rule.
+    petroR90_r [arcsec], dered_r and dered_g_r [mag], empty where unknown. DEVIATION: the paper's
+    Fig. 4 used SDSS's model magnitudes; the sample table holds only Petrosian ones, which for
+    galaxies this bright differ by hundredths of a magnitude as a rule.
     """
+    target, labels = directory / "galaxy_properties.csv", label_tables(directory)
+    sources = [directory / MAPPING_FILE, directory / SAMPLE_FILE]
+    paths = [*sources, *(directory / f"gz2_{split}.csv" for split in SPLITS)]
+    if not all(path.exists() for path in paths):
+        return
+    if target.exists() and target.stat().st_mtime >= max(path.stat().st_mtime for path in paths):
+        return
     names, more = ["PETROR90_R", "PETROMAG_R", "EXTINCTION_R"], ["PETROMAG_G", "EXTINCTION_G"]
-    sample = (
-        read_table(sample_path, names, ("OBJID",), more).drop_duplicates("OBJID").set_index("OBJID")
-    )
-    sample = sample.apply(pd.to_numeric, errors="coerce").reindex(columns=names + more)
-    radius_arcsec, r, extinction_r, g, extinction_g = (
-        # -9999 where SDSS could not measure
-        sample[name].where(
-            (sample[name] > 0) & (sample[name] < 30) if "MAG" in name else sample[name] >= 0
-        )
-        for name in sample
-    )
+    sample = read_table(sources[1], names, ("OBJID",), more).drop_duplicates("OBJID")
+    sample = sample.set_index("OBJID").apply(pd.to_numeric, errors="coerce")
+    sample = sample.reindex(columns=names + more).where(lambda values: values >= 0)  # not -9999
+    radius_arcsec, r, extinction_r, g, extinction_g = (sample[name] for name in sample)
     if extinction_g.isna().all():
         # in g over r, for any amount of dust: Stoughton et al. 2002 (AJ 123, 485), Table 22
         extinction_g = extinction_r * (3.793 / 2.751)
-    dered_r = r - extinction_r
-    values = (radius_arcsec.where(radius_arcsec > 0), dered_r, g - extinction_g - dered_r)
+    r, g = (one.where(one.between(0, 30, "neither")) for one in (r, g))
+    dered_r, dered_g = r - extinction_r, g - extinction_g
+    values = (radius_arcsec.where(radius_arcsec > 0), dered_r, dered_g - dered_r)
     sample = pd.DataFrame(dict(zip(catalog.PROPERTY_COLUMNS, values, strict=True)))
-    objects = read_mapping(mapping_path).objid.reindex(galaxy_ids)
-    table = sample.reindex(objects).reset_index(drop=True)
-    table.insert(0, "galaxyID", galaxy_ids.to_numpy())
-    with atomic_path(Path(directory) / "galaxy_properties.csv") as temporary:
-        table.to_csv(temporary, index=False, float_format="%.4f")
-    return table, int((~objects.isin(sample.index)).sum())
+    galaxy_ids = pd.concat(labels.values()).galaxyID
+    objects = read_mapping(sources[0]).objid.reindex(galaxy_ids)
+    table = sample.reindex(objects).set_axis(galaxy_ids)
+    with atomic_path(target) as temporary:
+        table.to_csv(temporary, float_format="%.4f")
+    missing = ", ".join(f"{count:,} without {name}" for name, count in table.isna().sum().items())
+    unmatched = (~objects.isin(sample.index)).sum()
+    words = f"{len(table):,} galaxies; {missing}; {unmatched:,} of them are not in the sample table"
+    print(f"{target.name}: {words}", flush=True)

@@ -22,7 +22,7 @@ import numpy as np
 import pytest
 
 from gz2vit import download
-from gz2vit.catalog import read_data_folder
+from gz2vit.catalog import read_data_folder, read_properties
 from gz2vit.download import FILES, RemoteFile, bring_file, fetch_galaxy_zoo, resume_download
 from gz2vit.io import ROOT, Gz2vitError, sole_user
 from tests.file_server import FileServer, Reply, serve
@@ -114,7 +114,7 @@ def test_everything_becomes_a_data_folder(tmp_path: Path, server: FileServer, ca
     folder = read_data_folder(home)
     for table in folder.tables.values():
         assert all(folder.image_path(name).is_file() for name in table.galaxyID)
-    properties = folder.properties.set_index("galaxyID")
+    properties = read_properties(home / "galaxy_properties.csv").set_index("galaxyID")
     assert np.allclose(properties.loc["102", ["petroR90_r", "dered_r"]].astype(float), [5, 16.4])
     assert set(properties.index[properties.petroR90_r.isna()]) == {"100", "101"}
     for remote in (one for remotes in SMALL.values() for one in remotes):

@@ -63,7 +63,7 @@ def test_a_galaxy_twice_and_what_is_no_class_are_named(catalogue, tmp_path: Path
     with pytest.raises(Gz2vitError, match=f"{galaxy} twice"):
         published.read_catalogue(written(twice, tmp_path / "twice.csv"))
     wrong = catalogue.assign(pred_vit=catalogue.pred_vit.where(catalogue.index > 0, -9999))
-    with pytest.raises(Gz2vitError, match=f"{galaxy} has '-9999' as pred_vit"):
+    with pytest.raises(Gz2vitError, match=f"{galaxy} has pred_vit '-9999'"):
         published.read_catalogue(written(wrong, tmp_path / "wrong.csv"))
 
 

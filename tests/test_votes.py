@@ -1,5 +1,6 @@
 """Votes to classes: the recovered rule, rules in files, spoiled tables, data folders."""
 
+import gzip
 import json
 import shutil
 from dataclasses import replace
@@ -10,40 +11,38 @@ import pandas as pd
 import pytest
 import yaml
 
+from gz2vit import votes as v
 from gz2vit.catalog import read_data_folder, read_label_table, read_properties
 from gz2vit.io import Gz2vitError
-from gz2vit.votes import (
-    ANSWERS,
-    DEFAULT_RULE,
-    NO_CLASS,
-    Condition,
-    Rule,
-    compare_labels,
-    derive_classes,
-    derive_folder,
-    explain_class,
-    explain_galaxy,
-    label_table,
-    label_tables,
-    load_votes,
-    read_mapping,
-    read_rule,
-    read_votes,
-    split_galaxies,
-    write_properties,
-    write_rule,
-)
+from gz2vit.votes import DEFAULT_RULE, NO_CLASS, Condition, derive_classes, read_votes
 from tests.folders import make_folder, needs_shared
 from tests.vote_catalogues import galaxy, make_votes_home, random_votes, write_votes
 
 SAMPLE = "data/votes/main_survey_sample.csv"
 DISK = {"features_or_disk": 0.43, "not_edgeon": 0.715, "spiral": 0.619}
+BARRED_AND_IRREGULAR = DISK | {"bar": 0.9, "odd": 0.6, "other": 0.8}
 PRECEDENCE = replace(DEFAULT_RULE, exactly_one=False, classes=DEFAULT_RULE.classes[::-1])
+GALAXIES = 300
 
 
 def published_labels() -> pd.Series:
-    tables = label_tables(needs_shared("data/published")).values()
+    tables = v.label_tables(needs_shared("data/published")).values()
     return pd.concat(tables).set_index("galaxyID").label1
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """A folder as a download leaves it: votes, file map, an image of all galaxies but two."""
+    votes = random_votes(GALAXIES, seed=11)
+    home = make_votes_home(tmp_path / "gz2", votes, DEFAULT_RULE)
+    (home / "images").mkdir()
+    lost = np.flatnonzero(derive_classes(votes) != NO_CLASS)[:2]
+    for row in set(range(GALAXIES)) - set(lost):
+        (home / "images" / f"{1000 + row}.jpg").touch()
+    return home
+
+
+# ---- rules
 
 
 def test_the_published_decision_for_700_of_700_real_galaxies():
@@ -71,18 +70,28 @@ def test_the_published_decision_for_700_of_700_real_galaxies():
         (DISK | {"no_bar": 0.7, "odd": 0.6}, 5),  # odd for a reason that no class has
         ({"odd": 0.42, "dust_lane": 0.5}, 6),
         ({"odd": 0.42, "disturbed": 0.4, "irregular": 0.4}, NO_CLASS),  # they are not added up
+        ({"odd": 0.9, "other": 0.9, "disturbed": np.nan, "bar": -9999}, 6),  # missing hides nothing
         ({"odd": 0.42, "merger": 0.5}, 7),
-        (DISK | {"bar": 0.9, "odd": 0.6, "other": 0.8}, NO_CLASS),  # barred and irregular
+        (BARRED_AND_IRREGULAR, NO_CLASS),
     ],
 )
 def test_one_galaxy_at_a_time(votes: dict, expected: int):
-    assert derive_classes(pd.DataFrame([galaxy(votes)], ["1"])).tolist() == [expected]
+    known = {name: value for name, value in votes.items() if abs(value) <= 1}
+    row = galaxy(known) | {f"{v.ANSWERS[name]}_debiased": value for name, value in votes.items()}
+    assert derive_classes(pd.DataFrame([row], ["1"])).tolist() == [expected]
 
 
-def test_precedence_takes_the_first_of_several():
-    both = pd.DataFrame([galaxy(DISK | {"bar": 0.9, "odd": 0.6, "other": 0.8})], ["1"])
-    assert derive_classes(both, PRECEDENCE).tolist() == [6]
-    assert derive_classes(both, replace(DEFAULT_RULE, exactly_one=False)).tolist() == [4]
+def test_precedence_takes_the_first_of_several_and_an_explanation_names_them():
+    row = pd.DataFrame([galaxy(BARRED_AND_IRREGULAR)], ["7"])
+    assert derive_classes(row, PRECEDENCE).tolist() == [6]
+    assert derive_classes(row, replace(DEFAULT_RULE, exactly_one=False)).tolist() == [4]
+    lines = v.explain_class(row, "7", DEFAULT_RULE).splitlines()
+    assert "Barred Spiral, Irregular" in lines[-1] and "left out" in lines[-1]
+    assert any("bar >= 0.7: 0.9 (debiased; 27 votes)" in line for line in lines)
+    last = v.explain_class(row, "7", PRECEDENCE).splitlines()[-1]
+    assert "=> 6 Irregular" in last and "Barred Spiral" in last
+    none = pd.DataFrame([galaxy({"smooth": 0.4})], ["7"])
+    assert v.explain_class(none, "7", DEFAULT_RULE).splitlines()[-1].startswith("=> no class")
 
 
 def test_a_least_number_of_votes_is_asked_where_there_are_counts(capsys: pytest.CaptureFixture):
@@ -98,14 +107,14 @@ def test_a_least_number_of_votes_is_asked_where_there_are_counts(capsys: pytest.
 
 
 def test_a_rule_survives_its_file(tmp_path: Path):
-    changed = Condition(("bar",), 0.3, "fraction")
+    path, changed = tmp_path / "rule.yaml", Condition(("bar",), 0.3, "fraction")
     for text in ("", "[1, 2]", "name: a\nmin_votes: 3\n", "a: [b\n"):
-        (tmp_path / "rule.yaml").write_text(text)
+        path.write_text(text)
         with pytest.raises(Gz2vitError, match=r"rule\.yaml"):
-            read_rule(tmp_path / "rule.yaml")
+            v.read_rule(path)
     for rule in (DEFAULT_RULE, replace(PRECEDENCE.with_conditions({("bar",): changed}), name="x")):
-        write_rule(tmp_path / "rule.yaml", rule)
-        assert read_rule(tmp_path / "rule.yaml") == rule
+        v.write_rule(path, rule)
+        assert v.read_rule(path) == rule
 
 
 @pytest.mark.parametrize(
@@ -121,58 +130,62 @@ def test_a_rule_survives_its_file(tmp_path: Path):
 )
 def test_a_wrong_rule_is_named(tmp_path: Path, change: dict, offending: str):
     path = tmp_path / "rule.yaml"
-    write_rule(path, DEFAULT_RULE)
+    v.write_rule(path, DEFAULT_RULE)
     content = yaml.safe_load(path.read_text())
     content["classes"][0] |= change
     path.write_text(yaml.safe_dump(content))
     with pytest.raises(Gz2vitError, match=f"rule.yaml.*{offending}"):
-        read_rule(path)
+        v.read_rule(path)
+
+
+# ---- published tables
 
 
 @pytest.mark.parametrize("name", ["votes.csv", "votes.csv.gz"])
-@pytest.mark.parametrize("key", ["dr7objid", "objid", "asset_id", "DR7OBJID"])
+@pytest.mark.parametrize("key", ["dr7objid", "asset_id", "DR7OBJID"])
 def test_a_catalogue_is_read(tmp_path: Path, name: str, key: str):
     votes = random_votes(9, seed=3)
+    votes.iloc[0, 5] = -9999
     read = read_votes(write_votes(tmp_path / name, votes, key))
-    assert read.index.tolist() == votes.index.tolist()
-    assert read.index.name == key.lower()
-    assert np.allclose(read[votes.columns], votes)
+    assert (read.index.tolist(), read.index.name) == (votes.index.tolist(), key.lower())
+    assert np.allclose(read[votes.columns], votes.replace(-9999, np.nan), equal_nan=True)
 
 
-@pytest.mark.parametrize(("value", "column"), [(1.2, "debiased"), (-1, "count"), ("x", "debiased")])
-def test_an_impossible_value_is_named(tmp_path: Path, value: float, column: str):
+def with_value(column: str, value: object) -> pd.DataFrame:
     votes = random_votes(9, seed=3).astype(object)
-    votes.loc[votes.index[5], f"{ANSWERS['bar']}_{column}"] = value
-    with pytest.raises(Gz2vitError, match=f"{votes.index[5]} has {ANSWERS['bar']}_{column}"):
-        read_votes(write_votes(tmp_path / "votes.csv", votes))
+    votes.loc[votes.index[5], f"{v.ANSWERS['bar']}_{column}"] = value
+    return votes
 
 
-def test_a_missing_value_fulfils_nothing_and_hides_nothing(tmp_path: Path):
-    votes = pd.DataFrame([galaxy({"odd": 0.9, "other": 0.9, "not_odd": 0.1})], ["587"])
-    votes[f"{ANSWERS['disturbed']}_debiased"] = np.nan
-    votes[f"{ANSWERS['bar']}_debiased"] = -9999
-    read = read_votes(write_votes(tmp_path / "votes.csv", votes))
-    assert derive_classes(read).tolist() == [6]
+FAULTY = {
+    "impossible fraction": (with_value("debiased", 1.2), "120352 has t03_bar_a06_bar_debiased"),
+    "impossible count": (with_value("count", -1), "120352 has t03_bar_a06_bar_count"),
+    "no number": (with_value("debiased", "x"), "120352 has t03_bar_a06_bar_debiased"),
+    "twice": (random_votes(9, seed=3).iloc[[*range(9), 3]], "120350"),
+    "no galaxies": (random_votes(9, seed=3).iloc[:0], "holds no votes"),
+    "DR8": (random_votes(9, 3).set_axis([f"123765{n:013d}" for n in range(9)]), "1237.*DR8"),
+    "other key": (random_votes(9, seed=3), r"no column 'asset_id'.*dr8objid"),
+    "absent": (None, "gz2vit download votes"),
+    "half": (random_votes(200, seed=4), "not a readable"),
+}
 
 
-def test_faulty_catalogues_are_named(tmp_path: Path):
+@pytest.mark.parametrize("fault", FAULTY)
+def test_faulty_catalogues_are_named(tmp_path: Path, fault: str):
+    votes, offending = FAULTY[fault]
+    path = tmp_path / "votes.csv.gz"
+    if votes is not None:
+        write_votes(path, votes, "dr8objid" if fault == "other key" else "dr7objid")
+    if fault == "half":
+        path.write_bytes(path.read_bytes()[:9000])
+    with pytest.raises(Gz2vitError, match=rf"votes\.csv\.gz.*{offending}"):
+        read_votes(path)
+
+
+def test_a_missing_column_is_named():
     votes = random_votes(9, seed=3)
-    twice = write_votes(tmp_path / "twice.csv", pd.concat([votes, votes.iloc[[3]]]))
-    with pytest.raises(Gz2vitError, match=f"twice.csv.*{votes.index[3]}"):
-        read_votes(twice)
-    with pytest.raises(Gz2vitError, match=r"empty\.csv"):
-        read_votes(write_votes(tmp_path / "empty.csv", votes.iloc[:0]))
-    with pytest.raises(Gz2vitError, match=r"key\.csv has no column 'asset_id'.*dr8objid"):
-        read_votes(write_votes(tmp_path / "key.csv", votes, "dr8objid"))
-    half = write_votes(tmp_path / "half.csv.gz", random_votes(200, seed=4))
-    half.write_bytes(half.read_bytes()[:9000])
-    write_votes(tmp_path / "dr8.csv", votes.set_axis([f"123765{n:013d}" for n in range(9)]))
-    for name in ("half.csv.gz", "absent.csv", "dr8.csv"):
-        with pytest.raises(Gz2vitError, match=name):
-            read_votes(tmp_path / name)
-    without = read_votes(write_votes(tmp_path / "a.csv", votes.drop(columns=votes.columns[17:20])))
     with pytest.raises(Gz2vitError, match=r"t02_edgeon"):
-        derive_classes(without)
+        derive_classes(votes.drop(columns=votes.columns[17:20]))
 
 
 def test_the_real_catalogue_of_stripe_82():
@@ -191,41 +204,6 @@ def test_the_real_catalogue_of_stripe_82():
     assert derive_classes(votes.loc[list(checked)]).to_dict() == checked
 
 
-def test_an_explanation_names_the_two_classes_that_fit():
-    row = pd.DataFrame([galaxy(DISK | {"bar": 0.9, "odd": 0.6, "other": 0.8})], ["7"])
-    lines = explain_class(row, "7", DEFAULT_RULE).splitlines()
-    assert "Barred Spiral, Irregular" in lines[-1] and "left out" in lines[-1]
-    assert any("bar >= 0.7: 0.9 (debiased; 27 votes)" in line for line in lines)
-    precedence = explain_class(row, "7", PRECEDENCE)
-    assert "=> 6 Irregular" in precedence and "Barred Spiral" in precedence.splitlines()[-1]
-    none = pd.DataFrame([galaxy({"smooth": 0.4})], ["7"])
-    assert explain_class(none, "7", DEFAULT_RULE).splitlines()[-1].startswith("=> no class")
-
-
-def test_label_table_and_split_are_as_published():
-    published = published_labels()
-    table = label_table(published)
-    paths = [needs_shared(f"data/published/gz2_{s}.csv") for s in ("train", "valid", "test")]
-    expected = pd.concat(map(read_label_table, paths), ignore_index=True)
-    assert table.equals(expected)
-    parts = split_galaxies(table, seed=3)
-    assert [len(part) for part in parts.values()] == [99_808, 24_952, 31_191]
-    assert pd.concat(parts.values()).galaxyID.is_unique
-    assert parts["test"].equals(split_galaxies(table, seed=3)["test"])
-    assert not parts["test"].equals(split_galaxies(table, seed=4)["test"])
-    with pytest.raises(Gz2vitError, match="4 galaxies"):
-        split_galaxies(table[:4], seed=0)
-
-
-def test_agreement_counts_every_galaxy_once():
-    derived = pd.Series([0, 0, 1, NO_CLASS, NO_CLASS, 7], list("abcdef"))
-    table = compare_labels(derived, pd.Series([0, 1, 3, 7, 2], ["a", "b", "d", "f", "z"]))
-    assert table.to_numpy().sum() == 6
-    assert table.loc["not selected", "1 In-between Elliptical"] == 1  # c
-    assert table.loc["3 Edge-on Spiral", "not selected"] == 1  # d
-    assert table.to_numpy()[:-1, :-1].trace() == 2
-
-
 MAP = """objid,sample,asset_id
 587722981736120347,original,1
 587722981736579107,original,2
@@ -236,33 +214,33 @@ MAP = """objid,sample,asset_id
 
 def test_the_file_map_prefers_the_main_surveys_image(tmp_path: Path):
     (tmp_path / "map.csv").write_text(MAP)
-    mapping = read_mapping(tmp_path / "map.csv")
+    mapping = v.read_mapping(tmp_path / "map.csv")
     assert mapping.index.tolist() == ["1", "2", "4", "30"]
     assert mapping.objid[["30", "4"]].tolist() == ["588015508213989555"] * 2
     (tmp_path / "map.csv").write_text(MAP + "1,original,4\n")
     with pytest.raises(Gz2vitError, match=r"map\.csv.* 4 more than once"):
-        read_mapping(tmp_path / "map.csv")
+        v.read_mapping(tmp_path / "map.csv")
 
 
-GALAXIES = 300
+# ---- label tables and data folders
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Path:
-    """A folder as a download leaves it: votes, file map, an image of all galaxies but two."""
-    votes = random_votes(GALAXIES, seed=11)
-    home = make_votes_home(tmp_path / "gz2", votes, DEFAULT_RULE)
-    (home / "images").mkdir()
-    lost = np.flatnonzero(derive_classes(votes) != NO_CLASS)[:2]
-    for row in set(range(GALAXIES)) - set(lost):
-        (home / "images" / f"{1000 + row}.jpg").touch()
-    return home
+def test_label_table_and_split_are_as_published():
+    table = v.label_table(published_labels())
+    paths = [needs_shared(f"data/published/gz2_{s}.csv") for s in ("train", "valid", "test")]
+    assert table.equals(pd.concat(map(read_label_table, paths), ignore_index=True))
+    parts = v.split_galaxies(table, seed=3)
+    assert [len(part) for part in parts.values()] == [99_808, 24_952, 31_191]
+    assert pd.concat(parts.values()).galaxyID.is_unique
+    assert parts["test"].equals(v.split_galaxies(table, seed=3)["test"])
+    assert not parts["test"].equals(v.split_galaxies(table, seed=4)["test"])
+    with pytest.raises(Gz2vitError, match="4 galaxies"):
+        v.split_galaxies(table[:4], seed=0)
 
 
-def derive(home: Path, to: Path, rule: Rule = DEFAULT_RULE, seed: int = 0) -> dict:
-    downloads = home / "downloads"
-    mapping = downloads / "gz2_filename_mapping.csv"
-    return derive_folder(downloads / "gz2_hart16.csv.gz", to, rule, seed, mapping, home / "images")
+def derive(home: Path, to: Path, rule: v.Rule = DEFAULT_RULE, seed: int = 0) -> dict:
+    paths = home / v.MAPPING_FILE, home / "images"
+    return v.derive_folder(home / v.VOTES_FILE, to, rule, seed, *paths)
 
 
 def test_a_data_folder_comes_out(home: Path, tmp_path: Path):
@@ -286,30 +264,33 @@ def test_a_data_folder_comes_out(home: Path, tmp_path: Path):
 def test_what_does_not_fit_is_refused(home: Path, tmp_path: Path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "gz2_train.csv").write_text("galaxyID,label1\n1,1\n")
-    with pytest.raises(Gz2vitError, match=r"gz2_train\.csv"):
-        derive(home, tmp_path / "a")
-    assert (tmp_path / "a" / "gz2_train.csv").read_text() == "galaxyID,label1\n1,1\n"
     (tmp_path / "b" / "images").mkdir(parents=True)
-    with pytest.raises(Gz2vitError, match="b/images"):
-        derive(home, tmp_path / "b")
+    for folder, offending in (("a", r"gz2_train\.csv"), ("b", "b/images")):
+        with pytest.raises(Gz2vitError, match=offending):
+            derive(home, tmp_path / folder)
+    assert (tmp_path / "a" / "gz2_train.csv").read_text() == "galaxyID,label1\n1,1\n"
     shutil.rmtree(home / "images")
     (home / "images").mkdir()
     with pytest.raises(Gz2vitError, match="gz2/images"):
         derive(home, tmp_path / "c")
-    (home / "downloads" / "gz2_filename_mapping.csv").write_text(MAP.replace("120347", "1"))
+    (home / v.MAPPING_FILE).write_text(MAP.replace("120347", "1"))
     with pytest.raises(Gz2vitError, match=r"gz2_filename_mapping\.csv"):
         derive(home, tmp_path / "d")
 
 
 def test_a_galaxy_by_either_name(home: Path):
-    path = home / "downloads" / "gz2_hart16.csv.gz"
     table = read_label_table(home / "gz2_test.csv")
     name, label = table.galaxyID[0], table.label1[0]
     object_id = random_votes(GALAXIES, seed=11).index[int(name) - 1000]
     for asked in (name, object_id, f"{name}.jpg", f"{object_id}.0"):
-        told = explain_galaxy(asked, path, DEFAULT_RULE, home)
+        told = v.explain_galaxy(asked, home / v.VOTES_FILE, DEFAULT_RULE, home)
         assert f"=> {label} " in told and object_id in told
         assert f"published class: {label} " in told and f"(image {name}, test)" in told
+    path, published = needs_shared(SAMPLE), needs_shared("data/published")
+    asked = ("46459", read_votes(path).dr7objid["46459"])
+    one, other = (v.explain_galaxy(name, path, DEFAULT_RULE, published) for name in asked)
+    assert "Round Elliptical, Barred Spiral); left out" in one
+    assert "published class: none" in one and other.endswith(one.partition("\n")[2])
 
 
 @pytest.mark.parametrize(
@@ -323,53 +304,38 @@ def test_a_galaxy_by_either_name(home: Path):
     ],
 )
 def test_an_unknown_galaxy_gets_the_true_reason(home: Path, asked: str, reason: str):
-    with (home / "downloads" / "gz2_filename_mapping.csv").open("a") as stream:
+    with (home / v.MAPPING_FILE).open("a") as stream:
         stream.write("588015508213989555,stripe82,2000\n")
-    path = home / "downloads" / "gz2_hart16.csv.gz"
     with pytest.raises(Gz2vitError, match=reason):
-        explain_galaxy(asked, path, DEFAULT_RULE, home)
-
-
-def test_the_sample_by_asset_or_object_id():
-    path = needs_shared(SAMPLE)
-    asked = ("46459", read_votes(path).dr7objid["46459"])
-    published = needs_shared("data/published")
-    by_image, by_object = (explain_galaxy(name, path, DEFAULT_RULE, published) for name in asked)
-    assert "Round Elliptical, Barred Spiral); left out" in by_image
-    assert "published class: none" in by_image
-    lines = by_image.splitlines()[1:]
-    assert by_object.splitlines()[-len(lines) :] == lines
+        v.explain_galaxy(asked, home / v.VOTES_FILE, DEFAULT_RULE, home)
 
 
 def test_simulated_galaxies_have_simulated_volunteers(tmp_path: Path):
     folder = make_folder(tmp_path / "mine")
     (folder / "simulation.json").write_text("{}")
-    votes, labels, data = load_votes(folder, seed=1)
+    votes, labels, data = v.load_votes(folder, seed=1)
     assert data["simulated"] and votes.index.equals(labels.index)
-    votes, labels, _ = load_votes(folder, seed=1, simulated_galaxies=3000)
+    votes, labels, _ = v.load_votes(folder, seed=1, simulated_galaxies=3000)
     assert len(votes) == 3000
     assert labels.value_counts().idxmax() == 1  # the paper's mix: mostly in-between
     # votes named by their path are real ones, here of other galaxies
     path = write_votes(tmp_path / "others.csv.gz", random_votes(30, seed=2))
-    votes, labels, data = load_votes(folder, path)
+    votes, labels, data = v.load_votes(folder, path)
     assert (len(votes), labels, data["simulated"]) == (30, None, False)
 
 
 def test_labels_join_by_file_map_or_by_asset_id(home: Path, tmp_path: Path):
-    _, labels, _ = load_votes(home)
+    _, labels, _ = v.load_votes(home)
     classes = derive_classes(random_votes(GALAXIES, seed=11))
     assert labels.sort_index().equals(classes[classes != NO_CLASS].sort_index())
     empty = make_folder(tmp_path / "mine")
     with pytest.raises(Gz2vitError, match="download votes mapping"):
-        load_votes(empty)
+        v.load_votes(empty)
     path, published = needs_shared(SAMPLE), needs_shared("data/published")
-    votes, labels, _ = load_votes(empty, path, labels_dir=published)
+    votes, labels, _ = v.load_votes(empty, path, labels_dir=published)
     assert labels.reindex(votes.index).notna().sum() == 504
     with pytest.raises(Gz2vitError, match="downloads"):
-        load_votes(empty, needs_shared(SAMPLE), labels_dir=home / "downloads")
-
-
-HEADER = "OBJID,PETROR50_R,PETROR90_R,PETROMAG_R,EXTINCTION_R,REDSHIFT"
+        v.load_votes(empty, path, labels_dir=home / "downloads")
 
 
 @pytest.mark.parametrize(
@@ -381,20 +347,24 @@ HEADER = "OBJID,PETROR50_R,PETROR90_R,PETROMAG_R,EXTINCTION_R,REDSHIFT"
 )
 def test_size_magnitude_and_colour(tmp_path: Path, columns: str, values: str, extinction_g: float):
     """Unknown galaxies and what SDSS did not measure (-9999) stay empty."""
-    (tmp_path / "map.csv").write_text(MAP)
     rows = [
+        f"OBJID,PETROR50_R,PETROR90_R,PETROMAG_R,EXTINCTION_R,REDSHIFT{columns}",
         f"587722981736120347,2.1,6.5,16.2,0.2,0.05{values}",
         f"587722981736120347,9,9,9,9,9{values}",  # a repeated object counts once
         f"587722981736579107,2.1,-9999,-9999,0.2,0.05{values}",
     ]
-    (tmp_path / "sample.csv").write_text("\n".join([HEADER + columns, *rows]) + "\n")
-    _, unmatched = write_properties(
-        tmp_path, pd.Series(["1", "2", "4"]), tmp_path / "map.csv", tmp_path / "sample.csv"
-    )
-    read = read_properties(tmp_path / "galaxy_properties.csv").set_index("galaxyID")
+    names = {"train": "1", "valid": "2", "test": "4"}
+    tables = {split: pd.DataFrame({"galaxyID": [one], "label1": 0}) for split, one in names.items()}
+    v.write_label_tables(tmp_path, tables)
+    (tmp_path / "downloads").mkdir()
+    (tmp_path / v.MAPPING_FILE).write_text(MAP)
+    (tmp_path / v.SAMPLE_FILE).write_bytes(gzip.compress("\n".join(rows).encode()))
+    v.write_properties(tmp_path)
+    path = tmp_path / "galaxy_properties.csv"
+    read = read_properties(path).set_index("galaxyID")
     assert read.loc["1"].tolist() == pytest.approx([6.5, 16.0, 17 - extinction_g - 16], abs=1e-4)
     assert read.loc[["2", "4"]].isna().all(axis=None)
-    assert unmatched == 1
-    (tmp_path / "sample.csv").write_text("OBJID,PETROMAG_R\n1,2\n")
-    with pytest.raises(Gz2vitError, match=r"sample\.csv.*PETROR90_R"):
-        write_properties(tmp_path, pd.Series(["1"]), tmp_path / "map.csv", tmp_path / "sample.csv")
+    path.unlink()
+    (tmp_path / v.SAMPLE_FILE).write_bytes(gzip.compress(b"OBJID,PETROMAG_R\n1,2\n"))
+    with pytest.raises(Gz2vitError, match=r"gz2sample\.csv.*PETROR90_R"):
+        v.write_properties(tmp_path)
