@@ -12,25 +12,16 @@ import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import yaml
 
-from gz2vit import __version__
+from gz2vit import __version__, io
 from gz2vit.catalog import choose_examples, read_selection
 from gz2vit.download import resume_download
-from gz2vit.io import (
-    ARCHIVE_RECORD,
-    CHECKPOINT_SUFFIX,
-    SETTINGS,
-    Gz2vitError,
-    atomic_path,
-    git_commit,
-    read_json,
-    sole_user,
-    write_json,
-)
+from gz2vit.io import ARCHIVE_RECORD, SETTINGS, Gz2vitError, atomic_path, read_json, write_json
 from gz2vit.paper import ARXIV, TITLE
 
 METADATA = "ro-crate-metadata.json"
@@ -46,7 +37,7 @@ def archive_files(results: Path, weights: bool = False) -> Iterator[tuple[str, P
     yield from ((name, results / name) for name in (SETTINGS, "logs/plan.txt"))
     for path in sorted(path for folder in FOLDERS for path in (results / folder).rglob("*")):
         name = path.relative_to(results)
-        dropped = path.suffix == CHECKPOINT_SUFFIX and not weights
+        dropped = path.suffix == io.CHECKPOINT_SUFFIX and not weights
         dropped |= bool(LEFT_OUT & {*name.parts, *path.suffixes[:-1]})
         if path.is_file() and not (dropped or any(part.startswith(".") for part in name.parts)):
             yield name.as_posix(), path
@@ -70,7 +61,7 @@ def write_archive(results: Path, to: Path, weights: bool = False) -> str:
         raise Gz2vitError(f"--to {to}: name a new file that ends in .zip")
     if not (results / SETTINGS).is_file():
         raise Gz2vitError(f"{results} holds no run; name a results folder, such as results/demo")
-    with sole_user(results / ".lock", f"a run is working in {results}; wait for it"):
+    with io.sole_user(results / ".lock", f"a run is working in {results}; wait for it"):
         crate, data = ROCrate(), read_selection(results).data
         crate.name = f"gz2vit, profile {data['profile']}: {data['name']}"
         crate.description = (
@@ -78,7 +69,7 @@ def write_archive(results: Path, to: Path, weights: bool = False) -> str:
             f"{data['profile']} --from {to.name}` draws its figures, tables and report."
         )
         crate.root_dataset["isBasedOn"] = f"https://arxiv.org/abs/{ARXIV}"
-        about = {"name": "gz2vit", "softwareVersion": __version__, "version": git_commit()}
+        about = {"name": "gz2vit", "softwareVersion": __version__, "version": io.git_commit()}
         software = crate.add(SoftwareApplication(crate, "#gz2vit", properties=about))
         files = {name: path for name, path in archive_files(results, weights) if path.exists()}
         for name, path in files.items():
@@ -102,9 +93,9 @@ def open_archive(
 ) -> None:
     """Unpack the archive `source`, a file or an address, into the new folder `results`.
 
-    `drawn`: the steps that are to be run: their records are dropped, and of the settings those are
-    kept that concern them. `profile`: the one that the archive must be of. A folder made from the
-    same file stays as it is. Raises `Gz2vitError` for a changed or damaged file.
+    `drawn`: the steps that are to be run: their records are dropped, and of the settings only those
+    kept that concern them. `profile`: which it must be of. A folder made from the same file stays
+    as it is. Raises `Gz2vitError` for a changed or damaged file.
     """
     path, name = Path(source).expanduser(), source.rpartition("/")[2]
     results.parent.mkdir(parents=True, exist_ok=True)
@@ -123,17 +114,17 @@ def open_archive(
         settings = yaml.safe_load((staged / SETTINGS).read_text(encoding="utf-8"))
         if profile not in (None, settings["profile"]):
             raise Gz2vitError(f"{source} is of profile {settings['profile']}, not {profile}")
-        names = set()  # of the drawn steps' parameters
-        for path in (staged / "logs" / "steps" / f"{step}.json" for step in drawn):
-            if path.exists():
-                names |= set(read_json(path)["parameters"])
-                path.unlink()
-
-        def concerns(text: str) -> bool:
+        records = [staged / "logs" / "steps" / f"{step}.json" for step in drawn]
+        records = [path for path in records if path.exists()]
+        names = {"SEEDS"}.union(*(read_json(path)["parameters"] for path in records))
+        kept = []
+        for text in settings.get("set", []):
             step, _, name = text.partition("=")[0].rpartition(".")
-            return step in (*drawn, "backbones") or name == "SEEDS" or (not step and name in names)
-
-        settings |= {"data": None, "set": [*filter(concerns, settings.get("set", []))]}
+            if step in (*drawn, "backbones") or name in (names if not step else ("SEEDS",)):
+                kept.append(text)
+        for path in records:
+            path.unlink()
+        settings |= {"data": None, "set": kept}
         (staged / SETTINGS).write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
         data = read_json(staged / "selection" / "data.json")
         write_json(staged / "selection" / "data.json", data | {"folder": str(results / "data")})
@@ -156,15 +147,12 @@ def _check(path: Path, source: str) -> str:
     if seal == found:
         return seal.decode()
     why = "it is cut short, or was not made by `gz2vit archive`"
-    try:
-        with zipfile.ZipFile(path) as archive:
-            listed = {one["@id"]: one for one in json.loads(archive.read(METADATA))["@graph"]}
-            for name in {*archive.namelist()} - {METADATA}:
-                why = f"{name} has changed"
-                if hashlib.sha256(archive.read(name)).hexdigest() != listed[name]["sha256"]:
-                    break
-            else:
-                why = "its files are as they were, but not what holds them together"
-    except DAMAGE:
-        pass
+    with suppress(*DAMAGE), zipfile.ZipFile(path) as archive:
+        listed = {one["@id"]: one for one in json.loads(archive.read(METADATA))["@graph"]}
+        for name in {*archive.namelist()} - {METADATA}:
+            why = f"{name} has changed"
+            if hashlib.sha256(archive.read(name)).hexdigest() != listed[name]["sha256"]:
+                break
+        else:
+            why = "its files are as they were, but not what holds them together"
     raise Gz2vitError(f"the archive {source} is damaged: {why}; get another copy")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
+from gz2sim import SimulationError
 from gz2vit import __version__
 from gz2vit.io import Gz2vitError
 from gz2vit.surroundings import isolate
@@ -19,17 +20,16 @@ def main(words: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")
     isolate()
-    words, snakemake = list(sys.argv[1:] if words is None else words), []
+    words, own = list(sys.argv[1:] if words is None else words), []
     if words[:1] == ["run"] and "--" in words:
-        words, snakemake = words[: words.index("--")], words[words.index("--") + 1 :]
-    options = vars(_parser().parse_args(words))
-    options |= {"options": snakemake} if words[:1] == ["run"] else {}
+        words, own = words[: words.index("--")], words[words.index("--") + 1 :]
+    options = vars(_parser().parse_args(words)) | ({"options": own} if own else {})
     try:
-        module, function = options.pop("command").split(".")
-        if said := getattr(import_module(f"gz2vit.{module}"), function)(**options):
+        module, _, function = options.pop("command").rpartition(".")
+        if said := getattr(import_module(module), function)(**options):
             print(said)
         sys.stdout.flush()
-    except Gz2vitError as error:
+    except (Gz2vitError, SimulationError) as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return 1
     except BrokenPipeError:  # `| head -1` has read enough
@@ -51,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=function)
         return added.add_argument
 
-    add = command("run", "workflow.run", "run every stale step; what follows -- is Snakemake's")
+    add = command(
+        "run", "gz2vit.workflow.run", "run every stale step; what follows -- is Snakemake's"
+    )
     add("profile", nargs="?", help="demo (default), smoke, paper or published")
     add("--data", metavar="DIR", help="data folder; without it galaxies are simulated")
     add("--results", metavar="DIR", help="instead of results/<profile>")
@@ -66,28 +68,27 @@ def _parser() -> argparse.ArgumentParser:
     many = {"nargs": "+", "action": "extend", "default": []}
     add("--set", **many, dest="overrides", metavar="[STEP.]NAME=VALUE", help=take_back)
 
-    add = command("execute", "workflow.execute", "run one step of a planned run")
+    add = command("execute", "gz2vit.workflow.execute", "run one step of a planned run")
     add("name", metavar="STEP", help="the step; the folder is the results folder")
     add("--results", type=Path, default=Path.cwd(), help=argparse.SUPPRESS)
 
-    add = command(
-        "archive", "archive.write_archive", "put a run into one file, for ./run_all.sh --from"
-    )
+    help = "put a run into one file, for ./run_all.sh --from"
+    add = command("archive", "gz2vit.archive.write_archive", help)
     add("results", type=Path, help="its results folder")
     add("--to", type=Path, required=True, metavar="FILE.zip", help="the file")
     add("--weights", action="store_true", help="with the networks' weights")
 
-    add = command("check", "cli._check", "check a data folder: tables and images")
+    add = command("check", "gz2vit.cli._check", "check a data folder: tables and images")
     add("directory", type=Path, help="the data folder")
 
-    add = command("simulate", "cli._simulate", "make a data folder of simulated galaxies")
+    add = command("simulate", "gz2sim.folder.simulate", "make a data folder of simulated galaxies")
     add("directory", type=Path, help="the data folder to make")
     add("--galaxies", type=int, default=2400, metavar="N", help="how many")
     add("--seed", type=int, default=0, metavar="S", help="which ones")
     add("--processes", type=int, metavar="P", help="side by side (all cores)")
     add("--replace", action="store_true", help="instead of another simulation")
 
-    add = command("download", "cli._download", "fetch Galaxy Zoo 2 and the paper's labels")
+    add = command("download", "gz2vit.cli._download", "fetch Galaxy Zoo 2 and the paper's labels")
     add("what", nargs="*", metavar="WHAT", help="images mapping votes properties labels (all)")
     add("--to", type=Path, metavar="DIR", help="the data folder (gz2_data)")
     add("--mirror", metavar="URL", help="address or folder of a copy")
@@ -97,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
         add("--rule", type=Path, metavar="FILE", help="a rule in YAML")
         add("--min-votes", type=int, metavar="N", help="instead of the rule's")
 
-    add = command("derive-labels", "cli._derive", "label tables from volunteers' votes")
+    add = command("derive-labels", "gz2vit.cli._derive", "label tables from volunteers' votes")
     add("votes", type=Path, help="a catalogue of votes of Galaxy Zoo 2")
     add("--to", type=Path, required=True, metavar="DIR", help="where they go")
     add("--mapping", type=Path, metavar="FILE", help="GZ2's file map")
@@ -105,22 +106,21 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=int, default=0, metavar="S", help="of the split")
     add_rule()
 
-    add = command("explain-label", "cli._explain", "why a galaxy got its class")
+    add = command("explain-label", "gz2vit.cli._explain", "why a galaxy got its class")
     add("galaxy", metavar="ID", help="SDSS object id, or the image's name")
     add("--data", type=Path, metavar="DIR", help="the data folder (gz2_data)")
     add("--votes", type=Path, metavar="FILE", help="instead of DIR/downloads")
     add_rule()
 
-    add = command("lab", "lab.open_lab", "open JupyterLab on the notebooks of a run")
+    add = command("lab", "gz2vit.lab.open_lab", "open JupyterLab on the notebooks of a run")
     add("results", nargs="?", type=Path, metavar="RESULTS", help="the latest run's")
 
-    add = command(
-        "site", "site.write_site", "write a run as a static site: its report and its notebooks"
-    )
+    help = "write a run as a static site: its report and its notebooks"
+    add = command("site", "gz2vit.site.write_site", help)
     add("results", type=Path, metavar="RESULTS", help="the results folder")
     add("--to", type=Path, required=True, metavar="DIR", help="where it goes")
 
-    add = command("predict", "cli._predict", "classify images with a trained model")
+    add = command("predict", "gz2vit.cli._predict", "classify images with a trained model")
     add("images", nargs="+", metavar="IMAGES", help="images, folders, @LIST, - (standard input)")
     add("--model", default="bundled", metavar="PATH", help="its folder (the bundled network)")
     add("--labels", type=Path, metavar="FILE", help="a label table to compare with")
@@ -141,43 +141,31 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _check(directory: Path) -> None:
+def _check(directory: Path) -> str:
     from gz2vit.catalog import class_composition, read_data_folder
     from gz2vit.images import check_folder
 
-    folder = read_data_folder(directory)
-    check_folder(folder)
-    print(class_composition(folder.tables).to_string())
-    print(f"{folder.path}: every table and image is in order")
+    check_folder(folder := read_data_folder(directory))
+    table = class_composition(folder.tables).to_string()
+    return f"{table}\n{folder.path}: every table and image is in order"
 
 
-def _simulate(**words) -> None:
-    from gz2sim import SimulationError
-    from gz2sim.folder import simulate
-
-    try:
-        simulate(**words)
-    except SimulationError as error:
-        raise Gz2vitError(str(error)) from error
-
-
-def _download(what: Sequence[str], to: Path | None, mirror: str | None, images: Path | None):
+def _download(to: Path | None, what: Sequence[str], **source) -> None:
     from gz2vit.download import fetch_galaxy_zoo
     from gz2vit.votes import GALAXY_ZOO_DIR
 
-    fetch_galaxy_zoo(to or GALAXY_ZOO_DIR, what, mirror, images)
+    fetch_galaxy_zoo(to or GALAXY_ZOO_DIR, what, **source)
 
 
-def _derive(votes: Path, to: Path, seed: int, mapping: Path, images: Path, **rule) -> None:
+def _derive(votes: Path, to: Path, seed: int, mapping: Path, images: Path, **rule) -> str:
     from gz2vit.votes import derive_folder
 
     done = derive_folder(votes, to, rule := _rule(**rule), seed, mapping, images)
-    counts = done["classes"]
-    if done["without_image"]:
-        counts = {**counts, "without an image": done["without_image"]}
-    print("\n".join(f"{name:<26}{count:>9,}" for name, count in counts.items()))
+    without = done["without_image"]
+    counts = done["classes"] | ({"without an image": without} if without else {})
+    lines = [f"{name:<26}{count:>9,}" for name, count in counts.items()]
     splits = ", ".join(f"{count:,} to {split}" for split, count in done["galaxies"].items())
-    print(f"{to}: label tables by '{rule.name}', {splits}")
+    return "\n".join([*lines, f"{to}: label tables by '{rule.name}', {splits}"])
 
 
 def _explain(galaxy: str, data: Path | None, votes: Path | None, **rule) -> str:
@@ -195,16 +183,17 @@ def _rule(rule: Path | None, min_votes: int | None):
     return found if min_votes is None else replace(found, min_votes=min_votes)
 
 
-def _predict(model: str, images: Sequence[str], out: Path, labels: Path | None, overwrite: bool,
-             restart: bool, **how) -> None:  # fmt: skip
+def _predict(
+    model: str, images: Sequence[str], out: Path, labels: Path | None, overwrite: bool,
+    restart: bool, **how,
+) -> str:  # fmt: skip
     from gz2vit.io import MODEL_CARD
     from gz2vit.predict import InferenceOptions, compare_labels, predict_images
 
     if model == "bundled":
         print(f"with the bundled Linformer, calibrated, the mean of eight views: {MODEL_CARD}")
-    chosen = InferenceOptions(**how)
-    count, broken = predict_images(model, images, out, chosen, overwrite, restart)
+    options = InferenceOptions(**how)
+    count, broken = predict_images(model, images, out, options, overwrite, restart)
     listed = f"; {broken:,} broken ones are listed in {out}.broken.csv" if broken else ""
-    print(f"{out}: {count - broken:,} images{listed}")
-    if labels:
-        print(compare_labels(out, labels, model == "bundled"))
+    compared = f"\n{compare_labels(out, labels, model == 'bundled')}" if labels else ""
+    return f"{out}: {count - broken:,} images{listed}{compared}"

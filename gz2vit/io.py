@@ -101,8 +101,7 @@ def read_json(path: Path | str) -> Any:
 
 def require(path: Path | str, step: str) -> Path:
     """`path` if it exists; otherwise `Gz2vitError` that names the command which makes it."""
-    path = Path(path)
-    if path.exists():
+    if (path := Path(path)).exists():
         return path
     command = f"run {command_for(path.resolve(), step)} in the project's folder"
     raise Gz2vitError(f"{path.resolve()} does not exist yet: {command}")
@@ -110,10 +109,8 @@ def require(path: Path | str, step: str) -> Path:
 
 def trained_checkpoint(source: str) -> Path | None:
     """The checkpoint that `source` names by itself or its folder; None for another source."""
-    if source in ("none", "imagenet"):  # whatever files and folders of these names there are
-        return None
-    if source == "bundled":
-        return BUNDLED
+    if source in ("none", "imagenet", "bundled"):  # whatever files of these names there are
+        return BUNDLED if source == "bundled" else None
     path = Path(source)
     if path.suffix == CHECKPOINT_SUFFIX and not path.is_dir():
         if not path.is_file():
@@ -189,10 +186,9 @@ def code_hash(text: str) -> str:
     except SyntaxError:
         return hashlib.sha256(text.encode()).hexdigest()
     for node in ast.walk(tree):
-        body = getattr(node, "body", None)
-        first = body[0] if isinstance(body, list) and body else None
-        if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-            body[0] = ast.Pass()
+        match getattr(node, "body", None):
+            case [ast.Expr(value=ast.Constant()), *_]:
+                node.body[0] = ast.Pass()
     return hashlib.sha256((ast.dump(tree) + magics).encode()).hexdigest()
 
 

@@ -49,28 +49,25 @@ def open_lab(results: Path | None) -> None:
 def make_lab(results: Path) -> tuple[Path, list[str]]:
     """Fill `lab/` with the run's notebooks; the folder, and the copies that a user has edited."""
     sources = {path.name: path for folder in FOLDERS for path in (ROOT / folder).glob("*.ipynb")}
-    wanted = {name: (sources[name], {"RESULTS_DIR": str(results)}) for name in FREE}
+    wanted = {name: (sources[name], {}) for name in FREE}
     for executed in sorted(results.glob("notebooks/[0-9]*.ipynb")):
         record = nbformat.read(executed, as_version=4).metadata.get("papermill", {})
         source = sources.get(Path(record.get("input_path", "")).name)
         if source and ".failed" not in executed.name:
-            wanted[executed.name] = (source, record["parameters"] | {"RESULTS_DIR": str(results)})
+            wanted[executed.name] = source, record["parameters"]
     kept = []
     for name, (source, parameters) in wanted.items():
-        book = nbformat.read(source, as_version=4)
+        book, target = nbformat.read(source, as_version=4), results / LAB / name
         for cell in book.cells:
             if "parameters" in cell.metadata.get("tags", []):
-                cell.source = set_parameters(cell.source, parameters)
+                values = parameters | {"RESULTS_DIR": str(results)}
+                cell.source = set_parameters(cell.source, values)
         book.metadata["gz2vit"] = _digest(book)
-        target = results / LAB / name
-        if target.exists():
-            old = nbformat.read(target, as_version=4)
-            if (made := old.metadata.get("gz2vit")) != _digest(old):
-                kept.append(name)
-                continue
-            if made == book.metadata["gz2vit"]:  # its outputs stay
-                continue
-        write_text(target, nbformat.writes(book) + "\n")
+        old = nbformat.read(target, as_version=4) if target.exists() else None
+        if old and old.metadata.get("gz2vit") != _digest(old):
+            kept.append(name)
+        elif not old or old.metadata["gz2vit"] != book.metadata["gz2vit"]:  # else its outputs stay
+            write_text(target, nbformat.writes(book) + "\n")
     return results / LAB, kept
 
 

@@ -22,7 +22,7 @@ from PIL import Image
 
 from gz2vit import __version__
 from gz2vit import results_table as results
-from gz2vit.catalog import Selection, class_composition, read_selection
+from gz2vit.catalog import class_composition, read_selection
 from gz2vit.io import Gz2vitError, command_for, never_there, run_folders, run_record, write_text
 from gz2vit.paper import ARXIV, PUBLISHED_RESULTS, SPLIT_CLASS_COUNTS, TITLE
 from gz2vit.plots import captions
@@ -54,8 +54,8 @@ class Link(NamedTuple):
 class Picture(NamedTuple):
     """One picture of the page, or, without `source`, the words in its place (`missing`).
 
-    `source`: a data address with all of the PNG; `links`: files in the results folder; `notebook`:
-    which drew it, with the cell's number, without an address where it is not there; px.
+    `source`: a data address with all of the PNG; width and height in px; `links`: files in the
+    results folder; `notebook`: which drew it, with the cell's number.
     """
 
     name: str
@@ -78,7 +78,7 @@ def write_report(
     Raises `Gz2vitError` where not even the galaxies are selected, and for files that are damaged.
     """
     folder, selection = Path(results_dir), read_selection(results_dir)
-    table = results_table(folder, model_keys, seeds)
+    data, table = selection.data, results_table(folder, model_keys, seeds)
     tables = results.printed_tables(table)
     by_class = tables.pop("Accuracy by class")
     classes = by_class.iloc[:, :2].copy()  # then a column for each model, cells (ours, paper's)
@@ -86,29 +86,27 @@ def write_report(
         cells = by_class[f"{key}: ours [95 %]"], by_class[f"{key}: paper"]
         classes[key] = list(zip(*cells, strict=True))
     runs = [(key, run) for key in model_keys for run in run_folders((seeds or {}).get(key, ()))]
-    paths = [folder / "models" / key / run / "params.json" for key, run in runs]
-    records = list(map(results.read_record, paths))
+    records = [
+        results.read_record(folder / "models" / key / run / "params.json") for key, run in runs
+    ]
     verdict, verdicts = folder / "tables" / "verdict.md", read_verdicts(folder)
     words = verdict.read_text(encoding="utf-8") if verdict.exists() else ""
     composition = class_composition(selection.tables)
-    if selection.data["profile"] == "published":  # whose tables may be missing
+    if data["profile"] == "published":  # whose tables may be missing
         composition = pd.DataFrame(dict(SPLIT_CLASS_COUNTS), index=composition.index)
         composition = composition.assign(all=composition.sum(axis=1))
-    composition = composition.map("{:,}".format)
     content = {
         **{"paper": TITLE, "arxiv": ARXIV, "version": __version__, "short": in_short(table)},
-        "title": f"{selection.data['name']}, profile {selection.data['profile']}",
-        "simulated": selection.data["simulated"],
-        "verdict": Markup(mistune.create_markdown(escape=True)(words)),
-        "verdicts": verdicts,
+        **{"title": f"{data['name']}, profile {data['profile']}", "simulated": data["simulated"]},
+        **{"verdict": Markup(mistune.create_markdown(escape=True)(words)), "verdicts": verdicts},
         "weighed": {
             family: ", ".join(f"{n} {outcome}" for outcome, n in own.outcome.value_counts().items())
             for family, own in verdicts.items()
         },
         "shown_verdicts": SHOWN_VERDICTS,
         "evidence_command": command_for(verdict.resolve(), "evidence"),
-        "about": describe_run(folder, selection, table),
-        "composition": composition.reset_index(names="class"),
+        "about": describe_run(folder, data, table),
+        "composition": composition.map("{:,}".format).reset_index(names="class"),
         "introduction": results.introduction(table),
         **{"tables": tables, "classes": classes, "notes": table.attrs["notes"]},
         "pictures": find_pictures(folder),
@@ -121,8 +119,7 @@ def write_report(
     options = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
     environment = Environment(loader=PackageLoader("gz2vit"), autoescape=True, **options)
     environment.filters |= {"code": mark_code, "breaks": mark_breaks}
-    page = environment.get_template("report.html.j2").render(**content)
-    write_text(folder / "report.html", page)
+    write_text(folder / "report.html", environment.get_template("report.html.j2").render(content))
     return folder / "report.html"
 
 
@@ -144,8 +141,8 @@ def find_pictures(results_dir: Path | str) -> dict[str, list[Picture]]:
     In the place of an expected one that is missing, what to run. Raises `Gz2vitError` for a file
     that is not a picture.
     """
-    results_dir, order = Path(results_dir), [one.name for one in captions.FIGURES]
-    found = {path.stem: path for path in results_dir.glob("figures/[!.]*.png")}
+    folder, order = Path(results_dir), [one.name for one in captions.FIGURES]
+    found = {path.stem: path for path in folder.glob("figures/[!.]*.png")}
 
     def rank(name: str) -> tuple:
         begun = [place for place, known in enumerate(order) if name.startswith(known)]
@@ -155,26 +152,28 @@ def find_pictures(results_dir: Path | str) -> dict[str, list[Picture]]:
     sections: dict[str, list[Picture]] = {name: [] for name in captions.SECTIONS}
     expected = {one.name for one in captions.FIGURES if one.expected}
     for name in sorted(expected | found.keys(), key=rank):
-        entry = captions.entry_of(name)
+        entry, path = captions.entry_of(name), (folder / "figures" / name).resolve()
         picture = Picture(name, entry.title, entry.caption)
         if name in found:
             picture = _read_picture(found[name], picture, entry.step)
         else:
-            command = command_for((results_dir / "figures" / name).resolve(), entry.step)
-            words = f"the step '{entry.step}' makes it; run {command}"
-            words = f"Not there: {never_there(results_dir.resolve() / 'figures' / name) or words}."
-            notebook = _notebook_of(results_dir, entry.step)
-            picture = picture._replace(missing=words, notebook=notebook)
+            words = f"the step '{entry.step}' makes it; run {command_for(path, entry.step)}"
+            words = f"Not there: {never_there(path) or words}."
+            picture = picture._replace(missing=words, notebook=_notebook_of(folder, entry.step))
         sections[entry.section].append(picture)
     return sections
+
+
+def _read_cells(path: Path) -> list[dict]:
+    """The cells of an executed notebook."""
+    with _reading(path):
+        return json.loads(path.read_text(encoding="utf-8"))["cells"]
 
 
 def _notebook_of(results_dir: Path, step: str, cell: str = "") -> Link | None:
     """The executed notebook of `step`, and the `cell` in it, if it is there."""
     for path in results_dir.glob(f"notebooks/[0-9][0-9]_{step or '?'}.ipynb"):
-        with _reading(path):
-            cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-        for one in cells:
+        for one in _read_cells(path):
             if cell and f"[{one.get('execution_count')}]" == cell and "id" in one:
                 address = f"notebooks/{path.name}#cell-id={one['id']}"
                 return Link(address, f"{path.name}, cell {cell}")
@@ -207,20 +206,19 @@ def _draw_curves(results_dir: Path, key: str, run: str) -> Picture:
     """One run's learning curves, which exist from its first whole epoch, or what to run."""
     path = results_dir / "models" / key / run / "history.csv"
     title = f"{key}, seed {run.removeprefix('seed')}" if run else key
-    picture = Picture(f"curves-{key}{run}", title)
     if not path.exists():
-        predicted = path.with_name("predictions.csv").exists()
         words = f"Not trained yet; run {command_for(path.resolve(), key)}."
         words = f"Not there: {why}." if (why := never_there(path.resolve())) else words
-        words = "There are predictions, but no history of epochs." if predicted else words
-        return picture._replace(missing=words)
+        if path.with_name("predictions.csv").exists():
+            words = "There are predictions, but no history of epochs."
+        return Picture(f"curves-{key}{run}", title, missing=words)
     with _reading(path):
         figure = draw_learning_curves(pd.read_csv(path), CURVES_IN, published_history(key))
     alt = f"Learning curves of {title}. {description(figure)}"
     width, height = (round(inches * CURVES_DPI) for inches in figure.get_size_inches())
-    notebook = _notebook_of(results_dir, f"{key}_{run}" if run else key)
-    picture = picture._replace(alt=alt, width=width, height=height, notebook=notebook)
-    return picture._replace(source=_embed(png_bytes(figure, CURVES_DPI)))
+    links = [], _notebook_of(results_dir, f"{key}_{run}" if run else key)
+    source = _embed(png_bytes(figure, CURVES_DPI))
+    return Picture(f"curves-{key}{run}", title, "", alt, source, width, height, *links)
 
 
 def _embed(png: bytes) -> str:
@@ -233,14 +231,12 @@ def _embed(png: bytes) -> str:
 
 def read_verdicts(results_dir: Path | str) -> dict[str, pd.DataFrame]:
     """The verdicts of `tables/` (`outcome`, `sentence`) by their family, in order; or none."""
-    tables = Path(results_dir) / "tables"
-    # The first holds the second as well.
-    paths = [tables / name for name in ("verdicts.csv", "fig4_verdicts.csv")]
-    for path in filter(Path.exists, paths):
-        with _reading(path):
-            table = pd.read_csv(path, dtype=str, keep_default_na=False)
-            families = table[["family", "outcome", "sentence"]].groupby("family", sort=False)
-            return dict(iter(families))
+    for name in ("verdicts.csv", "fig4_verdicts.csv"):  # the first holds the second as well
+        if (path := Path(results_dir) / "tables" / name).exists():
+            with _reading(path):
+                table = pd.read_csv(path, dtype=str, keep_default_na=False)
+                table = table[["family", "outcome", "sentence"]]
+                return dict(iter(table.groupby("family", sort=False)))
     return {}
 
 
@@ -254,12 +250,11 @@ def read_simulated_tables(results_dir: Path | str) -> dict[str, pd.DataFrame]:
 
     tables = {}
     for name, title in SIMULATED_TABLES.items():
-        path = Path(results_dir) / "tables" / f"{name}.csv"
-        if path.exists():
+        if (path := Path(results_dir) / "tables" / f"{name}.csv").exists():
             with _reading(path):
                 table = pd.read_csv(path).rename(columns=lambda column: column.replace("_", " "))
-            if len(table) > SHOWN_ROWS:
-                title += f" (the first {SHOWN_ROWS} of {len(table):,} rows)"
+            more = len(table) > SHOWN_ROWS
+            title += f" (the first {SHOWN_ROWS} of {len(table):,} rows)" if more else ""
             tables[title] = table.head(SHOWN_ROWS).astype(object).map(shown)
     return tables
 
@@ -269,9 +264,7 @@ def find_notebooks(results_dir: Path | str, but: str = "") -> list[Link]:
     links = []
     for path in sorted(Path(results_dir).glob("notebooks/[!.]*.ipynb")):
         if ".failed" not in path.name and not (but and path.stem.endswith(f"_{but}")):
-            with _reading(path):
-                cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
-                heading = "".join(cells[0]["source"]).partition("\n")[0]
+            heading = "".join(_read_cells(path)[0]["source"]).partition("\n")[0]
             title = heading.lstrip("# ") if heading.startswith("#") else path.name
             links.append(Link(f"notebooks/{path.name}", title))
     return links
@@ -310,16 +303,16 @@ def in_short(table: pd.DataFrame) -> list[str]:
     return [*sentences, f"{words} comparable with the paper's; see below the tables."]
 
 
-def describe_run(results_dir: Path, selection: Selection, table: pd.DataFrame) -> Terms:
+def describe_run(folder: Path, data: Mapping[str, Any], table: pd.DataFrame) -> Terms:
     """Profile, data, models and time, for the head of the report."""
-    data, runs = selection.data, table.attrs["runs"]
+    runs = table.attrs["runs"]
     trained = [key for key, own in runs.items() if own]
     seconds = sum(run.get("train_seconds", 0) for own in runs.values() for run in own)
     galaxies = [f"{n:,} {SPLIT_NAMES[split]}" for split, n in data["galaxies"].items() if n]
     lost = sum(data.get("left_out", {}).values())
-    plan = results_dir / "logs" / "plan.txt"  # where the pipeline compares the trainings' code
+    plan = folder / "logs" / "plan.txt"  # where the pipeline compares the trainings' code
     lines = plan.read_text(encoding="utf-8").splitlines() if plan.exists() else []
-    replaced = sorted(results_dir.glob("models/**/replaced/*/"))
+    replaced = sorted(folder.glob("models/**/replaced/*/"))
     terms = [
         ("Profile", str(data["profile"])),
         ("Data", data["name"] + (" (simulated, not observed)" if data["simulated"] else "")),
@@ -328,7 +321,7 @@ def describe_run(results_dir: Path, selection: Selection, table: pd.DataFrame) -
         ("Models", f"{len(trained)} of {len(runs)} trained: {', '.join(trained) or 'none'}"),
         ("Training", f"{seconds / 60:,.1f} minutes in all" if seconds else ""),
         ("Left out", f"{lost:,} galaxies, whose images cannot be read" if lost else ""),
-        *(("Replaced training", path.relative_to(results_dir).as_posix()) for path in replaced),
+        *(("Replaced training", path.relative_to(folder).as_posix()) for path in replaced),
         *(("Older code", line) for line in lines if "trained with older code" in line),
     ]
     return [(name, value) for name, value in terms if value]
@@ -347,10 +340,9 @@ def describe_environment(records: Sequence[Mapping[str, Any]]) -> Terms:
     table = pd.DataFrame(columns)
     terms = [(name, " or ".join(table[name].dropna().unique())) for name in table]
     names = ("file", "source", "revision", "sha256")
-    for weights in (one.get("weights", {}) for one in records):
-        if "file" in weights:
-            words = [f"{name} {weights[name]}" for name in names if name in weights]
-            terms.append(("Started from", ", ".join(words)))
+    for weights in (one["weights"] for one in records if "file" in one.get("weights", {})):
+        words = [f"{name} {weights[name]}" for name in names if name in weights]
+        terms.append(("Started from", ", ".join(words)))
     return list(dict.fromkeys(terms))
 
 

@@ -33,23 +33,20 @@ def write_site(results: Path, to: Path) -> Path:
     for name in [name for name in linked if (results / name).is_file()]:
         (to / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(results / name, to / name)
-    template = Environment(
-        loader=PackageLoader("gz2vit"), autoescape=True, undefined=StrictUndefined,
-        trim_blocks=True, lstrip_blocks=True,
-    ).get_template("page.html.j2")  # fmt: skip
+    options = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
+    environment = Environment(loader=PackageLoader("gz2vit"), autoescape=True, **options)
+    template = environment.get_template("page.html.j2")
     exporter = HTMLExporter(template_name="basic", exclude_anchor_links=True)
     colours = Markup(HtmlFormatter().get_style_defs(".highlight"))
     paths = [p for p in sorted(results.glob("notebooks/[0-9]*.ipynb")) if ".failed" not in p.name]
     books = {path: nbformat.read(path, as_version=4) for path in paths}
-    titles = {path.stem: book.cells[0].source.splitlines()[0] for path, book in books.items()}
+    titles = {
+        p.stem: book.cells[0].source.splitlines()[0].lstrip("# ") for p, book in books.items()
+    }
     for path, book in books.items():
-        content = {
-            "name": path.stem,
-            "titles": {name: title.lstrip("# ") for name, title in titles.items()},
-            "body": Markup(exporter.from_notebook_node(book)[0]),
-            "colours": colours,
-            "origin": _origin(results, path.stem[3:], book),
-        }
+        body = Markup(exporter.from_notebook_node(book)[0])
+        content = {"name": path.stem, "titles": titles, "body": body, "colours": colours}
+        content["origin"] = _origin(results, path.stem[3:], book)
         write_text(to / "notebooks" / f"{path.stem}.html", template.render(content))
         shutil.copyfile(path, to / "notebooks" / path.name)
     write_text(to / "index.html", front)
@@ -60,17 +57,17 @@ def _origin(results: Path, step: str, book: nbformat.NotebookNode) -> dict[str, 
     """What made a notebook's figures: source notebook, modules, checksum of the data, commit."""
     record = results / "logs" / "steps" / f"{step}.json"
     known = read_json(record) if record.exists() else {}
-    signature = known.get("galaxies", {}).get("signature")
+    signature = known.get("galaxies", {}).get("signature") or {}
     code = "\n".join(cell.source for cell in book.cells if cell.cell_type == "code")
     modules = set()
     for module, names in MODULES.findall(code):
         own = [f"{module}.{name}" for name in names.split(", ")] if "." not in module else [module]
         modules |= {f"{name.replace('.', '/')}.py" for name in own}
     source = Path(book.metadata.get("papermill", {}).get("input_path", "unknown"))
+    checksums = ", ".join(f"{name} {value[:16]}" for name, value in signature.items())
     return {
         "notebook": "/".join(source.parts[-2:]),
         "modules": ", ".join(sorted(modules)) or "none",
-        "checksum of the data": ", ".join(f"{k} {v[:16]}" for k, v in (signature or {}).items())
-        or "not recorded",
+        "checksum of the data": checksums or "not recorded",
         "commit": known.get("commit", "not recorded"),
     }

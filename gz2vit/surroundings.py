@@ -12,11 +12,8 @@ ROOT = Path(__file__).resolve().parents[1]
 FOREIGN = ("SNAKEMAKE_", "PYTHON", "PIP_", "PL_", "JUPYTER_", "IPYTHON", "MPL", "MATPLOTLIB")
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")
 CACHES = {
-    "MPLCONFIGDIR": "matplotlib",
-    "IPYTHONDIR": "ipython",
-    "JUPYTER_DATA_DIR": "jupyter",
-    "JUPYTER_RUNTIME_DIR": "jupyter/runtime",
-    "NUMBA_CACHE_DIR": "numba",
+    **{"MPLCONFIGDIR": "matplotlib", "IPYTHONDIR": "ipython", "JUPYTER_DATA_DIR": "jupyter"},
+    **{"JUPYTER_RUNTIME_DIR": "jupyter/runtime", "NUMBA_CACHE_DIR": "numba"},
     "TORCHINDUCTOR_CACHE_DIR": "torchinductor",
 }
 
@@ -27,9 +24,8 @@ def isolate() -> Path:
     Returns the folder for caches: `~/.cache/gz2vit`, or one in the temporary folder where the home
     cannot be written (a container's unknown user).
     """
-    for name in list(os.environ):
-        if name.startswith(FOREIGN) or name in RANKS:
-            del os.environ[name]
+    for name in [one for one in os.environ if one.startswith(FOREIGN) or one in RANKS]:
+        del os.environ[name]
     # Threads that spin while they wait keep others from the cores that these wait for: beside other
     # work, a training on two cores took ten times as long as with so short a wait.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
@@ -44,8 +40,7 @@ def isolate() -> Path:
         if cache.stat().st_uid != os.getuid():  # somebody else's
             cache = Path(tempfile.mkdtemp(prefix="gz2vit-"))
         os.environ |= {"HOME": str(cache), "XDG_CACHE_HOME": str(cache)}
-    for name, folder in CACHES.items():
-        os.environ[name] = str(cache / folder)
+    os.environ |= {name: str(cache / folder) for name, folder in CACHES.items()}
     # Our kernel before the user's of the same name; this checkout's code before an installed one.
     os.environ |= {"JUPYTER_PREFER_ENV_PATH": "1", "JUPYTER_NO_CONFIG": "1"}
     os.environ |= {"PYTHONPATH": str(ROOT), "PYTHONNOUSERSITE": "1", "PYTHONUTF8": "1"}

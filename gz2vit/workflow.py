@@ -1,11 +1,10 @@
 """The pipeline: the parameters of every step, which steps are stale and why, and one step's run.
 
 `run` (what `./run_all.sh` calls) starts Snakemake on the `Snakefile` twice: first its rules
-register the steps with a `Pipeline`, which plans; then Snakemake runs what is planned, here or on
-a cluster. A step is compared with the record that it left when it finished
-(`logs/steps/<step>.json`: parameters, code, galaxies). A training is stale only for other
-parameters, other galaxies (ids, labels, pixels) or `--retrain`; every other step also for changed
-code and for what it reads.
+register the steps with a `Pipeline`, which compares each with the record that it left when it
+finished (`logs/steps/<step>.json`) and plans; then Snakemake runs what is planned, here or on a
+cluster. A training is stale only for other parameters, other galaxies (ids, labels, pixels) or
+`--retrain`; every other step also for changed code and for what it reads.
 """
 
 import ast
@@ -23,7 +22,6 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import timedelta
 from functools import cache, partial
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -31,39 +29,31 @@ from typing import Any, NamedTuple, TextIO
 
 import yaml
 from pydantic import TypeAdapter, ValidationError
+from tqdm import tqdm
 
+from gz2vit import io
 from gz2vit.catalog import data_signature, follow_folder, read_data_folder
-from gz2vit.io import (
-    ARCHIVE_RECORD,
-    CHECKPOINT,
-    MODEL_FILES,
-    ROOT,
-    SETTINGS,
-    Gz2vitError,
-    available_cores,
-    code_hash,
-    files_hash,
-    git_commit,
-    read_json,
-    sole_user,
-    write_json,
-    write_text,
-)  # fmt: skip
-from gz2vit.surroundings import isolate
+from gz2vit.images import check_folder
+from gz2vit.io import ROOT, Gz2vitError, read_json, write_json, write_text
 
 PROFILES_DIR = ROOT / "profiles"
+PAPER_MODELS = ("linformer", "linformer_weighted", "vit", "resnet50", "vgg16_bn", "hf_vit")
+PAPER_MODELS += ("hf_vit_weighted",)
 # Parameters that name a file, relative to where the command is given; WEIGHTS has words as well.
 PATHS = ("VOTES", "LABELS", "RULE", "WEIGHTS", "CATALOGUE")
 WORDS = ("none", "imagenet", "bundled", "default")
 # In the results folder: the plan, and how Snakemake knows that a step of this run has finished.
 PLAN, PLAN_TEXT, DONE = "logs/plan.json", "logs/plan.txt", "logs/done/{}"
-BAR_SECONDS = 5.0  # between two lines of a progress bar in a log file
+BAR_SECONDS = "5"  # between two lines of a progress bar in a log file
 INTERRUPT_SECONDS = 60  # for a step to end after Ctrl-C
 VOTES_STEPS = ("labels", "recover")  # they need votes: simulated, downloaded or named by VOTES
 # They need neither images nor weights: the steps after `--from`, and of the profile PUBLISHED.
 DRAWN_STEPS = ("fig1", "fig2", "fig3", "fig4", "fig5", "evidence", "table", "report")
 PUBLISHED = "published"  # the authors' own predictions: the profile, and the step that gets them
 NAMED_STEPS = ("transfer",)  # too long to be run unless --only names them
+# Profiles hold the `seconds` of their steps on a machine that learns so many batches a second.
+REFERENCE_SPEED = 100.0
+LONG_SECONDS = 90  # a shorter run starts at once, without measuring this machine's speed
 
 
 # ---- Parameters: the notebook's own, then the profile's, then --set --------------------------
@@ -77,20 +67,15 @@ class Parameter(NamedTuple):
 
     def read(self, value: Any, source: str, typed: bool = False) -> Any:
         """`value` (or a text `typed` at the terminal) as this type; errors name `source`."""
-        if typed:  # 3e-4 is a number, and 007 may be a text
-            text, takes = value, getattr(self.kind, "__args__", (self.kind,))
+        tries = [(value, not typed)]
+        if typed:  # as YAML, or else as the type reads it: 3e-4 is a number, and 007 may be a text
             with suppress(yaml.YAMLError):
-                value = yaml.safe_load(text)
-            if float in takes and isinstance(value, str):
-                with suppress(ValueError):
-                    value = float(value)
-            if str in takes and type(value) in (int, float, bool):
-                value = text
-        try:
-            return TypeAdapter(self.kind).validate_python(value, strict=True)
-        except ValidationError:
-            kind = self.kind.__name__ if isinstance(self.kind, type) else self.kind
-            raise Gz2vitError(f"{source} is {value!r}, but it must be {kind}") from None
+                tries.insert(0, (yaml.safe_load(value), True))
+        for one, strict in tries:
+            with suppress(ValidationError):
+                return TypeAdapter(self.kind).validate_python(one, strict=strict)
+        kind = self.kind.__name__ if isinstance(self.kind, type) else self.kind
+        raise Gz2vitError(f"{source} is {value!r}, but it must be {kind}")
 
 
 def code_cells(notebook: Path) -> list[tuple[str, list[str]]]:
@@ -130,10 +115,10 @@ def load_profile(name: str) -> dict[str, dict[str, Any]]:
         raise Gz2vitError(f"there is no profile '{name}'; the profiles are {known}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except yaml.YAMLError as error:
-        raise Gz2vitError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
-    if not isinstance(content, dict) or not all(isinstance(one, dict) for one in content.values()):
-        raise Gz2vitError(f"{path} must hold steps, each with its parameters NAME: value")
+        TypeAdapter(dict[str, dict[str, Any]]).validate_python(content)
+    except (yaml.YAMLError, ValidationError) as error:
+        what = f"{path} must hold, in YAML, steps with their parameters NAME: value"
+        raise Gz2vitError(f"{what} ({' '.join(str(error).split())})") from error
     return content
 
 
@@ -161,19 +146,18 @@ def merge_settings(
 
     `NAME=default` in `overrides` takes a setting back, and a later one replaces an earlier one.
     """
-    path = results / SETTINGS
+    path = results / io.SETTINGS
     kept = yaml.safe_load(path.read_text(encoding="utf-8")) or {} if path.is_file() else {}
     profile = profile or kept.get("profile", "demo")
     if kept.get("profile", profile) != profile:
         raise Gz2vitError(f"{results} is of profile {kept['profile']}; name another --results DIR")
-    data = data or kept.get("data")
     texts = dict(text.split("=", 1) for text in kept.get("set", []))
     for step, name, value in (parse_set(text, results) for text in overrides):
         key = f"{step}.{name}" if step else name
-        for old in [old for old in texts if old == key or (not step and old.endswith(f".{name}"))]:
-            del texts[old]
-        if value != "default":
-            texts[key] = value
+        gone = [old for old in texts if old == key or (not step and old.endswith(f".{name}"))]
+        texts = {old: texts[old] for old in texts if old not in gone}
+        texts |= {} if value == "default" else {key: value}
+    data = data or kept.get("data")
     data = None if data in ("default", "simulated") else data
     return {"profile": profile, "data": data, "set": [f"{k}={v}" for k, v in texts.items()]}
 
@@ -206,13 +190,15 @@ class Pipeline:
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         self.config, self.results = config, Path(config["results"])
-        self.archived = (self.results / ARCHIVE_RECORD).exists()
+        self.archived = (self.results / io.ARCHIVE_RECORD).exists()
         self.published = config["profile"] == PUBLISHED and not self.archived
-        self.simulated = config["data"] is None and not (self.archived or self.published)
+        self.drawn = self.archived or self.published  # from results that are there
+        self.simulated = config["data"] is None and not self.drawn
         self.data = Path(config["data"] or self.results / "data")
         profile = load_profile(config["profile"])
+        self.seconds = profile.pop("seconds", {})
         overrides = [parse_set(text, self.results) for text in config["set"]]
-        rows = dict(profile.get("backbones", {}))
+        rows = dict(profile.pop("backbones", {}))
         rows |= {name: value for step, name, value in overrides if step == "backbones"}
         for row, network in rows.items():
             named = re.fullmatch(r"(?!backbones?$)[a-z][a-z0-9_]*", row)
@@ -220,17 +206,14 @@ class Pipeline:
                 raise Gz2vitError(f"backbones.{row}={network}: write [a-z][a-z0-9_]*=timm/NETWORK")
         # Networks that the paper does not have: {row of the results table: network}.
         self.backbones = {row: one for row, one in rows.items() if one not in (None, "", "null")}
-        self.models = [
-            *("linformer", "linformer_weighted", "vit", "resnet50", "vgg16_bn"),
-            *("hf_vit", "hf_vit_weighted", *self.backbones),
-        ]
+        self.models = [*PAPER_MODELS, *self.backbones]
+        if not self.simulated:
+            profile.pop("simulate", None)
         # What is given: (step, "" for every one; name; value; source), the later the stronger.
-        other = ("backbone", "backbones", *(() if self.simulated else ("simulate",)))
-        sections = [(row, profile.get("backbone", {})) for row in self.backbones]
-        sections += [(step, own) for step, own in profile.items() if step not in other]
+        sections = dict.fromkeys(self.backbones, profile.pop("backbone", {}))
         self.given = [
             (step, name, value, f"profiles/{config['profile']}.yaml: {step}.{name}")
-            for step, section in sections
+            for step, section in [*sections.items(), *profile.items()]
             for name, value in section.items()
         ]
         typed = [one for one in overrides if one[0] != "backbones"]
@@ -261,8 +244,8 @@ class Pipeline:
         free = {key: one for key, one in known.items() if key not in own}
         free |= {"SEEDS": Parameter(None, list[int] | None)} if model else {}
         # Or its results are there, or never will be: then only its seeds matter.
-        made = not (self.archived or self.published) or name in (*DRAWN_STEPS, PUBLISHED)
-        free = free if made else {key: one for key, one in free.items() if key == "SEEDS"}
+        made = not self.drawn or name in (*DRAWN_STEPS, PUBLISHED)
+        free = {key: one for key, one in free.items() if made or key == "SEEDS"}
         self.free[name] = sorted(free)
         chosen = {
             key: free[key].read(value, source, typed=source.startswith("--set"))
@@ -276,12 +259,13 @@ class Pipeline:
                 which = f"'{key}'{meant(key, self.models)}"
                 raise Gz2vitError(f"{name}.{need}: there is no model {which}")
         needs = [parameters.get(need, need) for need in needs]
-        if self.archived or self.published:
+        if self.drawn:
             needs = [need for need in needs if need in DRAWN_STEPS]
             needs += [PUBLISHED] if self.published and name != PUBLISHED else []
-        code_files = [one if "gz2sim" in one else f"gz2vit/{one}" for one in code.split()]
+        modules = [one if "gz2sim" in one else f"gz2vit/{one}" for one in code.split()]
+        patterns = [one if Path(one).suffix else f"{one}.py" for one in modules]
         files = [str(self.data / one) for one in reads]
-        step = Step(name, notebook, needs, code_files, list(makes), files, model, parameters)
+        step = Step(name, notebook, needs, patterns, list(makes), files, model, parameters)
         if made:
             self.steps[name] = step
         if model:
@@ -297,7 +281,7 @@ class Pipeline:
             self.seeds[name], parameters["SEED"] = seeds, seeds[0]
             for seed in seeds[1:] if made else ():
                 run, further = f"seed{seed}", f"{name}_seed{seed}"
-                files = [f"models/{name}/{run}/{file}" for file in MODEL_FILES]
+                files = [f"models/{name}/{run}/{file}" for file in io.MODEL_FILES]
                 changed = parameters | {"SEED": seed, "RUN": run}
                 self.steps[further] = replace(step, name=further, makes=files, parameters=changed)
 
@@ -310,14 +294,14 @@ class Pipeline:
     def _start(self, step: Step) -> list[str]:
         """The model of this run whose weights a training starts from; none for other sources."""
         source = Path(step.parameters.get("WEIGHTS", "none"))
-        file = (source / CHECKPOINT if (source / CHECKPOINT).exists() else source).resolve()
         home = self.results.resolve() / "models"
-        if not source.is_absolute() or not file.is_relative_to(home):
+        if not source.is_absolute() or not source.resolve().is_relative_to(home):
             return []
-        if step.model in file.relative_to(home).parts:
+        start = source.resolve().relative_to(home).parts[:1]
+        if step.model in start:
             place = "copy it to another folder, or set other --results"
             raise Gz2vitError(f"{step.name}.WEIGHTS is {source}, which it would replace: {place}")
-        return [one for one in file.relative_to(home).parts[:1] if one in self.models]
+        return [one for one in start if one in self.models]
 
     def order(self) -> list[str]:
         """The steps asked for (by default all that the data allow) after all that they need."""
@@ -335,11 +319,12 @@ class Pipeline:
             if name not in self.steps:
                 raise Gz2vitError(f"there is no step '{name}'{meant(name, self.steps)}")
         able = [name for name in self.steps if name not in NAMED_STEPS + VOTES_STEPS]
-        if (self.archived or self.published) and not (self.results / "attention").is_dir():
+        if self.drawn and not (self.results / "attention").is_dir():
             able.remove("fig5")
-        for name, step in self.steps.items():
-            votes = step.parameters.get("VOTES") or (step.reads and os.path.exists(step.reads[0]))
-            able += [name] if name in VOTES_STEPS and (self.simulated or votes) else []
+        for name in self.steps.keys() & VOTES_STEPS:
+            step = self.steps[name]
+            votes = step.parameters.get("VOTES") or os.path.exists(step.reads[0])
+            able += [name] if self.simulated or votes else []
         if "table" in self.steps:  # the last ones, which show what the others made
             further = [name for name, step in self.steps.items() if step.model not in (None, name)]
             self.steps["table"].needs += further
@@ -354,8 +339,6 @@ class Pipeline:
 
     def make_plan(self) -> None:
         """Decide which steps run and why, and write the plan; raises for broken galaxies."""
-        from gz2vit.images import check_folder
-
         signature, records, older = None, {}, []
         for name in (order := self.order()):
             step = self.steps[name]
@@ -370,12 +353,13 @@ class Pipeline:
             now = self.state(step, signature)
             if why := self.why(step, now, records):
                 self.plan[name] = vars(step) | {"why": why, "record": now}
-                self.plan[name]["seconds"] = record.get("seconds")
             elif step.model and record["code"] != now["code"]:
                 older.append((name, record.get("commit", "unknown")[:7]))
             (self.results / DONE.format(name)).unlink(missing_ok=True)
+        self.expect(records)
         write_json(self.results / PLAN, self.plan)
-        write_text(self.results / PLAN_TEXT, self.describe(len(order), older))
+        took = [records[name]["seconds"] for name in self.plan if records[name]]
+        write_text(self.results / PLAN_TEXT, self.describe(len(order), older, took))
 
     def state(self, step: Step, signature: Mapping[str, str] | None) -> dict[str, Any]:
         """What decides a step's results now, as its record will keep it."""
@@ -385,13 +369,12 @@ class Pipeline:
             for name, one in self.steps.items()
         }
         galaxies: dict[str, Any] = {"signature": signature}
-        if step.name in ("simulate", *VOTES_STEPS) or self.archived or self.published:
+        if step.name in ("simulate", *VOTES_STEPS) or self.drawn:
             galaxies = {}
         if step.model:  # how they are selected and cropped
             galaxies |= {name: deciding[name] for name in ("select", "pack")}
         code = "\n".join(source for source, _ in code_cells(ROOT / step.notebook))
-        patterns = [one if Path(one).suffix else f"{one}.py" for one in step.code]
-        code = code_hash(code) + files_hash(patterns, ROOT)
+        code = io.code_hash(code) + io.files_hash(step.code, ROOT)
         return {
             "parameters": deciding[step.name],
             "galaxies": galaxies,
@@ -424,30 +407,44 @@ class Pipeline:
         newer = [n for n in step.needs if n in self.plan or records[n]["finished"] > at]
         return why + ([f"follows {', '.join(newer)}"] if newer else [])
 
-    def describe(self, total: int, older: Sequence[tuple[str, str]]) -> str:
-        """The plan as text: what runs and why, what is replaced, how long it took last time."""
-        settings = ", ".join(self.config["set"]) or "none"
+    def expect(self, records: Mapping[str, dict]) -> None:
+        """Add the seconds by which each step will lengthen this run; 0 where nothing is known."""
+        seconds = {
+            name: old["seconds"] * old.get("speed", 1.0)  # at the reference speed
+            if (old := records[name])
+            else self.seconds.get(name, self.seconds.get(one["model"], 0.0))
+            for name, one in self.plan.items()
+        }
+        long = sum(seconds.values()) > LONG_SECONDS
+        speed = measure_speed(self.config["threads"]) / REFERENCE_SPEED if long else 1.0
+        share = 0 if self.config["executor"] else 1 / (self.config["jobs"] or 1)
+        for name, one in self.plan.items():
+            one |= {"speed": speed, "expected": seconds[name] / speed * share}
+
+    def describe(self, total: int, older: Sequence[tuple[str, str]], took: Sequence[float]) -> str:
+        """The plan as text: what runs and why, what is replaced, how long, and last time."""
         galaxies = "simulated galaxies" if self.simulated else f"galaxies of {self.data}"
         galaxies = "the authors' predictions" if self.published else galaxies
         if self.archived:
-            galaxies = f"results of {read_json(self.results / ARCHIVE_RECORD)['file']}"
-        lines = [f"{self.results}: profile {self.config['profile']}, {galaxies}, --set: {settings}"]
+            galaxies = f"results of {read_json(self.results / io.ARCHIVE_RECORD)['file']}"
+        settings = f"{galaxies}, --set: {', '.join(self.config['set']) or 'none'}"
+        lines = [f"{self.results}: profile {self.config['profile']}, {settings}"]
         for name, one in self.plan.items():
             words = "; ".join(one["why"])
             if one["model"] and (self.results / self.steps[name].makes[-1]).exists():
                 words += f"; the model there moves to models/{one['model']}/replaced/"
             lines.append(f"  {name:<20}{words}")
-        known = [one["seconds"] for one in self.plan.values() if one["seconds"]]
-        who = "they" if len(known) == len(self.plan) else f"{len(known)} of them"
-        last = f"; {who} took {timedelta(seconds=round(sum(known)))} last time" if known else ""
-        if self.plan:
-            lines.append(f"{len(self.plan)} of {total} steps to run{last}")
-        else:
-            lines.append(f"nothing to do: {self.results} is up to date ({total} steps)")
+        expected = [one["expected"] for one in self.plan.values()]
+        here = f", about {roughly(sum(expected))} here" if any(expected) else ""
+        here += f" without {expected.count(0)} of unknown length" if here and 0 in expected else ""
+        who = "they" if len(took) == len(self.plan) else f"{len(took)} of them"
+        here += f"; {who} took {roughly(sum(took))} last time" if took else ""
+        nothing = f"nothing to do: {self.results} is up to date ({total} steps)"
+        lines.append(f"{len(self.plan)} of {total} steps to run{here}" if self.plan else nothing)
         for commit in sorted({commit for _, commit in older}):
             names = " ".join(name for name, other in older if other == commit)
-            renew = f"commit {commit}: --retrain {names} renews it"
-            lines.append(f"{names}: trained with older code, {renew}")
+            older_code = f"{names}: trained with older code, commit {commit}"
+            lines.append(f"{older_code}: --retrain {names} renews it")
         return "\n".join(lines) + "\n"
 
 
@@ -457,24 +454,51 @@ def _digests(paths: Iterable[str]) -> dict[str, str]:
     return {file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in files}
 
 
+def measure_speed(threads: int) -> float:
+    """Batches per second that a small transformer learns with one thread or `threads`, at best.
+
+    So what else the machine does for a moment does not count; the time left follows the real pace.
+    """
+    import torch
+
+    network, batch, times = (
+        torch.nn.TransformerEncoderLayer(128, 8, 512),
+        torch.rand(65, 8, 128),
+        [],
+    )
+    half = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()  # as trainings use it
+    for count in (1, threads):
+        torch.set_num_threads(count)
+        start = end = time.perf_counter()
+        while end < start + 0.6:
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                network(batch).square().mean().backward()
+            before, end = end, time.perf_counter()
+            times.append(end - before)
+    return 1 / min(times)
+
+
+def roughly(seconds: float) -> str:
+    """A duration as one says it: 40 s, 6 min, 2.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
 # ---- One step: a notebook through papermill ----------------------------------------------------
 
 
 class StepWriter:
-    """Writes a notebook's output to the step's log, each line headed by `[step]`; bars thinned."""
+    """Writes a notebook's output to the step's log, each line headed by `[step]`."""
 
     def __init__(self, step: str, stream: TextIO) -> None:
-        self.head, self.stream = f"[{step}] ", stream
-        self.pending, self.last_bar, self.flush = "", 0.0, stream.flush
+        self.head, self.stream, self.pending, self.flush = f"[{step}] ", stream, "", stream.flush
 
     def write(self, text: str) -> None:
         """Take some output; write the lines that are complete."""
-        *complete, self.pending = re.split(r"(?<=[\n\r])", self.pending + text)
-        for line in filter(str.strip, complete):
-            due = time.monotonic() - self.last_bar >= BAR_SECONDS
-            if line.endswith("\n") or due:
-                self.last_bar = self.last_bar if line.endswith("\n") else time.monotonic()
-                self.stream.write(f"{self.head}{line.rstrip()}\n")
+        *complete, self.pending = re.split(r"[\n\r]", self.pending + text)
+        lines = filter(None, map(str.rstrip, complete))
+        self.stream.writelines(f"{self.head}{line}\n" for line in lines)
         self.stream.flush()
 
 
@@ -489,15 +513,15 @@ def execute(name: str, results: Path) -> None:
     threading.Thread(target=watch, args=[os.getppid()], daemon=True).start()
     # A SLURM job's one task would make Lightning start no processes of its own.
     os.environ.pop("SLURM_NTASKS", None)
+    os.environ["TQDM_MININTERVAL"] = BAR_SECONDS
     one, logs, start = read_json(results / PLAN)[name], results / "logs", time.time()
-    stem = f"{Path(one['notebook']).name[:2]}_{name}"
-    output = results / "notebooks" / f"{stem}.ipynb"
-    running = output.with_name(f".{stem}.running.ipynb")
-    failed = output.with_name(f"{stem}.failed.ipynb")
-    running.parent.mkdir(parents=True, exist_ok=True)
+    output = results / "notebooks" / f"{Path(one['notebook']).name[:2]}_{name}.ipynb"
+    running = output.with_name(f".{output.stem}.running.ipynb")
+    failed = output.with_suffix(".failed.ipynb")
+    output.parent.mkdir(parents=True, exist_ok=True)
     message = f"step '{name}' still runs in {results} from an earlier call; wait for it, or stop it"
     try:
-        with sole_user(logs / f"{name}.lock", message), (logs / f"{name}.log").open("w") as log:
+        with io.sole_user(logs / f"{name}.lock", message), (logs / f"{name}.log").open("w") as log:
             log.write(f"[{name}] {one['notebook']} starts\n")
             log.flush()
             if "--retrain" in one["why"]:
@@ -511,9 +535,9 @@ def execute(name: str, results: Path) -> None:
                 raise Gz2vitError(f"step '{name}' failed {error}; see {failed}") from error
             failed.unlink(missing_ok=True)
             running.replace(output)
-            took = time.time() - start
-            write_json(logs / "steps" / f"{name}.json", record(one, results) | {"seconds": took})
-            log.write(f"[{name}] done in {took:.0f} s\n")
+            took = {"seconds": time.time() - start, "speed": one.get("speed")}
+            write_json(logs / "steps" / f"{name}.json", record(one, results) | took)
+            log.write(f"[{name}] done in {took['seconds']:.0f} s\n")
     except Gz2vitError as error:
         write_text(logs / f"{name}.error", f"{error}\n")
         raise
@@ -526,7 +550,7 @@ def record(one: Mapping[str, Any], results: Path) -> dict[str, Any]:
         folder = read_data_folder(results / "data")
         galaxies["signature"] = data_signature(folder, results / "logs" / "images.json")
     new = {"galaxies": galaxies, "reads": _digests(one["reads"])}
-    return one["record"] | new | {"finished": time.time(), "commit": git_commit()}
+    return one["record"] | new | {"finished": time.time(), "commit": io.git_commit()}
 
 
 def run_notebook(one: Mapping[str, Any], running: Path, writer: StepWriter) -> None:
@@ -538,28 +562,18 @@ def run_notebook(one: Mapping[str, Any], running: Path, writer: StepWriter) -> N
     from papermill.exceptions import PapermillExecutionError
 
     notebook = ROOT / one["notebook"]
+    # This environment's kernel, whichever saved the notebook.
+    options = {"progress_bar": False, "kernel_name": "python3", "language": "python"}
+    options |= {"stdout_file": writer, "stderr_file": writer, "cwd": notebook.parent}
     try:
-        papermill.execute_notebook(
-            notebook,
-            running,
-            parameters=one["parameters"],
-            progress_bar=False,
-            stdout_file=writer,
-            stderr_file=writer,
-            cwd=notebook.parent,
-            kernel_name="python3",  # this environment's, whatever kernel saved the notebook
-            language="python",
-        )
+        papermill.execute_notebook(notebook, running, parameters=one["parameters"], **options)
     except PapermillExecutionError as error:
         text = " ".join(str(error.evalue).split())
         text = text if error.ename == "Gz2vitError" else f"{error.ename}: {text}"
-        heading = ""  # above the cell that failed
-        for cell in read_json(running)["cells"]:
-            if cell["cell_type"] == "markdown":
-                found = re.findall(r"^## (.*)$", "".join(cell["source"]), re.MULTILINE)
-                heading = f" under '{found[-1]}'" if found else heading
-            if cell.get("execution_count") == error.exec_count:
-                break
+        before = read_json(running)["cells"][: error.cell_index + 2]  # papermill has added two
+        texts = ["".join(one["source"]) for one in before if one["cell_type"] == "markdown"]
+        headings = re.findall(r"^## (.*)$", "\n".join(texts), re.MULTILINE)
+        heading = f" under '{headings[-1]}'" if headings else ""
         raise Gz2vitError(f"in cell [{error.exec_count}]{heading}: {text}") from error
     except (DeadKernelError, OSError) as error:
         died = "its kernel died, most often for want of memory: try fewer --jobs or a smaller "
@@ -592,11 +606,11 @@ def run(
         from gz2vit.archive import open_archive
 
         open_archive(archive, folder, DRAWN_STEPS, profile or (None if results else "demo"))
-    archived = (folder / ARCHIVE_RECORD).exists()
+    archived = (folder / io.ARCHIVE_RECORD).exists()
     data = str(Path(data).expanduser().resolve()) if data not in (None, "default") else data
     settings = merge_settings(folder, profile, data, overrides)
     config = settings | {"results": str(folder), "only": only, "retrain": retrain, "jobs": jobs}
-    config |= {"executor": executor, "threads": max(1, available_cores() // (jobs or 1))}
+    config |= {"executor": executor, "threads": max(1, io.available_cores() // (jobs or 1))}
     load_profile(config["profile"])
     if data and (archived or settings["profile"] == PUBLISHED):
         raise Gz2vitError(f"--data {data}: {folder} has galaxies of its own; name other --results")
@@ -604,17 +618,18 @@ def run(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Gz2vitError(f"cannot write {folder}, set by --results: {error.strerror}") from error
-    with sole_user(folder / ".lock", f"another run is working in {folder}; wait for it") as lock:
+    message = f"another run is working in {folder}; wait for it"
+    with io.sole_user(folder / ".lock", message) as lock:
         if config["data"] is None and config["profile"] == "paper" and not archived:
             config["data"] = _fetch(config, lock, plan_only)
-        _snakemake(config, lock, planning=True)
+        _snakemake(config, lock)
         print((folder / PLAN_TEXT).read_text(encoding="utf-8"), end="", flush=True)
         if plan_only:
             return
-        write_text(folder / SETTINGS, yaml.safe_dump(settings, sort_keys=False))
+        write_text(folder / io.SETTINGS, yaml.safe_dump(settings, sort_keys=False))
         if not (plan := read_json(folder / PLAN)):
             return
-        _snakemake(config, lock, options)
+        _snakemake(config, lock, plan, options)
     print(f"{len(plan)} steps run in {(time.time() - start) / 60:.1f} min, into {folder}")
     if (folder / "report.html").exists():
         print("report.html shows all of it on one page, in any browser")
@@ -625,7 +640,7 @@ def _fetch(config: Mapping[str, Any], lock: int, plan_only: bool) -> str:
     from gz2vit.download import fetch_galaxy_zoo
     from gz2vit.votes import GALAXY_ZOO_DIR
 
-    _snakemake(config, lock, planning=True)  # an unknown step is reported before 3.4 GB are fetched
+    _snakemake(config, lock)  # an unknown step is reported before 3.4 GB are fetched
     if plan_only and not (GALAXY_ZOO_DIR / "gz2_train.csv").exists():
         raise Gz2vitError(f"--plan needs the galaxies: run `gz2vit download` into {GALAXY_ZOO_DIR}")
     only = config["only"]
@@ -638,9 +653,10 @@ def _fetch(config: Mapping[str, Any], lock: int, plan_only: bool) -> str:
 
 
 def _snakemake(
-    config: Mapping[str, Any], lock: int, options: Sequence[str] = (), planning: bool = False
-) -> None:
-    """Let Snakemake plan or run, passing on what the steps write; raises `Gz2vitError` if it fails.
+    config: Mapping[str, Any], lock: int, plan: Mapping[str, Any] | None = None,
+    options: Sequence[str] = (),
+) -> None:  # fmt: skip
+    """Let Snakemake make the plan, or run `plan`; raises `Gz2vitError` if it fails.
 
     It inherits `lock`, so that it keeps the folder even where this process is killed first.
     """
@@ -648,7 +664,7 @@ def _snakemake(
     own_log = logs / "snakemake.log"
     for old in (*logs.glob("*.error"), *logs.glob("*.log")):
         old.unlink()
-    write_json(logs / "run.json", {**config, "planning": planning})
+    write_json(logs / "run.json", {**config, "planning": plan is None})
     command = [sys.executable, "-P", "-m", "snakemake", "--snakefile", str(ROOT / "Snakefile")]
     command += ["--directory", config["results"], "--configfile", str(logs / "run.json")]
     command += ["--nocolor", "--nolock", "--keep-incomplete", "--drop-metadata"]
@@ -665,20 +681,18 @@ def _snakemake(
             command += ["--slurm-status-command", "squeue"]
     else:
         command += ["--profile", "none", "--cores", str(config["threads"] * (config["jobs"] or 1))]
-    command += ["--list-rules"] if planning else options
-    isolate()
+    command += ["--list-rules"] if plan is None else options
     # Linux: end with this process even where that is killed with -9 (PR_SET_PDEATHSIG).
     die = partial(ctypes.CDLL(None).prctl, 1, signal.SIGKILL) if sys.platform == "linux" else None
-    with own_log.open("w") as log:
+    with own_log.open("w") as log, Follower(logs, plan or {}) as follower:
         process = subprocess.Popen(
             command, stdout=log, stderr=log, pass_fds=[lock], start_new_session=True, preexec_fn=die
         )  # fmt: skip
-        previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
-        read: dict[Path, int] = {}
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             while process.poll() is None:
                 time.sleep(0.2)
-                pass_on(logs, read)
+                follower.follow()
         except KeyboardInterrupt:
             os.killpg(process.pid, signal.SIGINT)
             if run_id := re.search(r"^SLURM run ID: (\S+)", own_log.read_text(), re.MULTILINE):
@@ -689,23 +703,45 @@ def _snakemake(
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
             raise
-        finally:
-            signal.signal(signal.SIGTERM, previous)
-        pass_on(logs, read)
+        follower.follow()
     if process.returncode:
         raise Gz2vitError(_failure(logs))
 
 
-def pass_on(logs: Path, read: dict[Path, int]) -> None:
-    """Print the lines that steps have added to their logs; `read`: bytes printed already."""
-    for path in sorted(logs.glob("*.log"), key=lambda path: path.stat().st_mtime):
-        if path.name != "snakemake.log":
-            with path.open("rb") as file:
-                file.seek(read.get(path, 0))
-                new = file.read()
-            whole = new[: new.rfind(b"\n") + 1]
-            read[path] = read.get(path, 0) + len(whole)
-            print(whole.decode(errors="replace"), end="", flush=True)
+class Follower(tqdm):
+    """Prints what steps add to their logs, and how many are done; on a terminal also as a bar."""
+
+    def __init__(self, logs: Path, plan: Mapping[str, Any]) -> None:
+        shape = "{n_fmt} of {total_fmt} steps |{bar}|{postfix}"
+        options = {"disable": None if plan else True, "leave": False, "bar_format": shape}
+        super().__init__(total=len(plan), file=sys.stdout, **options)
+        self.logs, self.read, self.begun = logs, {}, time.monotonic()  # read: bytes of each log
+        self.waiting = {name: one["expected"] for name, one in plan.items()}
+        self.planned, self.seconds = len(plan), sum(self.waiting.values())
+
+    def follow(self) -> None:
+        """Print the lines that steps have added since the last call."""
+        for path in sorted(self.logs.glob("*.log"), key=lambda path: path.stat().st_mtime):
+            if path.name != "snakemake.log":
+                with path.open("rb") as file:
+                    file.seek(self.read.get(path, 0))
+                    new = file.read()
+                whole = new[: new.rfind(b"\n") + 1]
+                self.read[path] = self.read.get(path, 0) + len(whole)
+                for line in whole.decode(errors="replace").splitlines():
+                    found = re.fullmatch(r"\[(\w+)\] (done in \d+ s)", line)
+                    with self.external_write_mode():
+                        print(self.finish(*found.groups()) if found else line, flush=True)
+
+    def finish(self, step: str, words: str) -> str:
+        """Count a step as done; its line. The time left follows the pace, the more the later."""
+        self.waiting.pop(step, None)
+        share = sum(self.waiting.values()) / (self.seconds or 1)
+        left = share * (time.monotonic() - self.begun + share * self.seconds)
+        self.postfix = f" about {roughly(left)} left" if left else ""
+        self.update()
+        done = f"[{self.planned - len(self.waiting)} of {self.planned}] {step} {words}"
+        return f"{done},{self.postfix}" if left else done
 
 
 def _failure(logs: Path) -> str:

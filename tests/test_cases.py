@@ -15,80 +15,58 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from gz2sim.folder import simulate
 from gz2vit.catalog import read_data_folder, read_properties
 from gz2vit.cli import main
-from tests.folders import needs_shared
+from gz2vit.images import read_image
+from tests.folders import make_folder, needs_shared
 from tests.run_all import ROOT, error_line, run_all
 
 PROBABILITIES = [f"p{index}" for index in range(8)]
 
 
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("cases") / "D"
-    simulate(folder, 120, seed=0, processes=1)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def model(data: Path) -> Path:
-    """The Linformer of a smoke run on `data`, on a file system without locks."""
-    results = data.parent / "out"
-    words = ("smoke", "--data", data, "--results", results, "--only", "linformer")
-    outcome = run_all(*words)
-    assert outcome.returncode == 0, outcome.stderr
-    return results / "models" / "linformer"
-
-
 @pytest.fixture
-def own(data: Path, tmp_path: Path) -> Path:
-    """A copy of `data` to be changed."""
-    return shutil.copytree(data, tmp_path / "D")
+def own(tmp_path: Path) -> Path:
+    """A data folder to be changed."""
+    return make_folder(tmp_path / "D", per_class=3)
 
 
-def predicted(model: Path, *images: Path, out: Path) -> pd.DataFrame:
-    words = ["predict", *map(str, images), "--model", str(model), "--out", str(out), "--overwrite"]
-    assert main(words) == 0
-    return pd.read_csv(out)
+def predict(run: Path, *images: Path, out: Path) -> tuple[int, pd.DataFrame]:
+    """Exit code and table of `gz2vit predict` with the Linformer of a run, or of any copy."""
+    words = ["predict", *map(str, images), "--model", str(run / "models" / "linformer")]
+    code = main([*words, "--out", str(out), "--overwrite"])
+    return code, pd.read_csv(out) if out.exists() else pd.DataFrame()
 
 
-def test_the_same_picture_in_16_bits_and_turned_by_exif(model: Path, tmp_path: Path):
-    for folder, names in (
-        ("images_16_bit", ("g8.png", "g16.png")),
-        ("exif", ("plain.jpg", "exif6.jpg")),
-    ):
-        pair = [needs_shared(f"cases/{folder}/{name}") for name in names]
-        table = predicted(model, *pair, out=tmp_path / "t.csv")[PROBABILITIES].to_numpy()
-        assert np.abs(table[0] - table[1]).max() < 0.02
+@pytest.mark.parametrize(
+    "names", ["images_16_bit/g8.png images_16_bit/g16.png", "exif/plain.jpg exif/exif6.jpg"]
+)
+def test_the_same_picture_in_16_bits_and_turned_by_exif(names: str):
+    one, other = (read_image(needs_shared(f"cases/{name}")).astype(int) for name in names.split())
+    assert np.abs(one - other).mean() < 0.1  # otherwise 9 or more
 
 
-def test_fits_is_refused_by_name_and_other_formats_are_counted(model: Path, tmp_path: Path, capsys):
+def test_fits_is_refused_by_name_and_other_formats_are_counted(trained_run, tmp_path, capsys):
     fits = [needs_shared(f"cases/fits/{name}") for name in ("g.fits", "gi.fits")]
-    words = ["predict", *map(str, fits), "--model", str(model), "--out", str(tmp_path / "t.csv")]
-    code, output = main(words), capsys.readouterr()
-    broken = tmp_path / "t.csv.broken.csv"
-    said = output.err + output.out + (broken.read_text() if broken.exists() else "")
-    assert "g.fits" in said
-    assert "FITS" in said
-    assert code == 1 or len(pd.read_csv(tmp_path / "t.csv")) == 0
+    code, table = predict(trained_run, *fits, out=tmp_path / "t.csv")
+    broken, said = tmp_path / "t.csv.broken.csv", "".join(capsys.readouterr())
+    said += broken.read_text() if broken.exists() else ""
+    assert "g.fits" in said and "FITS" in said
+    assert code == 1 or table.empty
     folder = tmp_path / "mixed"
     folder.mkdir()
     shutil.copy(needs_shared("cases/exif/plain.jpg"), folder / "a.JPG")
     shutil.copy(needs_shared("cases/images_16_bit/g8.png"), folder / "b.png")
     for name in ("c.fits", "d.fits", "notes.txt"):
         (folder / name).write_text("x")
-    table = predicted(model, folder, out=tmp_path / "u.csv")
-    assert len(table) == 2
-    said = capsys.readouterr()
-    assert "2 .fits" in said.out + said.err
+    assert len(predict(trained_run, folder, out=tmp_path / "u.csv")[1]) == 2
+    assert "2 .fits" in "".join(capsys.readouterr())
 
 
-def test_a_copied_model_keeps_its_crop(model: Path, data: Path, tmp_path: Path):
-    image = next((data / "images").glob("*.jpg"))
-    before = predicted(model, image, out=tmp_path / "a.csv")
-    shutil.copytree(model, tmp_path / "elsewhere" / "M")
-    after = predicted(tmp_path / "elsewhere" / "M", image, out=tmp_path / "b.csv")
+def test_a_copied_model_keeps_its_crop(trained_run: Path, own: Path, tmp_path: Path):
+    """It is of 64 px, not the paper's."""
+    image, copy = own / "images" / "train-001.jpg", tmp_path / "elsewhere"
+    shutil.copytree(trained_run / "models" / "linformer", copy / "models" / "linformer")
+    before, after = (predict(run, image, out=tmp_path / "t.csv")[1] for run in (trained_run, copy))
     assert before[PROBABILITIES].equals(after[PROBABILITIES])
 
 
@@ -112,27 +90,23 @@ def test_tables_of_other_writers_are_read_right(own: Path, name: str):
     shutil.copy(needs_shared(f"cases/{name}.csv"), own / "gz2_train.csv")
     table = read_data_folder(own).tables["train"]
     assert (table.galaxyID.iloc[0], int(table.label1.iloc[0])) == ("1", 5)
-
-
-def test_properties_with_a_trailing_comma_are_read_right():
     table = read_properties(needs_shared("cases/trailing_comma/galaxy_properties.csv"))
     assert table.petroR90_r.iloc[0] == pytest.approx(7.4122)
 
 
-def test_galaxies_called_na_and_null(own: Path, tmp_path: Path):
+def test_galaxies_called_na_and_null_and_a_last_batch_of_one(own: Path, tmp_path: Path):
+    """58 galaxies in batches of 19: batch normalisation cannot do with one."""
+    image = own / "images" / "train-001.jpg"
     for split in ("train", "valid", "test"):
-        shutil.copy(needs_shared(f"cases/ids_na/gz2_{split}.csv"), own / f"gz2_{split}.csv")
-    images = sorted((own / "images").glob("*.jpg"))
-    for image, name in zip(images, ("NA", "null"), strict=False):
-        shutil.copy(image, own / "images" / f"{name}.jpg")
-    words = ("smoke", "--data", own, "--results", tmp_path / "out", "--only", "linformer")
-    outcome = run_all(*words)
+        lines = needs_shared(f"cases/ids_na/gz2_{split}.csv").read_text().splitlines()
+        (own / f"gz2_{split}.csv").write_text("\n".join(lines[:59]) + "\n")
+        for name in (line.partition(",")[0] for line in lines[1:59]):
+            shutil.copy(image, own / "images" / f"{name}.jpg")
+    words = ("smoke", "--data", own, "--results", tmp_path / "out", "--only", "resnet50")
+    outcome = run_all(*words, "--set", "resnet50.BATCH_SIZE=19", "resnet50.MAX_EPOCH=1")
     assert outcome.returncode == 0, outcome.stderr
-    table = pd.read_csv(
-        tmp_path / "out" / "models" / "linformer" / "predictions.csv",
-        keep_default_na=False, dtype={"GalaxyID": str},
-    )  # fmt: skip
-    assert {"NA", "null"} <= set(table.GalaxyID)
+    path = tmp_path / "out" / "models" / "resnet50" / "predictions.csv"
+    assert {"NA", "null"} <= set(pd.read_csv(path, keep_default_na=False).GalaxyID)
 
 
 def test_spoiled_ids(tmp_path: Path, capsys):
@@ -143,53 +117,35 @@ def test_spoiled_ids(tmp_path: Path, capsys):
         code = main([*words, "--to", str(tmp_path / name)])
         return code, capsys.readouterr().err
 
-    assert derive("v.csv")[0] == 0
-    assert derive("v_float.csv")[0] == 0
+    assert derive("v.csv")[0] == derive("v_float.csv")[0] == 0
     for table in (f"gz2_{split}.csv" for split in ("train", "valid", "test")):
         whole = (tmp_path / "v.csv" / table).read_text()
         assert (tmp_path / "v_float.csv" / table).read_text() == whole
     code, line = derive("v_excel.csv")
-    assert code == 1
-    assert "5.87720E+17" in line
+    assert code == 1 and "5.87720E+17" in line
 
 
-def test_the_last_batch_may_be_one_galaxy(own: Path, tmp_path: Path):
-    """58 galaxies in batches of 19: batch normalisation cannot do with one."""
-    lines = (own / "gz2_train.csv").read_text().splitlines()
-    (own / "gz2_train.csv").write_text("\n".join(lines[:59]) + "\n")
-    words = ("smoke", "--data", own, "--results", tmp_path / "out", "--only", "resnet50")
-    outcome = run_all(*words, "--set", "resnet50.BATCH_SIZE=19")
-    assert outcome.returncode == 0, outcome.stderr
-
-
-def test_no_locks_no_home_no_name(data: Path, tmp_path: Path):
+def test_no_locks_no_home_no_name(own: Path, tmp_path: Path):
     """A container: an unknown user, a HOME that cannot be written, foreign packages on the path."""
     no_flock = needs_shared("cases/no_flock/sitecustomize.py").parent
     numpy = needs_shared("cases/foreign_numpy")
-    words = ("smoke", "--data", data, "--results", tmp_path / "out", "--only", "select")
-    environment = {
-        "HOME": "/proc",
-        "PYTHONPATH": f"{no_flock}:{numpy}",
-        "SNAKEMAKE_PROFILE": str(needs_shared("cases/snakemake_profile")),
-    }
+    words = ("smoke", "--data", own, "--results", tmp_path / "out", "--only", "select")
+    environment = {"HOME": "/proc", "PYTHONPATH": f"{no_flock}:{numpy}"}
+    environment["SNAKEMAKE_PROFILE"] = str(needs_shared("cases/snakemake_profile"))
     outcome = run_all(*words, **environment)
     assert outcome.returncode == 0, outcome.stderr
     assert (tmp_path / "out" / "selection" / "gz2_train.csv").exists()
     patch = (no_flock / "sitecustomize.py").read_text()
     code = f"{patch}\nimport sys\nfrom gz2vit.cli import main\nmain(sys.argv[1:])"
-    outcome = subprocess.run(
-        [sys.executable, "-c", code, "run", *map(str, words)],
-        capture_output=True, text=True, cwd=ROOT, check=False,
-    )  # fmt: skip
+    command = [sys.executable, "-c", code, "run", *map(str, words)]
+    outcome = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
     assert "nothing to do" in outcome.stdout, outcome.stderr
     assert "without locks" in outcome.stderr
 
 
-def test_paths_that_do_not_fit(data: Path, tmp_path: Path):
+def test_paths_that_do_not_fit(own: Path, tmp_path: Path):
     (tmp_path / "a.md").write_text("x")
-    assert "a.md" in error_line(run_all("smoke", "--data", data, "--results", tmp_path / "a.md"))
-    line = error_line(
-        run_all("smoke", "--set", "vit.WEIGHTS=~/no_such.ckpt", "--results", tmp_path / "o")
-    )
-    assert "no_such.ckpt" in line
-    assert "~" not in line.split("there is no file")[1]
+    assert "a.md" in error_line(run_all("smoke", "--data", own, "--results", tmp_path / "a.md"))
+    words = ("smoke", "--set", "vit.WEIGHTS=~/no_such.ckpt", "--results", tmp_path / "o")
+    line = error_line(run_all(*words))
+    assert "no_such.ckpt" in line and "~" not in line.split("there is no file")[1]

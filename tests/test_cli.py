@@ -25,9 +25,9 @@ def shell(command: str) -> subprocess.CompletedProcess:
 def test_every_command_has_a_function_that_takes_its_options():
     (commands,) = [action.choices for action in cli._parser()._actions if action.choices]
     for parser in commands.values():
-        module, function = parser.get_default("command").split(".")
+        module, _, function = parser.get_default("command").rpartition(".")
         options = [one.dest for one in parser._actions if one.dest != "help"]
-        found = getattr(import_module(f"gz2vit.{module}"), function)
+        found = getattr(import_module(module), function)
         inspect.signature(found).bind(**dict.fromkeys(options))
 
 

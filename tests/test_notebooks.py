@@ -41,10 +41,11 @@ FIRST_MISSING = {"05": "simulate", "06": "select", "07": "select", "17": "linfor
 
 
 def copy_notebooks(target: Path) -> list[Path]:
-    """All notebooks in their folders below `target`, in order."""
+    """All notebooks in their folders below `target`; those that a test runs there, in order."""
     for folder in FOLDERS:
         shutil.copytree(ROOT / folder, target / folder, ignore=shutil.ignore_patterns(".*"))
-    return [target / path.relative_to(ROOT) for path in NOTEBOOKS]
+    books = [path for path in NOTEBOOKS if not path.name.startswith(NEEDS_MORE)]
+    return [target / path.relative_to(ROOT) for path in books]
 
 
 def run(*words: object) -> None:
@@ -52,29 +53,6 @@ def run(*words: object) -> None:
     command = [sys.executable, "-m", *map(str, words)]
     outcome = subprocess.run(command, capture_output=True, text=True, check=False)
     assert outcome.returncode == 0, outcome.stdout[-4000:] + outcome.stderr[-4000:]
-
-
-def test_all_run_in_order_with_their_own_parameters(tmp_path: Path):
-    books = copy_notebooks(tmp_path)
-    options = ("-p", "no:cacheprovider", "-q", f"--rootdir={tmp_path}")
-    books = [book for book in books if not book.name.startswith(NEEDS_MORE)]
-    before = [book for book in books if book.parent.name != "figures"]
-    run("pytest", "--nbmake", *options, *before)
-    # Fig. 3 compares two runs of one notebook, the second with other parameters.
-    linformer = tmp_path / "notebooks" / "07_train_linformer.ipynb"
-    weighted = "{MODEL_KEY: linformer_weighted, CLASS_WEIGHTS: tuned}"
-    output = tmp_path / "results" / "smoke" / "notebooks" / "07_linformer_weighted.ipynb"
-    output.parent.mkdir(parents=True)
-    run("papermill", linformer, output, "-y", weighted, "--cwd", linformer.parent)
-    run("pytest", "--nbmake", *options, *[book for book in books if book not in before])
-    results = tmp_path / "results" / "smoke"
-    explored = results / "notebooks" / "explored.ipynb"
-    run("papermill", EXPLORER, explored, "-p", "RESULTS_DIR", results, "--cwd", EXPLORER.parent)
-    assert "7 networks" in explored.read_text() or "6 networks" in explored.read_text()
-    assert (results / "figures" / "fig3.pdf").stat().st_size > 0
-    for name in ("fig5_A", "fig5_B", "attention_models", "attention_checks", "features_umap"):
-        assert (results / "figures" / f"{name}.pdf").stat().st_size > 0
-    assert "not comparable" in (results / "tables" / "results.md").read_text()
 
 
 def test_a_published_selection_is_compared_and_its_rule_found(tmp_path: Path):

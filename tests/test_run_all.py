@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import statistics
@@ -12,13 +13,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from gz2sim.folder import simulate
 from gz2vit.archive import write_archive
 from gz2vit.catalog import SIMULATION_RECORD
 from gz2vit.io import MODEL_FILES, sole_user
 from tests.folders import make_folder
 from tests.run_all import ROOT, error_line, run_all, steps_started
+from tests.test_notebooks import EXPLORER, copy_notebooks, run
 
+smoke = pytest.mark.xdist_group("smoke")  # the tests of `finished`, in one process
 MODELS = (
     *("linformer", "linformer_weighted", "vit", "resnet50", "vgg16_bn", "hf_vit"),
     *("hf_vit_weighted", "convnext"),
@@ -38,9 +40,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
     assert steps_started(outcome) == sorted((*MODELS, *OTHERS))
     assert "[linformer] epoch   2/2  train loss " in outcome.stdout
+    assert re.search(r"24 of 24 steps to run, about \d+ (s|min) here\n", outcome.stdout)
+    counted = re.findall(r"^\[(\d+) of 24\] \w+ done in \d+ s(, about)?", outcome.stdout, re.M)
+    assert [int(number) for number, _ in counted] == list(range(1, 25))
+    assert [bool(left) for _, left in counted] == [True] * 23 + [False]
     return results
 
 
+@smoke
 def test_every_file_of_the_contract_is_there(finished: Path):
     for key in MODELS:
         assert {path.name for path in (finished / "models" / key).iterdir()} == set(MODEL_FILES)
@@ -61,8 +68,53 @@ def test_every_file_of_the_contract_is_there(finished: Path):
     for name in ("07_linformer", "17_fig3", "19_fig5"):
         assert '"image/png"' in (finished / "notebooks" / f"{name}.ipynb").read_text(), name
     assert not [path for path in finished.rglob(".*tmp*")]
+    # The two Linformers differ in their class weights only.
+    uniform, tuned = (
+        json.loads((finished / "models" / key / "params.json").read_text())
+        for key in ("linformer", "linformer_weighted")
+    )
+    assert uniform["class_weights"] == [1.0] * 8
+    assert tuned["class_weights"][7] == pytest.approx(3.23, abs=0.01)
+    parameters = uniform["parameters"].items()
+    changed = {name for name, value in parameters if tuned["parameters"][name] != value}
+    assert changed == {"model_key", "class_weights"}
 
 
+@smoke
+def test_the_notebooks_run_in_order_by_themselves(finished: Path, tmp_path: Path):
+    """With their own parameters, which are those of the run: what is trained is not trained again.
+
+    A copy beside copied notebooks; the Linformer is trained, and later some models are missing.
+    """
+    results = tmp_path / "results" / "smoke"
+    shutil.copytree(finished, results, copy_function=os.link)
+    for name in ("models/linformer", "selection", "attention", "features", "figures", "tables"):
+        shutil.rmtree(results / name)
+    before = (results / "models" / "resnet50" / "best.ckpt").stat()
+    options = ("-p", "no:cacheprovider", "-q", f"--rootdir={tmp_path}")
+    books = copy_notebooks(tmp_path)
+    training = [book for book in books if "_train_" in book.name or book.name[:2] < "07"]
+    run("pytest", "--nbmake", *options, *training)
+    assert (results / "models" / "resnet50" / "best.ckpt").stat() == before
+    for key in ("vit", "vgg16_bn", "hf_vit_weighted", "convnext"):
+        shutil.rmtree(results / "models" / key)
+    run("pytest", "--nbmake", *options, *[book for book in books if book not in training])
+    explored = results / "notebooks" / "explored.ipynb"
+    run("papermill", EXPLORER, explored, "-p", "RESULTS_DIR", results, "--cwd", EXPLORER.parent)
+    assert "4 networks" in explored.read_text()
+    for name in (
+        "fig3",
+        "fig5_A",
+        "fig5_B",
+        "attention_models",
+        "attention_checks",
+        "features_umap",
+    ):
+        assert (results / "figures" / f"{name}.pdf").stat().st_size > 0
+    assert "not comparable" in (results / "tables" / "results.md").read_text()
+
+
+@smoke
 def test_an_archive_draws_the_same_and_trains_nothing(finished: Path, tmp_path: Path):
     write_archive(finished, tmp_path / "smoke.zip")
     results = tmp_path / "results" / "smoke"
@@ -77,18 +129,9 @@ def test_an_archive_draws_the_same_and_trains_nothing(finished: Path, tmp_path: 
     assert not (results / "models" / "linformer" / "best.ckpt").exists()
     again = run_all("--results", results, "--set", "linformer.LR=1e-3")
     assert "linformer" in error_line(again)
-    # The two Linformers differ in their class weights only.
-    uniform, tuned = (
-        json.loads((finished / "models" / key / "params.json").read_text())
-        for key in ("linformer", "linformer_weighted")
-    )
-    assert uniform["class_weights"] == [1.0] * 8
-    assert tuned["class_weights"][7] == pytest.approx(3.23, abs=0.01)
-    parameters = uniform["parameters"].items()
-    changed = {name for name, value in parameters if tuned["parameters"][name] != value}
-    assert changed == {"model_key", "class_weights"}
 
 
+@smoke
 def test_a_second_run_a_moved_folder_and_stray_files_change_nothing(finished: Path, tmp_path: Path):
     before = {path: path.stat().st_mtime_ns for path in finished.glob("models/*/*")}
     (finished / "data" / ".DS_Store").write_text("x")
@@ -99,6 +142,7 @@ def test_a_second_run_a_moved_folder_and_stray_files_change_nothing(finished: Pa
     assert "nothing to do" in run_all("--results", moved).stdout
 
 
+@smoke
 def test_a_further_seed_is_a_step_and_the_table_has_mean_and_spread(finished: Path):
     """What is trained already is not trained again, and the setting is remembered."""
     outcome = run_all("smoke", "--results", finished, "--jobs", 2, "--set", "resnet50.SEEDS=[0,1]")
@@ -114,6 +158,7 @@ def test_a_further_seed_is_a_step_and_the_table_has_mean_and_spread(finished: Pa
     assert "nothing to do" in run_all("smoke", "--results", finished).stdout
 
 
+@smoke
 def test_one_parameter_trains_that_model_and_keeps_the_old_one(finished: Path):
     best = finished / "models" / "linformer_weighted" / "best.ckpt"
     old = best.read_bytes()
@@ -137,10 +182,10 @@ def test_one_parameter_trains_that_model_and_keeps_the_old_one(finished: Path):
     assert steps_started(outcome) == []
 
 
+@smoke
 def test_transfer_needs_real_galaxies_and_is_measured_with_them(finished: Path, tmp_path: Path):
     assert "--data" in error_line(run_all("smoke", "--results", finished, "--only", "transfer"))
-    data = tmp_path / "mine"
-    simulate(data, 96, seed=5)
+    data = shutil.copytree(finished / "data", tmp_path / "mine")
     (data / SIMULATION_RECORD).unlink()  # so that they stand for real ones
     words = ("smoke", "--data", data, "--results", tmp_path / "out", "--only")
     outcome = run_all(*words, "transfer", "realism", "--set", "transfer.SIMULATED_GALAXIES=24")
@@ -180,19 +225,9 @@ def test_paper_without_a_source_of_the_data_says_where_to_put_a_copy(tmp_path: P
     assert str(tmp_path / "gz2" / "gz2_train.csv") in error_line(outcome)
 
 
-DAMAGE = {
-    "missing": lambda folder: (folder / "images" / "test-001.jpg").unlink(),
-    "cut short": lambda folder: os.truncate(folder / "images" / "test-001.jpg", 3000),
-    "no class": lambda folder: (folder / "gz2_test.csv").write_text(
-        "galaxyID,label1\ntest-001,9\n"
-    ),
-}
-
-
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_a_bad_data_folder_stops_at_the_start_with_one_line(tmp_path: Path, damage: str):
+def test_a_bad_data_folder_stops_at_the_start_with_one_line(tmp_path: Path):
     folder = make_folder(tmp_path / "mine")
-    DAMAGE[damage](folder)
+    os.truncate(folder / "images" / "test-001.jpg", 3000)
     outcome = run_all("smoke", "--data", folder, "--results", tmp_path / "out")
     assert "test-001" in error_line(outcome)
     assert steps_started(outcome) == []
@@ -243,10 +278,10 @@ def test_a_killed_training_continues_and_ends_as_if_nothing_had_happened(tmp_pat
 
 
 def test_control_c_ends_with_one_line(tmp_path: Path):
-    results = tmp_path / "out"
-    words = [str(ROOT / "run_all.sh"), "smoke", "--results", str(results), "--only", "vit"]
+    words = ("run_all.sh", "smoke", "--data", make_folder(tmp_path / "mine", per_class=3))
+    words += ("--results", tmp_path / "out", "--only", "vit", "--set", "vit.MAX_EPOCH=100000")
     process = subprocess.Popen(
-        [*words, "--set", "vit.MAX_EPOCH=100000", "vit.EARLY_STOPPING_EPOCHS=100000"],
+        [str(ROOT / words[0]), *map(str, words[1:]), "vit.EARLY_STOPPING_EPOCHS=100000"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
     )  # fmt: skip
     assert any("[vit] epoch   2/" in line for line in process.stdout)
