@@ -51,9 +51,10 @@ def reported(function, *words, **options):
         raise WorkflowError(str(error))
 
 
-def step(*words, **options):
-    """Register a step, which gives the inputs of its rule."""
-    return reported(pipeline.step, *words, **options)
+def step(name, *words, **options):
+    """Register a step; the inputs of its rule."""
+    reported(pipeline.step, name, *words, **options)
+    return lambda wildcards: pipeline.inputs(name + getattr(wildcards, "seed", ""))
 
 
 def figures(name):

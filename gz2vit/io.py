@@ -12,10 +12,12 @@ import subprocess
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from joblib import cpu_count
 
 from gz2vit import __version__
 
@@ -152,22 +154,18 @@ def run_record(parameters: Mapping[str, Any], seed: int, device: str) -> dict[st
 
 def git_commit() -> str:
     """The commit of the code that runs, with `+changes` where it differs; or `unknown`."""
-    git = partial(subprocess.check_output, cwd=ROOT, text=True, stderr=subprocess.DEVNULL)
+    words = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
     try:
-        changed = git(["git", "status", "--porcelain", "--untracked-files=no"])
-        return git(["git", "rev-parse", "HEAD"]).strip() + ("+changes" if changed else "")
+        return subprocess.check_output(
+            words, cwd=ROOT, text=True, stderr=subprocess.DEVNULL
+        ).strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
 
 def available_cores() -> int:
     """Processor cores that this process may use: its affinity, and a container's quota."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    try:
-        quota, period = map(int, Path("/sys/fs/cgroup/cpu.max").read_text().split())
-        return max(1, min(cores, round(quota / period)))
-    except (OSError, ValueError):
-        return cores or 1
+    return cpu_count()
 
 
 def run_folders(seeds: Sequence[int]) -> list[str]:

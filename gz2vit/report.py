@@ -33,15 +33,12 @@ from gz2vit.results_table import MISSING, ours, percent, published_history, resu
 STEP = "report"  # whose own executed notebook is not linked
 WIDEST_PX = 1600  # of an embedded picture: 220 dots an inch on paper; the file itself is linked
 CURVES_IN, CURVES_DPI = 4.6, 160  # two side by side on a desk, one on a phone
-SHOWN_VERDICTS = 8  # a family of more is folded away under its sum
 SHOWN_ROWS = 40  # of a table on simulated galaxies; the file itself is linked
 SIMULATED_TABLES = {
     "realism": "Simulated and real galaxies in numbers",
     "transfer": "Networks that learned from simulated galaxies, tested on real ones",
 }
 SPLIT_NAMES = {"train": "to learn from", "valid": "to choose the best epoch", "test": "to test on"}
-
-Terms = list[tuple[str, str]]  # what a value is called, and the value
 
 
 class Link(NamedTuple):
@@ -103,7 +100,6 @@ def write_report(
             family: ", ".join(f"{n} {outcome}" for outcome, n in own.outcome.value_counts().items())
             for family, own in verdicts.items()
         },
-        "shown_verdicts": SHOWN_VERDICTS,
         "evidence_command": command_for(verdict.resolve(), "evidence"),
         "about": describe_run(folder, data, table),
         "composition": composition.map("{:,}".format).reset_index(names="class"),
@@ -288,11 +284,12 @@ def in_short(table: pd.DataFrame) -> list[str]:
         return ["No model is trained yet; the tables below say for each how to have it."]
     best = accuracy.loc[accuracy.ours.idxmax()]
     first = [f"`{key}`" for key in accuracy.index[accuracy.ours == best.ours]]
-    largest = results.largest_class(table.attrs["runs"][best.name][0])
+    largest = percent(results.largest_class(table.attrs["runs"][best.name][0]))
+    verb = "is" if len(first) == 1 else "are, equally,"
     sentences = [
-        f"The best of {len(accuracy)} models {'is' if len(first) == 1 else 'are, equally,'} "
-        f"{' and '.join(first)}: {ours(best)} % of {best.n:,} test galaxies are recognised; always "
-        f"guessing the largest class would be right for {percent(largest)} %."
+        f"The best of {len(accuracy)} models {verb} {' and '.join(first)}: {ours(best)} % of "
+        f"{best.n:,} test galaxies are recognised; always guessing the largest class would be "
+        f"right for {largest} %."
     ]
     if "linformer" in accuracy.index:
         own, theirs = accuracy.loc["linformer"], PUBLISHED_RESULTS["linformer"]["test_acc"]
@@ -303,7 +300,9 @@ def in_short(table: pd.DataFrame) -> list[str]:
     return [*sentences, f"{words} comparable with the paper's; see below the tables."]
 
 
-def describe_run(folder: Path, data: Mapping[str, Any], table: pd.DataFrame) -> Terms:
+def describe_run(
+    folder: Path, data: Mapping[str, Any], table: pd.DataFrame
+) -> list[tuple[str, str]]:
     """Profile, data, models and time, for the head of the report."""
     runs = table.attrs["runs"]
     trained = [key for key, own in runs.items() if own]
@@ -327,17 +326,16 @@ def describe_run(folder: Path, data: Mapping[str, Any], table: pd.DataFrame) -> 
     return [(name, value) for name, value in terms if value]
 
 
-def describe_environment(records: Sequence[Mapping[str, Any]]) -> Terms:
+def describe_environment(records: Sequence[Mapping[str, Any]]) -> list[tuple[str, str]]:
     """Versions, code and machines of all runs; of this report where nothing is trained."""
     records = [one for one in records if "versions" in one] or [run_record({}, 0, "none")]
-    columns = [
+    table = pd.DataFrame(
         {
             **{**one["versions"], "Code": one["git_commit"], "System": one["machine"]["system"]},
             **{"Processor cores": str(one["machine"]["cpu_cores"]), "Device": one["device"]},
         }
         for one in records
-    ]
-    table = pd.DataFrame(columns)
+    )
     terms = [(name, " or ".join(table[name].dropna().unique())) for name in table]
     names = ("file", "source", "revision", "sha256")
     for weights in (one["weights"] for one in records if "file" in one.get("weights", {})):

@@ -226,8 +226,8 @@ class Pipeline:
     def step(
         self, name: str, notebook: str, needs: Sequence[str] = (), code: str = "",
         makes: Sequence[str] = (), reads: Sequence[str | Path] = (),
-    ):  # fmt: skip
-        """Register a step, with its further seeds, and return its inputs for Snakemake.
+    ) -> None:  # fmt: skip
+        """Register a step, with its further seeds.
 
         `needs`: steps, or parameters that name a model; `code`: modules that decide its numbers,
         from the package's folder (`plots/style`) or with the folder's name (`gz2sim/*`); `makes`:
@@ -274,10 +274,9 @@ class Pipeline:
             named = [parameters.get(key) or "none" for key in PATHS]
             step.reads += [file for file in named if Path(file).is_file()]
         if seeds is not None:  # the first is the step itself
-            if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds):
-                raise Gz2vitError(f"{name}.SEEDS is {seeds}: give distinct numbers, as [0,1,2]")
-            if "SEED" in chosen:
-                raise Gz2vitError(f"{name}: SEED and SEEDS both give its seed; give one of them")
+            if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds) or "SEED" in chosen:
+                how = "give distinct numbers, as [0,1,2], and no SEED beside them"
+                raise Gz2vitError(f"{name}.SEEDS is {seeds}: {how}")
             self.seeds[name], parameters["SEED"] = seeds, seeds[0]
             for seed in seeds[1:] if made else ():
                 run, further = f"seed{seed}", f"{name}_seed{seed}"
@@ -285,11 +284,9 @@ class Pipeline:
                 changed = parameters | {"SEED": seed, "RUN": run}
                 self.steps[further] = replace(step, name=further, makes=files, parameters=changed)
 
-        def inputs(wildcards) -> list[str]:  # those of its needs that this run runs as well
-            needs = self.plan[name + getattr(wildcards, "seed", "")]["needs"]
-            return [DONE.format(need) for need in needs if need in self.plan]
-
-        return inputs
+    def inputs(self, name: str) -> list[str]:
+        """What tells Snakemake that the steps have finished that this one waits for in this run."""
+        return [DONE.format(need) for need in self.plan[name]["needs"] if need in self.plan]
 
     def _start(self, step: Step) -> list[str]:
         """The model of this run whose weights a training starts from; none for other sources."""
@@ -297,11 +294,11 @@ class Pipeline:
         home = self.results.resolve() / "models"
         if not source.is_absolute() or not source.resolve().is_relative_to(home):
             return []
-        start = source.resolve().relative_to(home).parts[:1]
-        if step.model in start:
+        start = source.resolve().relative_to(home).parts[0]
+        if step.model == start:
             place = "copy it to another folder, or set other --results"
             raise Gz2vitError(f"{step.name}.WEIGHTS is {source}, which it would replace: {place}")
-        return [one for one in start if one in self.models]
+        return [start] if start in self.models else []
 
     def order(self) -> list[str]:
         """The steps asked for (by default all that the data allow) after all that they need."""
@@ -321,10 +318,10 @@ class Pipeline:
         able = [name for name in self.steps if name not in NAMED_STEPS + VOTES_STEPS]
         if self.drawn and not (self.results / "attention").is_dir():
             able.remove("fig5")
-        for name in self.steps.keys() & VOTES_STEPS:
-            step = self.steps[name]
-            votes = step.parameters.get("VOTES") or os.path.exists(step.reads[0])
-            able += [name] if self.simulated or votes else []
+        for name in filter(self.steps.get, VOTES_STEPS):
+            votes = self.steps[name].parameters.get("VOTES")
+            found = votes or os.path.exists(self.steps[name].reads[0])
+            able += [name] if self.simulated or found else []
         if "table" in self.steps:  # the last ones, which show what the others made
             further = [name for name, step in self.steps.items() if step.model not in (None, name)]
             self.steps["table"].needs += further
@@ -443,8 +440,8 @@ class Pipeline:
         lines.append(f"{len(self.plan)} of {total} steps to run{here}" if self.plan else nothing)
         for commit in sorted({commit for _, commit in older}):
             names = " ".join(name for name, other in older if other == commit)
-            older_code = f"{names}: trained with older code, commit {commit}"
-            lines.append(f"{older_code}: --retrain {names} renews it")
+            renew = f"commit {commit}: --retrain {names} renews it"
+            lines.append(f"{names}: trained with older code, {renew}")
         return "\n".join(lines) + "\n"
 
 
@@ -598,8 +595,7 @@ def run(
     if jobs is not None and jobs < 1:
         raise Gz2vitError(f"--jobs {jobs}: give at least 1")
     start = time.time()
-    folder = Path(results).expanduser() if results else ROOT / "results" / (profile or "demo")
-    folder = folder.resolve()
+    folder = Path(results or ROOT / "results" / (profile or "demo")).expanduser().resolve()
     if mirror:
         os.environ["GZ2VIT_MIRROR"] = mirror  # which `gz2vit.download` reads, in the steps too
     if archive:
@@ -643,12 +639,11 @@ def _fetch(config: Mapping[str, Any], lock: int, plan_only: bool) -> str:
     _snakemake(config, lock)  # an unknown step is reported before 3.4 GB are fetched
     if plan_only and not (GALAXY_ZOO_DIR / "gz2_train.csv").exists():
         raise Gz2vitError(f"--plan needs the galaxies: run `gz2vit download` into {GALAXY_ZOO_DIR}")
-    only = config["only"]
-    tables = only and set(only) <= set(VOTES_STEPS)
     named = {(step, name) for step, name, _ in map(parse_set, config["set"])}
-    own = all({("", "VOTES"), (step, "VOTES")} & named for step in only)
+    own = all({("", "VOTES"), (step, "VOTES")} & named for step in config["only"])
     kinds = ["labels"] if own else ["labels", "mapping", "votes"]
-    fetch_galaxy_zoo(GALAXY_ZOO_DIR, kinds if tables else [])
+    kinds = kinds if config["only"] and set(config["only"]) <= set(VOTES_STEPS) else []
+    fetch_galaxy_zoo(GALAXY_ZOO_DIR, kinds)
     return str(GALAXY_ZOO_DIR)
 
 
@@ -717,7 +712,7 @@ class Follower(tqdm):
         super().__init__(total=len(plan), file=sys.stdout, **options)
         self.logs, self.read, self.begun = logs, {}, time.monotonic()  # read: bytes of each log
         self.waiting = {name: one["expected"] for name, one in plan.items()}
-        self.planned, self.seconds = len(plan), sum(self.waiting.values())
+        self.seconds = sum(self.waiting.values())
 
     def follow(self) -> None:
         """Print the lines that steps have added since the last call."""
@@ -725,9 +720,8 @@ class Follower(tqdm):
             if path.name != "snakemake.log":
                 with path.open("rb") as file:
                     file.seek(self.read.get(path, 0))
-                    new = file.read()
-                whole = new[: new.rfind(b"\n") + 1]
-                self.read[path] = self.read.get(path, 0) + len(whole)
+                    whole, end, _ = file.read().rpartition(b"\n")
+                self.read[path] = self.read.get(path, 0) + len(whole + end)
                 for line in whole.decode(errors="replace").splitlines():
                     found = re.fullmatch(r"\[(\w+)\] (done in \d+ s)", line)
                     with self.external_write_mode():
@@ -738,10 +732,10 @@ class Follower(tqdm):
         self.waiting.pop(step, None)
         share = sum(self.waiting.values()) / (self.seconds or 1)
         left = share * (time.monotonic() - self.begun + share * self.seconds)
-        self.postfix = f" about {roughly(left)} left" if left else ""
+        self.postfix = f"about {roughly(left)} left" if left else ""
         self.update()
-        done = f"[{self.planned - len(self.waiting)} of {self.planned}] {step} {words}"
-        return f"{done},{self.postfix}" if left else done
+        words = f"[{self.total - len(self.waiting)} of {self.total}] {step} {words}"
+        return f"{words}, {self.postfix}" if left else words
 
 
 def _failure(logs: Path) -> str:

@@ -173,7 +173,7 @@ def test_seeds_are_steps_of_their_own(project: Project):
     own = [found.steps[name].parameters for name in ("linformer", "linformer_seed5")]
     assert [(one["SEED"], one["RUN"]) for one in own] == [(3, ""), (5, "seed5")]
     assert list(found.plan) == ["select", "pack", "linformer", "linformer_seed5"]
-    with pytest.raises(Gz2vitError, match="SEED and SEEDS"):
+    with pytest.raises(Gz2vitError, match="no SEED beside"):
         project.pipeline("SEED=1", "linformer.SEEDS=[3,5]")
 
 
