@@ -28,7 +28,8 @@ Values = np.ndarray | pd.Series  # float (N,): a property of the galaxies
 Bins = int | Sequence[float]  # so many of equal counts, or their edges
 REGIONS = ("both right", "only first", "only second", "both wrong")
 EDGES = ["low_edge", "high_edge"]
-EFFECT_ENDS = ("delta_low", "delta_high", "shift_low", "shift_high")
+SEPARATION = ("ks", "ks_p", "ad", "ad_p", "cliffs_delta", "delta_low", "delta_high",
+              "median_shift", "shift_low", "shift_high")  # fmt: skip
 BINS = 10
 # Discordant galaxies up to which McNemar's test is exact; at 1,000 chi-squared gives the same.
 EXACT_UP_TO = 1_000
@@ -41,8 +42,7 @@ EVENTS_PER_TERM = 10
 def corrected(p_values: Sequence[float] | np.ndarray, method: str = "holm") -> np.ndarray:
     """p-values (M,) corrected for their number; NaN (no test was possible) does not count."""
     p_values = np.array(p_values, dtype=np.float64)
-    tested = ~np.isnan(p_values)
-    if tested.any():
+    if (tested := ~np.isnan(p_values)).any():
         p_values[tested] = multipletests(p_values[tested], method=method)[1]
     return p_values
 
@@ -57,14 +57,13 @@ def right_table(predictions: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     first_name, first = next(iter(tables.items()))
     joined = pd.DataFrame({"true": first["class"]}).rename_axis("galaxy_id")
     for name, table in tables.items():
-        table, alone = table.reindex(first.index), first.index.symmetric_difference(table.index)
-        differs = first.index[first["class"] != table["class"]]
-        for galaxies, what in ((alone, "only one has"), (differs, "they differ in the class of")):
-            if len(galaxies):
-                raise Gz2vitError(
-                    f"'{first_name}' and '{name}' were tested on different galaxies: {what} galaxy "
-                    f"{galaxies[0]} ({len(galaxies)} such galaxies); test both on the same split"
-                )
+        alone = first.index.symmetric_difference(table.index)
+        table = table.reindex(first.index)
+        if len(wrong := alone.append(first.index[first["class"] != table["class"]])):
+            raise Gz2vitError(
+                f"'{first_name}' and '{name}' were tested on different galaxies or classes, such "
+                f"as galaxy {wrong[0]} ({len(wrong)} in all); test both on the same split"
+            )
         joined[name] = table["pred"] == table["class"]
     return joined
 
@@ -82,7 +81,7 @@ def join_predictions(
 
 def region_counts(joined: pd.DataFrame) -> dict[str, int]:
     """Galaxies in each of `REGIONS`, of a table of `join_predictions`."""
-    return joined["region"].value_counts().reindex(REGIONS, fill_value=0).to_dict()
+    return joined.region.value_counts().reindex(REGIONS, fill_value=0).to_dict()
 
 
 def compare_counts(both_right: int, only_first: int, only_second: int, both_wrong: int) -> dict:
@@ -98,9 +97,9 @@ def compare_counts(both_right: int, only_first: int, only_second: int, both_wron
     # Bonett and Price add one galaxy to each discordant cell.
     one, two = (only_first + 1) / (n + 2), (only_second + 1) / (n + 2)
     half = norm.ppf((1 + LEVEL) / 2) * np.sqrt((one + two - (one - two) ** 2) / (n + 2))
+    low, high = np.clip([one - two - half, one - two + half], -1, 1).tolist()
     found = {"only_first": only_first, "only_second": only_second}
-    found["effect"] = (only_first - only_second) / n
-    found["low"], found["high"] = np.clip([one - two - half, one - two + half], -1, 1).tolist()
+    found |= {"effect": (only_first - only_second) / n, "low": low, "high": high}
     found["method"] = "exact" if exact else "chi-squared"
     found["p_value"] = min(1.0, float(test.pvalue))  # the tails of an even split overlap
     error = float(np.sqrt(only_first + only_second + 2) / (n + 2))
@@ -113,50 +112,45 @@ def compare_right(first_right: Answers, second_right: Answers) -> dict[str, Any]
     return compare_counts(*np.bincount(wrong, minlength=4).tolist())
 
 
-def macro_difference(
-    first: pd.DataFrame, second: pd.DataFrame, resamples: int = RESAMPLES
-) -> dict[str, Any]:
+def macro_difference(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any]:
     """The macro-averaged recall of the first predictions less the second's, paired bootstrap.
 
-    `p_value`: how often the difference falls beyond zero, two-sided, at least 2 / (resamples + 1).
+    `p_value`: how often the difference falls beyond zero, two-sided, at least 2 / (RESAMPLES + 1).
     """
-    true, one = first["class"].to_numpy(), first["pred"].to_numpy()
-    two = second.set_index("GalaxyID")["pred"].reindex(first.GalaxyID).to_numpy()
+    true, one = first["class"], first.pred
+    two = second.set_index("GalaxyID").pred.reindex(first.GalaxyID).to_numpy()
     # Galaxies by true class, first and second prediction: all that the metric can see.
     counts = np.zeros((CLASS_COUNT,) * 3, dtype=np.int64)
     np.add.at(counts, (true, one, two), 1)
-    drawn = evaluation.resample_table(counts, resamples)
+    drawn = evaluation.resample_table(counts)
     draws = evaluation.metrics_of(drawn.sum(axis=3)) - evaluation.metrics_of(drawn.sum(axis=2))
     draws = draws[:, evaluation.QUANTITIES.index("recall_macro")]
     low, high = percentile_bounds(draws).tolist()
     beyond = min((draws <= 0).sum(), (draws >= 0).sum())
     scores = [evaluation.classification_metrics(true, pred)["recall_macro"] for pred in (one, two)]
     found = {"effect": scores[0] - scores[1], "low": low, "high": high, "n": len(true)}
-    found["p_value"] = float(min(1.0, 2 * (beyond + 1) / (resamples + 1)))
+    found["p_value"] = float(min(1.0, 2 * (beyond + 1) / (len(draws) + 1)))
     return found | {"standard_error": (high - low) / (2 * norm.ppf((1 + LEVEL) / 2)) or np.inf}
 
 
-def separation(
-    first: Values, second: Values, resamples: int = RESAMPLES, permutations: int = PERMUTATIONS
-) -> dict[str, float]:
+def separation(first: Values, second: Values) -> dict[str, float]:
     """Test and measure how the values of two groups, which share no galaxy, differ.
 
-    Kolmogorov and Smirnov's test (`ks`, `ks_p`), Anderson and Darling's (`ad`, `ad_p`; Scholz &
-    Stephens 1987, permuted), `cliffs_delta` and `median_shift`, positive where the first group's
-    are larger, with bootstrap intervals from `MIN_GROUP` galaxies in each group (EFFECT_ENDS), and
-    the galaxies: `first`, `second`, `left_out` (NaN). What cannot be computed is NaN.
+    SEPARATION: Kolmogorov and Smirnov's test, Anderson and Darling's (Scholz & Stephens 1987,
+    permuted), Cliff's delta and the shift of the median, positive where the first group's are
+    larger, with bootstrap intervals from `MIN_GROUP` galaxies in each group; and the galaxies:
+    `first`, `second`, `left_out` (NaN). What cannot be computed is NaN.
     """
     one, two = (pd.Series(group, dtype=np.float64).dropna().to_numpy() for group in (first, second))
     left_out = len(first) + len(second) - len(one) - len(two)
     found = {"first": len(one), "second": len(two), "left_out": left_out}
-    names = ("ks", "ks_p", "ad", "ad_p", "cliffs_delta", *EFFECT_ENDS[:2], "median_shift")
-    found |= dict.fromkeys((*names, *EFFECT_ENDS[2:]), np.nan)
+    found |= dict.fromkeys(SEPARATION, np.nan)
     if not len(one) or not len(two):
         return found
     different, ranks = np.unique(np.append(one, two), return_inverse=True)
     found["ks"], found["ks_p"] = map(float, ks_2samp(one, two))
     if len(different) > 1:
-        method = PermutationMethod(n_resamples=permutations, rng=np.random.default_rng(0))
+        method = PermutationMethod(n_resamples=PERMUTATIONS, rng=np.random.default_rng(0))
         test = anderson_ksamp([one, two], variant="midrank", method=method)
         found["ad"], found["ad_p"] = float(test.statistic), float(test.pvalue)
     found["cliffs_delta"] = cliffs_delta(one, two)
@@ -172,8 +166,10 @@ def separation(
         return np.column_stack([delta, shift])
 
     if min(len(one), len(two)) >= MIN_GROUP:
-        draws = evaluation.bootstrap(effects, len(one), len(two), resamples=resamples)
-        found |= zip(EFFECT_ENDS, percentile_bounds(draws).T.ravel().tolist(), strict=True)
+        draws = evaluation.bootstrap(effects, len(one), len(two), resamples=RESAMPLES)
+        delta, shift = percentile_bounds(draws).T.tolist()
+        found["delta_low"], found["delta_high"] = delta
+        found["shift_low"], found["shift_high"] = shift
     return found
 
 
@@ -213,15 +209,11 @@ def accuracy_trends(
     Columns: `model`, `low_edge`, `high_edge` (included), `median`, `galaxies`, `right`, `accuracy`,
     `low`, `high` (Wilson). Values beyond the edges are left out.
     """
-    named = {
-        "median": ("value", "median"),
-        "galaxies": ("right", "size"),
-        "right": ("right", "sum"),
-    }
-    parts = {
-        name: _in_bins(values, bins, right=answers).groupby(EDGES).agg(**named)
-        for name, answers in right.items()
-    }
+    named = {"galaxies": ("right", "size"), "right": ("right", "sum")}
+    parts = {}
+    for name, answers in right.items():
+        groups = _in_bins(values, bins, right=answers).groupby(EDGES)
+        parts[name] = groups.agg(median=("value", "median"), **named)
     table = pd.concat(parts, names=["model"]).reset_index()
     low, high = evaluation.wilson_interval(table.right, table.galaxies)
     return table.assign(accuracy=table.right / table.galaxies, low=low, high=high)
@@ -235,10 +227,9 @@ def difference_in_bins(
     table = groups.agg(median=("value", "median")).reset_index()
     found = [compare_right(own["first"], own["second"]) for _, own in groups]
     names = ["n", "only_first", "only_second", "effect", "low", "high", "p_value"]
-    table = table.join(pd.DataFrame(found, columns=names)).rename(
-        columns={"effect": "difference", "n": "galaxies"}
-    )
-    return table.assign(p_holm=corrected(table.p_value))
+    table = table.join(pd.DataFrame(found, columns=names))
+    table["p_holm"] = corrected(table.p_value)
+    return table.rename(columns={"effect": "difference", "n": "galaxies"})
 
 
 def lead_trend(
@@ -249,9 +240,9 @@ def lead_trend(
     A logistic regression, among the galaxies that only one model has right, of whether it is the
     first: the conditional likelihood of a model with a term for each galaxy (Breslow & Day 1980,
     chapter 7). With `classes` galaxies are compared within each; a class in which the same model is
-    always the right one is left out. Keys as of `compare_counts`; `effect`: the slope (log odds for
-    one standard deviation of the test set), with Wald's interval and the p-value of the likelihood
-    ratio; `n` in the fit; `left_out` (NaN); `reason` why there is no fit, or "".
+    always the right one is left out. `effect`: the slope (log odds for one standard deviation of
+    the test set), with Wald's interval and the p-value of the likelihood ratio; `n` in the fit;
+    `left_out` (NaN); `reason` why there is no fit, or "".
     """
     table = pd.DataFrame({"won": first_right, "second": second_right, "value": values})
     table["stratum"] = 0 if classes is None else np.asarray(classes)

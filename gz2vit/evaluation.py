@@ -1,10 +1,11 @@
 """How good predictions are: the paper's metrics, the confusion matrix, and their intervals.
 
 All functions take class indices (0 to 7, in the order of `paper.CLASS_NAMES`). Intervals are 95 %
-percentiles of the bootstrap over galaxies (Efron & Tibshirani 1993), seeded; of an accuracy also
+percentiles of the seeded bootstrap over galaxies (Efron & Tibshirani 1993); of an accuracy also
 Wilson's (1927).
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,14 +19,12 @@ from gz2vit.io import Gz2vitError
 from gz2vit.paper import CLASS_COUNT, CLASS_NAMES
 
 ClassIndices = Sequence[int] | np.ndarray | pd.Series
-PREDICTION_COLUMNS = ("GalaxyID", "class", "pred")
 PROBABILITY_COLUMNS = tuple(f"p{index}" for index in range(CLASS_COUNT))
 LEVEL = 0.95
 RESAMPLES = 2_000  # 50 of them lie beyond either end of a 95 % interval
 MEAN_RESAMPLES = 10_000  # means cost little
 BATCH = 2_000_000  # numbers drawn at once: 16 MB
 QUANTITIES = ("accuracy", "recall_macro", "f1_macro", *["class_acc"] * CLASS_COUNT)
-QUANTITY_CLASSES = ("", "", "", *CLASS_NAMES)
 
 
 def classification_metrics(true: ClassIndices, pred: ClassIndices) -> dict:
@@ -36,12 +35,10 @@ def classification_metrics(true: ClassIndices, pred: ClassIndices) -> dict:
     """
     class_acc = metrics_of(confusion_matrix(true, pred)[None])[0, 3:].tolist()
     options = {"labels": np.unique(true), "average": "macro", "zero_division": 0}
-    return {
-        "accuracy": float(metrics.accuracy_score(true, pred)),
-        "recall_macro": float(metrics.recall_score(true, pred, **options)),
-        "f1_macro": float(metrics.f1_score(true, pred, **options)),
-        "class_acc": class_acc,
-    }
+    found = {"accuracy": float(metrics.accuracy_score(true, pred))}
+    found["recall_macro"] = float(metrics.recall_score(true, pred, **options))
+    found["f1_macro"] = float(metrics.f1_score(true, pred, **options))
+    return found | {"class_acc": class_acc}
 
 
 def confusion_matrix(true: ClassIndices, pred: ClassIndices) -> np.ndarray:
@@ -50,12 +47,10 @@ def confusion_matrix(true: ClassIndices, pred: ClassIndices) -> np.ndarray:
     Raises `Gz2vitError` without galaxies and for an unknown class.
     """
     classes = np.concatenate([true, pred])
-    wrong = classes[~np.isin(classes, range(CLASS_COUNT))]
-    if len(wrong) or not len(true):
-        what = (
-            f"{wrong[0]} is not a class index (0 to 7)" if len(wrong) else "no galaxies are given"
-        )
-        raise Gz2vitError(f"{what}; give the true and the predicted class of each galaxy")
+    for one in classes[~np.isin(classes, range(CLASS_COUNT))]:
+        raise Gz2vitError(f"{one} is not a class index; give classes from 0 to {CLASS_COUNT - 1}")
+    if not len(true):
+        raise Gz2vitError("no galaxies are given; give the true and predicted class of at least 1")
     true, pred = (np.asarray(one, dtype=int) for one in (true, pred))
     return metrics.confusion_matrix(true, pred, labels=range(CLASS_COUNT))
 
@@ -71,13 +66,13 @@ def read_predictions(path: Path | str) -> pd.DataFrame:
 
     Raises `Gz2vitError` naming the file where it is missing, or a column, class or id is wrong.
     """
-    unknown = dict.fromkeys((*PREDICTION_COLUMNS[1:], *PROBABILITY_COLUMNS), ["", "nan"])
+    unknown = dict.fromkeys(("class", "pred", *PROBABILITY_COLUMNS), ["", "nan"])
     try:  # a galaxy may be called NA
         table = pd.read_csv(path, dtype={"GalaxyID": str}, na_values=unknown, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise Gz2vitError(f"cannot read predictions {path}: {error}") from error
-    for name in [one for one in PREDICTION_COLUMNS if one not in table]:
-        raise Gz2vitError(f"{path} has no column {name}")
+    if missing := [name for name in ("GalaxyID", "class", "pred") if name not in table]:
+        raise Gz2vitError(f"{path} has no column {missing[0]}")
     for name in ("class", "pred"):
         for row in table[~table[name].isin(range(CLASS_COUNT))].to_dict("records"):
             raise Gz2vitError(f"{path}: galaxy {row['GalaxyID']} has {name} {row[name]}")
@@ -126,34 +121,29 @@ def percentile_bounds(draws: np.ndarray) -> np.ndarray:
     """The percentile interval of `draws` (R, ...), without those that are NaN: (2, ...)."""
     if not len(draws):
         raise Gz2vitError("without resamples there is no interval; set RESAMPLES to at least 1")
-    defined = ~np.isnan(draws).all(axis=0)  # nanquantile warns of columns of NaN alone
-    bounds = np.full((2, *draws.shape[1:]), np.nan)
-    tails = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    bounds[:, defined] = np.nanquantile(draws[:, defined], tails, axis=0)
-    return bounds
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # columns of NaN alone stay NaN
+        return np.nanquantile(draws, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
 
 
 def count_rows(numbers: np.ndarray, size: int, weights: np.ndarray | None = None) -> np.ndarray:
     """`np.bincount` of each row of `numbers` (R, N; 0 to size - 1), with `weights` (R, N)."""
     flat = (numbers + np.arange(len(numbers))[:, None] * size).ravel()
-    weights = None if weights is None else weights.ravel()
+    weights = weights if weights is None else weights.ravel()
     return np.bincount(flat, weights, len(numbers) * size).reshape(-1, size)
 
 
-def bootstrap_interval(
-    values: Sequence[float] | np.ndarray, resamples: int = MEAN_RESAMPLES, seed: int = 0
-) -> Interval:
+def bootstrap_interval(values: Sequence[float] | np.ndarray, seed: int = 0) -> Interval:
     """The mean of `values` (N,) without NaN; `Gz2vitError` where nothing is left."""
     values = pd.Series(values, dtype=np.float64).dropna().to_numpy()
     if not len(values):
         raise Gz2vitError("no galaxy has a value to average; give at least one number")
-    draws = bootstrap(lambda i: values[i].mean(axis=1), len(values), resamples=resamples, seed=seed)
+    options = {"resamples": MEAN_RESAMPLES, "seed": seed}
+    draws = bootstrap(lambda rows: values[rows].mean(axis=1), len(values), **options)
     return Interval(float(values.mean()), *map(float, percentile_bounds(draws)), len(values))
 
 
-def metric_intervals(
-    true: ClassIndices, pred: ClassIndices, resamples: int = RESAMPLES, seed: int = 0
-) -> pd.DataFrame:
+def metric_intervals(true: ClassIndices, pred: ClassIndices) -> pd.DataFrame:
     """All metrics of `classification_metrics` with their intervals, a row for each.
 
     Columns: `quantity`, `class_name` (of `class_acc`), `value`, `low`, `high` (bootstrap),
@@ -161,14 +151,14 @@ def metric_intervals(
     right, quote Wilson's: the bootstrap calls 7 of 7 certain.
     """
     counts, found = confusion_matrix(true, pred), classification_metrics(true, pred)
-    low, high = percentile_bounds(metrics_of(resample_table(counts, resamples, seed)))
+    low, high = percentile_bounds(metrics_of(resample_table(counts)))
     galaxies = np.array([*[counts.sum()] * 3, *counts.sum(axis=1)])
     wilson = wilson_interval([counts.trace(), 0, 0, *counts.diagonal()], galaxies)
     wilson[:, 1:3] = np.nan  # the macro averages are not proportions
-    table = pd.DataFrame({"quantity": QUANTITIES, "class_name": QUANTITY_CLASSES})
-    table["value"] = [*(found[name] for name in QUANTITIES[:3]), *found["class_acc"]]
+    values = [*(found[name] for name in QUANTITIES[:3]), *found["class_acc"]]
+    table = {"quantity": QUANTITIES, "class_name": ("", "", "", *CLASS_NAMES), "value": values}
     ends = {"low": low, "high": high, "wilson_low": wilson[0], "wilson_high": wilson[1]}
-    return table.assign(**ends, galaxies=galaxies)
+    return pd.DataFrame(table | ends | {"galaxies": galaxies})
 
 
 def metrics_of(counts: np.ndarray) -> np.ndarray:
@@ -182,10 +172,9 @@ def metrics_of(counts: np.ndarray) -> np.ndarray:
     return np.column_stack([right.sum(axis=1) / true.sum(axis=1), *macro, class_acc])
 
 
-def resample_table(counts: np.ndarray, resamples: int, seed: int = 0) -> np.ndarray:
+def resample_table(counts: np.ndarray) -> np.ndarray:
     """Counts of galaxies (any shape) redrawn with replacement, int64 (R, ...): a multinomial."""
-    filled = counts > 0
-    drawn = np.zeros((resamples, *counts.shape), dtype=np.int64)
-    rng = np.random.default_rng(seed)
-    drawn[:, filled] = rng.multinomial(counts.sum(), counts[filled] / counts.sum(), size=resamples)
+    filled, rng = counts > 0, np.random.default_rng(0)
+    drawn = np.zeros((RESAMPLES, *counts.shape), dtype=np.int64)
+    drawn[:, filled] = rng.multinomial(counts.sum(), counts[filled] / counts.sum(), RESAMPLES)
     return drawn

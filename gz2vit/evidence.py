@@ -1,18 +1,10 @@
 """What the numbers say about a claim, by stated rules: supported, contradicted, or not decided.
 
-A claim is a dict: what is claimed, the effect that was measured, on which side of zero the claim
-wants it, and the test (two-sided). `judge` makes the table of verdicts. At the level ALPHA a claim
-is
-
-- supported, where its p-value, corrected for all claims of its family (Holm), is below ALPHA, and
-  the whole interval of the effect lies on the claim's side of zero;
-- contradicted, where the same holds for the other side;
-- not decided by this data otherwise; the verdict then adds the smallest effect that such data would
-  show with a power of 80 %.
-
-The claims are the paper's: of two networks the one with the higher published accuracy is the more
-accurate; class weights raise the macro-averaged recall; the ViT is better on small and faint
-galaxies.
+A claim of the paper is a dict (`CLAIM`): what is claimed, the effect that was measured, on which
+side of zero the claim wants it, and a two-sided test. It is supported where its p-value, corrected
+for all claims of its family (Holm), is below ALPHA and the whole interval of the effect lies on the
+claim's side of zero; contradicted where this holds for the other side; else not decided by this
+data, and the verdict adds the smallest effect that such data would show with a power of 80 %.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,8 +22,7 @@ from gz2vit.evaluation import LEVEL, read_predictions
 from gz2vit.io import WEIGHTED, command_for, never_there
 from gz2vit.paper import FIG4_COUNTS, FIG4_HISTOGRAMS, PUBLISHED_RESULTS
 
-ALPHA = 0.05
-POWER = 0.80
+ALPHA, POWER = 0.05, 0.80
 SUPPORTED, CONTRADICTED, NOT_DECIDED = "supported", "contradicted", "not decided"
 # The families: questions as the report shows them, each with all the claims that answer it.
 PAPER_FIG4 = "The paper's Fig. 4, by its own numbers"
@@ -46,7 +37,7 @@ PAPER_CLAIM = (
     "better than the CNN (the ResNet-50) on smaller and fainter galaxies."
 )
 END_FRACTION = 0.25  # "the smallest galaxies": a quarter
-TEST_FILE, VALID_FILE = "predictions.csv", "validation_predictions.csv"
+VALID_FILE = "validation_predictions.csv"
 # `claim` follows "the claim that"; `quantity` names the `effect`, printed `scale` times as large in
 # `unit`; `standard_error`: the effect's where there is none; `largest`: possible effect;
 # `left_out`: galaxies without a value; `reason`: why no test was made; `note`: for the reader.
@@ -57,10 +48,8 @@ CLAIM = {
 }
 ENDS = ("effect", "low", "high")
 POINTS = {"scale": 100.0, "unit": " points", "largest": 1.0}
-VERDICT_COLUMNS = (
-    *("family", "claim", "outcome", "sentence", "effect", "low", "high", "n"),
-    *("p_value", "p_corrected", "smallest_effect"),
-)
+VERDICT_COLUMNS = ("family", "claim", "outcome", "sentence", *ENDS, "n",
+                   "p_value", "p_corrected", "smallest_effect")  # fmt: skip
 
 
 class Property(NamedTuple):
@@ -78,61 +67,54 @@ class Property(NamedTuple):
         return np.log10(values.where(values > 0)) if self.unit == "arcsec" else values
 
 
-SIZE = Property("petroR90_r", "size", "arcsec", "smaller", "smallest", -1)
-MAGNITUDE = Property("dered_r", "r magnitude", "mag", "fainter", "faintest", 1)
-FIG4_PROPERTIES = (SIZE, MAGNITUDE)
+FIG4_PROPERTIES = (
+    Property("petroR90_r", "size", "arcsec", "smaller", "smallest", -1),
+    Property("dered_r", "r magnitude", "mag", "fainter", "faintest", 1),
+)
 FIG4_COLUMNS = tuple(what.column for what in FIG4_PROPERTIES)
 
 
 def judge(claims: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """The verdicts on `claims` (dicts with keys of `CLAIM`), a table with `VERDICT_COLUMNS`."""
-    rows = []
-    for family in dict.fromkeys(claim["family"] for claim in claims):
-        own = [CLAIM | claim for claim in claims if claim["family"] == family]
-        p_corrected = comparisons.corrected([claim["p_value"] for claim in own])
+    """The verdicts on `claims` (dicts with keys of `CLAIM`), a table with `VERDICT_COLUMNS`.
+
+    The `sentence` of a verdict has all the numbers that it rests on.
+    """
+    rows = [CLAIM | claim for claim in claims]
+    for family in {row["family"] for row in rows}:
+        own = [row for row in rows if row["family"] == family]
+        p_corrected = comparisons.corrected([row["p_value"] for row in own])
         tested = int(np.isfinite(p_corrected).sum())
         # Normal approximation; ALPHA is divided as in the first step of Holm's correction.
         errors = norm.ppf(1 - ALPHA / max(1, tested) / 2) + norm.ppf(POWER)
-        for claim, p in zip(own, p_corrected, strict=True):
-            value, low, high = (claim["towards"] * claim[name] for name in ENDS)
-            outcome = NOT_DECIDED  # as is whatever has NaN
-            if p < ALPHA and value > 0 and min(low, high) >= 0:
-                outcome = SUPPORTED
-            elif p < ALPHA and value < 0 and max(low, high) <= 0:
-                outcome = CONTRADICTED
-            smallest = errors * claim["standard_error"]
-            claim |= {"outcome": outcome, "p_corrected": p, "smallest_effect": smallest}
-            rows.append(claim | {"sentence": _sentence(claim, tested)})
+        for row, p in zip(own, p_corrected, strict=True):
+            unit, smallest = row["unit"], errors * row["standard_error"]
+            side = np.sign(row["effect"])
+            outcome, by = NOT_DECIDED, " by this data"  # as is whatever has NaN
+            if p < ALPHA and side and min(side * row["low"], side * row["high"]) >= 0:
+                outcome, by = SUPPORTED if side == row["towards"] else CONTRADICTED, ""
+            parts = [f"The claim that {row['claim']} is {outcome}{by}"]
+            if row["reason"]:
+                parts.append(f"no test was made: {row['reason']}")
+            else:
+                ends = [row[name] * row["scale"] for name in ENDS]
+                half = (ends[2] - ends[1]) / 2  # printed to two digits
+                digits = max(0, 1 - int(np.floor(np.log10(half)))) if 0 < half < np.inf else 2
+                value, low, high = (f"{end:+.{digits}f}" for end in ends)
+                several = f", {p:.2g} corrected for {tested} claims" if tested > 1 else ""
+                parts.append(
+                    f"{row['quantity']} {value}{unit} ({100 * LEVEL:g} % interval {low} to {high}, "
+                    f"n = {row['n']:,}), {row['test']}: p = {row['p_value']:.2g}{several}"
+                )
+            if by and smallest < np.inf and smallest <= row["largest"]:
+                seen = f"{smallest * row['scale']:.2g}{unit} would have been seen"
+                parts.append(f"an effect of {seen} four times in five, smaller ones less often")
+            elif by and not np.isnan(smallest):
+                parts.append("no effect, however large, would have been seen reliably")
+            if row["left_out"]:
+                parts.append(f"{row['left_out']} galaxies without a value were left out")
+            row["sentence"] = "; ".join(filter(None, [*parts, row["note"]])) + "."
+            row |= {"outcome": outcome, "p_corrected": p, "smallest_effect": smallest}
     return pd.DataFrame(rows, columns=list(VERDICT_COLUMNS))
-
-
-def _sentence(claim: Mapping[str, Any], tested: int) -> str:
-    """A verdict with all the numbers that it rests on, one of `tested` in its family."""
-    unit, smallest = claim["unit"], claim["smallest_effect"]
-    undecided = claim["outcome"] == NOT_DECIDED
-    by = " by this data" if undecided else ""
-    parts = [f"The claim that {claim['claim']} is {claim['outcome']}{by}"]
-    if claim["reason"]:
-        parts.append(f"no test was made: {claim['reason']}")
-    else:
-        ends = [claim[name] * claim["scale"] for name in ENDS]
-        half = (ends[2] - ends[1]) / 2  # printed to two digits
-        digits = max(0, 1 - int(np.floor(np.log10(half)))) if 0 < half < np.inf else 2
-        value, low, high = (f"{end:+.{digits}f}" for end in ends)
-        several = f", {claim['p_corrected']:.2g} corrected for {tested} claims"
-        parts.append(
-            f"{claim['quantity']} {value}{unit} ({100 * LEVEL:g} % interval {low} to {high}, "
-            f"n = {claim['n']:,}), {claim['test']}: p = {claim['p_value']:.2g}"
-            f"{several if tested > 1 else ''}"
-        )
-    if undecided and smallest < np.inf and smallest <= claim["largest"]:
-        seen = f"{smallest * claim['scale']:.2g}{unit} would have been seen four times in five"
-        parts.append(f"an effect of {seen}, smaller ones less often")
-    elif undecided and not np.isnan(smallest):
-        parts.append("no effect, however large, would have been seen reliably")
-    if claim["left_out"]:
-        parts.append(f"{claim['left_out']} galaxies without a value were left out")
-    return "; ".join(filter(None, [*parts, claim["note"]])) + "."
 
 
 def more_accurate(first: str, second: str, found: Mapping[str, Any], where: str = "") -> dict:
@@ -148,7 +130,6 @@ def claim_fig4(
     first: str,
     second: str,
     properties: Sequence[Property] = FIG4_PROPERTIES,
-    permutations: int = comparisons.PERMUTATIONS,
     ends: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
     """The claims for each property, of a table of `join_predictions` with its properties.
@@ -162,23 +143,26 @@ def claim_fig4(
     for what in properties:
         values, about = joined[what.column], {"family": OUR_FIG4, "towards": what.towards}
         groups = [values[joined.region == f"only {one}"] for one in ("first", "second")]
-        found = comparisons.separation(*groups, permutations=permutations)
+        found = comparisons.separation(*groups)
         one, two = found["first"], found["second"]
-        needed, sign = comparisons.MIN_GROUP, "=" if found["ad_p"] > 0.001 else "<="
-        claim = {"reason": f"the groups have {one} and {two} galaxies; {needed} are needed in each"}
-        if min(one, two) >= needed:
-            note = f"Anderson-Darling p {sign} {found['ad_p']:.2g}"
-            claim = {"p_value": found["ks_p"], "note": note}
-        claim |= {
+        # Of Cliff's delta where the groups are alike (Mann & Whitney 1947).
+        error = np.sqrt((one + two + 1) / (3 * one * two)) if one * two else np.inf
+        claim = {
             "claim": f"the galaxies that only {first} has right are {what.comparative} than those "
             f"that only {second} has right",
             "quantity": f"Cliff's delta of the {what.name}",
             **{"effect": found["cliffs_delta"], "n": one + two, "left_out": found["left_out"]},
             **{"low": found["delta_low"], "high": found["delta_high"], "largest": 1.0},
-            # Of Cliff's delta where the groups are alike (Mann & Whitney 1947).
-            "standard_error": np.sqrt((one + two + 1) / (3 * one * two)) if one * two else np.inf,
-            "test": "Kolmogorov-Smirnov",
+            **{"standard_error": error, "test": "Kolmogorov-Smirnov"},
         }
+        if min(one, two) < (least := comparisons.MIN_GROUP):
+            claim["reason"] = (
+                f"the groups have {one} and {two} galaxies; {least} are needed in each"
+            )
+        else:
+            sign = "=" if found["ad_p"] > 0.001 else "<="
+            claim["note"] = f"Anderson-Darling p {sign} {found['ad_p']:.2g}"
+            claim["p_value"] = found["ks_p"]
         claims.append(about | claim)
         for classes in (None, joined.true) if "true" in joined else (None,):
             answers = joined.first_right, joined.second_right
@@ -201,12 +185,12 @@ def claim_fig4(
     return claims
 
 
-def claim_published_fig4(permutations: int = comparisons.PERMUTATIONS) -> list[dict[str, Any]]:
+def claim_published_fig4() -> list[dict[str, Any]]:
     """Which network is better, and `claim_fig4` by the published counts (without true classes)."""
     claims = [more_accurate(*PUBLISHED_NAMES, comparisons.compare_counts(*FIG4_COUNTS.values()))]
     for what in FIG4_PROPERTIES:
         galaxies = published_galaxies(what.column)
-        claims += claim_fig4(galaxies, *PUBLISHED_NAMES, [what], permutations, PUBLISHED_ENDS)
+        claims += claim_fig4(galaxies, *PUBLISHED_NAMES, [what], PUBLISHED_ENDS)
     return [claim | {"family": PAPER_FIG4} for claim in claims]
 
 
@@ -227,14 +211,13 @@ def published_galaxies(column: str) -> pd.DataFrame:
     middles = (edges[:-1] + edges[1:]) / 2
     parts = [pd.DataFrame({column: np.repeat(middles, n), "region": r}) for r, n in counts.items()]
     table = pd.concat(parts, ignore_index=True)
-    table["first_right"] = table.region != "only second"
-    return table.assign(second_right=table.region != "only first")
+    right = {"first_right": table.region != "only second"}
+    return table.assign(**right, second_right=table.region != "only first")
 
 
 def claim_accuracy(predictions: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
     """Of every pair of models, that the one with the higher published accuracy is the better."""
-    published = {name: found["test_acc"] for name, found in PUBLISHED_RESULTS.items()}
-    ranked = sorted(predictions, key=lambda name: -published.get(name, 0.0))
+    ranked = sorted(predictions, key=lambda key: -PUBLISHED_RESULTS.get(key, {}).get("test_acc", 0))
     right, claims = comparisons.right_table(predictions) if ranked else None, []
     for one, two in combinations(ranked, 2):
         found = comparisons.compare_right(right[one], right[two])
@@ -244,27 +227,27 @@ def claim_accuracy(predictions: Mapping[str, pd.DataFrame]) -> list[dict[str, An
 
 def claim_class_weights(predictions: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
     """Of each network trained with and without class weights, that they raise the macro recall."""
-    words = {"quantity": "difference of macro-averaged recall", "test": "bootstrap"}
+    words = {"family": WEIGHTS, "quantity": "difference of macro-averaged recall"}
     claims = []
     for name, table in predictions.items():
         plain = name.removesuffix(WEIGHTED)
         if name != plain and plain in predictions:
             comparisons.right_table({name: table, plain: predictions[plain]})  # the same test set
-            claim = f"{name} has a higher macro-averaged recall than {plain}"
             found = comparisons.macro_difference(table, predictions[plain])
-            claims.append(POINTS | found | words | {"family": WEIGHTS, "claim": claim})
+            claim = f"{name} has a higher macro-averaged recall than {plain}"
+            claims.append(POINTS | found | words | {"claim": claim, "test": "bootstrap"})
     return claims
 
 
 def claim_calibration(calibrations: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
     """Of each model, by its table of `calibrate`: it is overconfident, and scaling improves it."""
     claims = []
+    about = {"family": CALIBRATION, "test": "Student's test"}
     for name, table in calibrations.items():
-        value, ece = table["value"], f"ECE {table.value.ece_before:.3f}"
+        value, ece = table.value, f"ECE {table.value.ece_before:.3f}"
         perfect = f"{value.ece_if_calibrated:.3f} for a perfectly calibrated model"
-        chance = f"(p = {table.p_value.ece_before:.2g})"
         sure = {"claim": f"{name} is overconfident", "quantity": "mean confidence less accuracy"}
-        sure["note"] = f"{ece}, and {perfect} {chance}"
+        sure["note"] = f"{ece}, and {perfect} (p = {table.p_value.ece_before:.2g})"
         scaling = f"temperature scaling (T = {value.temperature:.3g}) improves the probabilities of"
         gain = {"claim": f"{scaling} {name}", "quantity": "gain in log likelihood per galaxy"}
         gain["note"] = f"{ece} before and {value.ece_after:.3f} after"
@@ -273,21 +256,21 @@ def claim_calibration(calibrations: Mapping[str, pd.DataFrame]) -> list[dict[str
             half = (found["high"] - found["low"]) / 2
             found["standard_error"] = half / t.ppf((1 + LEVEL) / 2, max(1, found["n"] - 1))
             found["reason"] = "" if half > 0 else "the galaxies do not differ"
-            claims.append(found | words | {"family": CALIBRATION, "test": "Student's test"})
+            claims.append(about | found | words)
     return claims
 
 
 def gather_predictions(
-    results_dir: Path | str, model_keys: Sequence[str], file: str = TEST_FILE
+    results_dir: Path | str, model_keys: Sequence[str], file: str = "predictions.csv"
 ) -> tuple[dict[str, pd.DataFrame], dict[str, str]]:
     """The predictions of trained models (first seed), and what to run for the others."""
-    paths = {key: Path(results_dir).resolve() / "models" / key / file for key in model_keys}
-    found = {key: read_predictions(path) for key, path in paths.items() if path.exists()}
-    missing = {
-        key: f"{key}: {never_there(path) or f'not trained, {command_for(path, key)}'}"
-        for key, path in paths.items()
-        if key not in found
-    }
+    found, missing = {}, {}
+    for key in model_keys:
+        path = Path(results_dir).resolve() / "models" / key / file
+        if path.exists():
+            found[key] = read_predictions(path)
+            continue
+        missing[key] = f"{key}: {never_there(path) or f'not trained, {command_for(path, key)}'}"
     return found, missing
 
 
@@ -311,11 +294,9 @@ def add_properties(table: pd.DataFrame, results_dir: Path | str) -> tuple[pd.Dat
 
 def verdicts_markdown(table: pd.DataFrame) -> str:
     """The verdicts as Markdown: each family a heading in bold, each sentence an item."""
-    lines = []
-    for family, rows in table.groupby("family", sort=False):
-        lines += [f"**{family}**", ""]
-        lines += [f"- *{row.outcome}*: {row.sentence}" for row in rows.itertuples()] + [""]
-    return "\n".join(lines)
+    items = "- *" + table.outcome + "*: " + table.sentence + "\n"
+    families = items.groupby(table.family, sort=False).sum()
+    return "\n".join(f"**{family}**\n\n{own}" for family, own in families.items())
 
 
 def verdict_paragraph(
@@ -348,10 +329,9 @@ def verdict_paragraph(
         where = end.claim.removeprefix(ends).replace(" of them", "")
         words += f" Among {where} it is {_lead_words(end)}."
         if joined is not None:
-            answers = (joined.first_right, joined.second_right, joined[what.column])
-            leads = comparisons.difference_in_bins(
-                *answers, (bins or {}).get(what.column, comparisons.BINS)
-            )
+            answers = joined.first_right, joined.second_right, joined[what.column]
+            number = (bins or {}).get(what.column, comparisons.BINS)
+            leads = comparisons.difference_in_bins(*answers, number)
             clear = leads[leads.p_holm < ALPHA].difference
             words += f" In {(clear > 0).sum()} of {len(leads)} bins of {what.name} it is ahead, in "
             words += f"{(clear < 0).sum()} behind (McNemar's test, corrected)."

@@ -107,7 +107,7 @@ def write_report(
         **{"tables": tables, "classes": classes, "notes": table.attrs["notes"]},
         "pictures": find_pictures(folder),
         "simulated_tables": read_simulated_tables(folder),
-        "curves": [_draw_curves(folder, key, run) for key, run in runs],
+        "curves": [_draw_curves(folder, key, run, selection.data["profile"]) for key, run in runs],
         "notebooks": find_notebooks(folder, but=STEP),
         "files": find_files(folder),
         "environment": describe_environment(records),
@@ -146,7 +146,7 @@ def find_pictures(results_dir: Path | str) -> dict[str, list[Picture]]:
         return (order.index(name), []) if name in order else (max(begun, default=999), digits)
 
     sections: dict[str, list[Picture]] = {name: [] for name in captions.SECTIONS}
-    expected = {one.name for one in captions.FIGURES if one.expected}
+    expected = {one.name for one in captions.FIGURES if one.written == "expected"}
     for name in sorted(expected | found.keys(), key=rank):
         entry, path = captions.entry_of(name), (folder / "figures" / name).resolve()
         picture = Picture(name, entry.title, entry.caption)
@@ -198,18 +198,25 @@ def _read_picture(path: Path, picture: Picture, step: str) -> Picture:
     return picture._replace(alt=alt, source=_embed(png), width=width, height=height)
 
 
-def _draw_curves(results_dir: Path, key: str, run: str) -> Picture:
-    """One run's learning curves, which exist from its first whole epoch, or what to run."""
+def _draw_curves(results_dir: Path, key: str, run: str, profile: str) -> Picture:
+    """One run's learning curves, which exist from its first whole epoch, or what to run.
+
+    Of the profile `published` the curves of the authors' training.
+    """
     path = results_dir / "models" / key / run / "history.csv"
+    authors, trained = published_history(key), path.exists()
+    theirs = profile == "published" and authors is not None and not trained
     title = f"{key}, seed {run.removeprefix('seed')}" if run else key
-    if not path.exists():
+    title += ", the authors' training" if theirs else ""
+    if not theirs and not trained:
         words = f"Not trained yet; run {command_for(path.resolve(), key)}."
         words = f"Not there: {why}." if (why := never_there(path.resolve())) else words
         if path.with_name("predictions.csv").exists():
             words = "There are predictions, but no history of epochs."
         return Picture(f"curves-{key}{run}", title, missing=words)
     with _reading(path):
-        figure = draw_learning_curves(pd.read_csv(path), CURVES_IN, published_history(key))
+        curves = (authors, CURVES_IN) if theirs else (pd.read_csv(path), CURVES_IN, authors)
+        figure = draw_learning_curves(*curves)
     alt = f"Learning curves of {title}. {description(figure)}"
     width, height = (round(inches * CURVES_DPI) for inches in figure.get_size_inches())
     links = [], _notebook_of(results_dir, f"{key}_{run}" if run else key)

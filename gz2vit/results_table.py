@@ -12,17 +12,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gz2vit import evaluation, paper
+from gz2vit import evaluation, io, paper
 from gz2vit.catalog import class_weights
-from gz2vit.io import (
-    WEIGHTED,
-    Gz2vitError,
-    command_for,
-    never_there,
-    read_json,
-    run_folders,
-    write_text,
-)
+from gz2vit.io import WEIGHTED, Gz2vitError
 from gz2vit.paper import CLASS_NAMES, EPOCH_SECONDS, PUBLISHED_RESULTS, SPLIT_CLASS_COUNTS
 
 Run = Mapping[str, Any]  # `metrics.json` with what else `read_run` found beside it
@@ -32,22 +24,16 @@ MISSING = "–"
 MACRO = ("recall_macro", "f1_macro")  # no shares of galaxies: their intervals are the bootstrap's
 # What every run has; what it had of a training may be missing in somebody else's predictions.
 RUN_FIGURES = ("accuracy", *MACRO, "class_acc", "test_galaxies", "class_test_galaxies")
-SCALARS = ("parameters", "accuracy", "train_acc", "valid_acc", *MACRO)
-TIMES = ("train_seconds", "epoch_seconds")
 # What the runs of one model share, whatever their seed.
 SHARED_FIGURES = ("parameters", "weights", "class_weights", "data", "class_test_galaxies")
-COLUMNS = (
-    *("model", "quantity", "class_name", "paper", "ours", "spread", "seeds"),
-    *("low", "high", "difference", "n"),
-)
-TITLES = (
-    *("On the test galaxies", "On the training and validation galaxies"),
-    *("Accuracy by class", "The runs"),
-)
+SCALARS = ("parameters", "accuracy", "train_acc", "valid_acc", *MACRO)
+TIMES = ("train_seconds", "epoch_seconds")
+COLUMNS = ("model", "quantity", "class_name", "paper", "ours", "spread", "seeds", "low", "high",
+           "difference", "n")  # fmt: skip
+TITLES = ("On the test galaxies", "On the training and validation galaxies", "Accuracy by class",
+          "The runs")  # fmt: skip
 PRETRAINED = ("resnet50", "vgg16_bn", "hf_vit")  # the paper starts these from ImageNet weights
 FLOAT32 = "32-true"  # Lightning's name for it
-# AUTHORS (gz2vit/paper.py), outputs of their notebook.
-PAPER_REMARKS = {"linformer": "the paper's own training was cut short when its session ended"}
 
 
 # --- From a results folder to the table
@@ -56,32 +42,31 @@ PAPER_REMARKS = {"linformer": "the paper's own training was cut short when its s
 def results_table(
     results_dir: Path | str, model_keys: Sequence[str], seeds: Seeds = None
 ) -> pd.DataFrame:
-    """One row for each model and quantity, missing values NaN.
+    """One row for each model and quantity (COLUMNS), missing values NaN.
 
-    `ours`: mean over the trained seeds, `spread`: their sample standard deviation, `seeds`: their
-    number; `low`, `high`: 95 % interval on the `n` test galaxies, Wilson's of an accuracy, the
-    bootstrap's of a macro average; `difference`: ours less the paper's, none of times.
-    `table.attrs`: `notes` (a sentence for each model) and `runs` (of `read_run`, for each model).
-    Raises `Gz2vitError` for a damaged file, and for a seed of another network or other galaxies.
+    `ours`: mean over the trained `seeds`, `spread`: their sample standard deviation; `low`, `high`:
+    95 % interval on the `n` test galaxies; `difference`: ours less the paper's, none of times.
+    `table.attrs`: by model `notes` (a sentence) and `runs` (of `read_run`). Raises `Gz2vitError`
+    for a damaged file, and for a seed of another network or other galaxies.
     """
     results_dir = Path(results_dir).resolve()
     data = read_record(results_dir / "selection" / "data.json")
     rows, notes, all_runs = [], {}, {}
     for key in model_keys:
         model = results_dir / "models" / key
-        folders, command = run_folders((seeds or {}).get(key, ())), command_for(model, key)
+        folders, command = io.run_folders((seeds or {}).get(key, ())), io.command_for(model, key)
+        notes[key] = io.never_there(model) or f"not trained: {command}"
         try:
             runs = all_runs[key] = [run for one in folders if (run := read_run(model / one, data))]
             rows += _rows(key, runs)
-            notes[key] = never_there(model) or f"not trained: {command}"
             if runs:
                 notes[key] = comparability(key, runs, data.get("galaxies"))
         except (Gz2vitError, LookupError, TypeError, ValueError) as error:
             raise Gz2vitError(
                 f"a metrics.json in {model} is not whole ({error}); delete it and run {command}"
             ) from error
-        for run, name in ((run, name) for run in runs for name in SHARED_FIGURES):
-            if run.get(name) != runs[0].get(name):
+        for run in runs:
+            for name in (one for one in SHARED_FIGURES if run.get(one) != runs[0].get(one)):
                 raise Gz2vitError(
                     f"{run['folder']} does not go with the model's other seeds ('{name}' differs); "
                     f"delete it and run {command} with the same SEEDS"
@@ -103,11 +88,11 @@ def read_run(folder: Path, data: Mapping[str, Any]) -> dict[str, Any]:
     run = {"intervals": {}}
     if predictions.exists():
         table = evaluation.read_predictions(predictions)
-        found = evaluation.metric_intervals(table["class"], table["pred"]).set_index("quantity")
+        found = evaluation.metric_intervals(table["class"], table.pred).set_index("quantity")
         run["intervals"] = {name: found.loc[name, ["low", "high"]].tolist() for name in MACRO}
-        run |= evaluation.classification_metrics(table["class"], table["pred"])
-        counts = np.bincount(table["class"], minlength=len(CLASS_NAMES)).tolist()
-        run |= {"test_galaxies": len(table), "class_test_galaxies": counts}
+        run |= {name: found.value[name] for name in ("accuracy", *MACRO)}
+        run |= {"class_acc": found.value["class_acc"].tolist(), "test_galaxies": len(table)}
+        run["class_test_galaxies"] = found.galaxies["class_acc"].tolist()
         run |= {"profile": data.get("profile"), "data": data.get("name", "galaxies")}
     elif not path.exists():
         return {}
@@ -123,28 +108,28 @@ def read_run(folder: Path, data: Mapping[str, Any]) -> dict[str, Any]:
 
 def read_record(path: Path) -> dict[str, Any]:
     """What a JSON file holds, nothing where it is missing; `Gz2vitError` if it is damaged."""
-    return dict(read_json(path)) if path.exists() else {}
+    return dict(io.read_json(path)) if path.exists() else {}
 
 
 def _rows(key: str, runs: Sequence[Run]) -> list[tuple]:
     """All rows of one model, as COLUMNS; `runs` is empty where it was not trained."""
-    published = PUBLISHED_RESULTS.get(key, {})
-    theirs = published | dict(zip(CLASS_NAMES, published.get("class_acc", ()), strict=False))
-    theirs["accuracy"] = published.get("test_acc", np.nan)
+    theirs = dict(PUBLISHED_RESULTS.get(key, {}))
+    theirs |= zip(CLASS_NAMES, theirs.get("class_acc", ()), strict=False)
+    theirs["accuracy"] = theirs.get("test_acc", np.nan)
     theirs["epoch_seconds"] = EPOCH_SECONDS.get(key.removesuffix(WEIGHTED), (np.nan,))[0]
     flat = [run | dict(zip(CLASS_NAMES, run["class_acc"], strict=True)) for run in runs]
-    counts = {}
-    if runs:
-        counts = dict.fromkeys(("accuracy", *MACRO), runs[0]["test_galaxies"])
-        counts |= dict(zip(CLASS_NAMES, runs[0]["class_test_galaxies"], strict=True))
-    rows = []
+    counts, rows = {}, []
+    for run in runs[:1]:  # the seeds share their test galaxies
+        counts = dict.fromkeys(("accuracy", *MACRO), run["test_galaxies"])
+        counts |= zip(CLASS_NAMES, run["class_test_galaxies"], strict=True)
     for name in (*SCALARS, *TIMES, *CLASS_NAMES):
         values = np.array([run.get(name) for run in flat], dtype=np.float64)
         their, n, ends = theirs.get(name, np.nan), counts.get(name, 0), (np.nan, np.nan)
         ours = values.mean() if runs else np.nan
         spread = values.std(ddof=1) if len(runs) > 1 else np.nan
-        if name in MACRO and runs:
-            # The seeds share their test galaxies: several do not narrow what these leave open.
+        if (
+            name in MACRO and runs
+        ):  # several seeds do not narrow what their test galaxies leave open
             ends = np.mean([run["intervals"].get(name, ends) for run in runs], axis=0)
         elif n:
             ends = evaluation.wilson_interval(round(ours * n), n)
@@ -199,11 +184,9 @@ def comparability(key: str, runs: Sequence[Run], galaxies: Mapping[str, int] | N
         # The paper prints two digits of these: weights given so are the paper's.
         if np.abs(np.subtract(run["class_weights"], tuned)).max() <= 0.01:
             ours["class_weights"] = theirs["class_weights"]
-        reasons |= {
-            f"{name} {ours.get(name, 'not recorded')}, the paper's {their}": None
-            for name, their in theirs.items()
-            if ours.get(name) != their
-        }
+        for name, their in theirs.items():
+            if ours.get(name) != their:
+                reasons[f"{name} {ours.get(name, 'not recorded')}, the paper's {their}"] = None
     if reasons:
         return f"not comparable: {'; '.join(reasons)}"
     remarks, seeds = ["comparable"], [run["recipe"].get("seed") for run in runs]
@@ -212,17 +195,19 @@ def comparability(key: str, runs: Sequence[Run], galaxies: Mapping[str, int] | N
         remarks.append(f"{words}, the paper's {paper.SEED}")
     if others := {one["precision"] for run in runs for one in run["sessions"]} - {FLOAT32}:
         remarks.append(f"precision {', '.join(sorted(others))}, the paper's {FLOAT32}")
-    return "; ".join(remarks + ([PAPER_REMARKS[key]] if key in PAPER_REMARKS else []))
+    if key == "linformer":  # AUTHORS, outputs of their notebook
+        remarks.append("the paper's own training was cut short when its session ended")
+    return "; ".join(remarks)
 
 
 def origin(run: Run) -> str:
     """What a training started from, a file with the beginning of its SHA-256."""
     weights = run.get("weights")
+    if weights in (None, "none"):
+        return "from scratch" if weights else MISSING
     if weights == "imagenet":  # libraries' published weights need not be ImageNet's
         library = str(run.get("network", "")).startswith(("timm/", "transformers/"))
         return f"from {'its published' if library else 'ImageNet'} weights"
-    if weights in (None, "none"):
-        return "from scratch" if weights else MISSING
     name = Path(*Path(weights).parts[-2:]).as_posix()  # `linformer/best.ckpt` says more
     checksum = run.get("started", {}).get("sha256", "")[:12]
     return f"from the file {name}" + (f" (SHA-256 {checksum}…)" if checksum else "")
@@ -261,19 +246,15 @@ def published_history(key: str) -> pd.DataFrame | None:
 
 
 def write_tables(results_dir: Path | str, table: pd.DataFrame) -> list[Path]:
-    """Write `tables/results.md`, `.csv` and `.tex` into the results folder; their paths."""
-    forms = {"md": to_markdown, "csv": to_csv, "tex": to_latex}
-    paths = {Path(results_dir) / "tables" / f"results.{end}": form for end, form in forms.items()}
-    for path, form in paths.items():
-        write_text(path, form(table))
-    return list(paths)
-
-
-def to_csv(table: pd.DataFrame) -> str:
-    """Every row with all digits, the model's device and note; empty where there is no value."""
+    """Write `tables/results.md`, `.csv` (all digits) and `.tex` into the results folder."""
     devices = {key: _devices(runs) for key, runs in table.attrs["runs"].items()}
     columns = {"device": table.model.map(devices), "note": table.model.map(table.attrs["notes"])}
-    return table.assign(**columns).to_csv(index=False)
+    csv = table.assign(**columns).to_csv(index=False)
+    forms = {"md": to_markdown(table), "csv": csv, "tex": to_latex(table)}
+    paths = [Path(results_dir) / "tables" / f"results.{end}" for end in forms]
+    for path, text in zip(paths, forms.values(), strict=True):
+        io.write_text(path, text)
+    return paths
 
 
 def to_markdown(table: pd.DataFrame) -> str:
@@ -330,16 +311,15 @@ def printed_tables(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     for key, rows in table.groupby("model", sort=False):
         own, runs = rows.set_index("quantity"), table.attrs["runs"][key]
         same = "yes" if table.attrs["notes"][key].startswith("comparable") else "no"
-        summary.append({"model": key, **_beside(own, test, " [95 %]")})
-        summary[-1]["comparable"] = same if runs else MISSING
+        same = {"comparable": same if runs else MISSING}
+        summary.append({"model": key, **_beside(own, test, " [95 %]"), **same})
         fitted.append({"model": key, **_beside(own, fit)})
         seconds, device = EPOCH_SECONDS.get(key.removesuffix(WEIGHTED), (None, ""))
         known = [run for run in runs if "epochs" in run]
         epochs = [span([run[one] for run in known]) for one in ("best_epoch", "epochs") if known]
         trained.append(
             {
-                "model": key,
-                "seeds": f"{len(runs)}" if runs else MISSING,
+                **{"model": key, "seeds": f"{len(runs)}" if runs else MISSING},
                 "trained": origin(runs[0]) if runs else MISSING,
                 "epoch kept": " of ".join(epochs) or MISSING,
                 "parameters": shown("{:,.0f}", own.ours["parameters"]),
@@ -353,7 +333,7 @@ def printed_tables(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     for name, own in table[table.quantity == "class_acc"].groupby("class_name", sort=False):
         counts = " or ".join(f"{n:,}" for n in sorted(set(own.n[own.seeds > 0])))
         by_class.append({"class": name, "test galaxies": counts or MISSING})
-        for _, one in own.iterrows():
+        for one in own.itertuples():
             by_class[-1][f"{one.model}: paper"] = percent(one.paper)
             by_class[-1][f"{one.model}: ours [95 %]"] = ours(one)
     return dict(zip(TITLES, map(pd.DataFrame, tables), strict=True))

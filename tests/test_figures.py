@@ -31,19 +31,10 @@ from gz2vit.paper import (
 )
 from gz2vit.plots import extra_figures as extra
 from gz2vit.plots import paper_figures as paper
+from gz2vit.plots import style
 from gz2vit.plots.captions import FIGURES, entry_of, figures_of
-from gz2vit.plots.style import (
-    LONGEST,
-    LOOKS,
-    describe,
-    description,
-    draw_missing,
-    full_name,
-    looks,
-    png_bytes,
-    save_figure,
-    styled,
-)
+from gz2vit.plots.style import describe, description
+from tests.folders import needs_shared
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = {"profile": "demo", "name": "2,640 galaxies of real_gz2", "simulated": False}
@@ -79,15 +70,14 @@ def test_saved_as_pdf_and_png_the_same_each_time_with_words(tmp_path: Path):
     figure, axes = plt.subplots(figsize=(2, 2))
     axes.plot([0, 1])
     assert describe(figure, "A line\n  that rises: Δ = 2.") is figure
-    first, second = (save_figure(figure, tmp_path / name) for name in "ab")
+    first, second = (style.save_figure(figure, tmp_path / name) for name in "ab")
     assert [path.name for path in first] == ["a.pdf", "a.png"]
     assert [path.read_bytes() for path in first] == [path.read_bytes() for path in second]
     assert b"CreationDate" not in first[0].read_bytes() and b"/Subject" in first[0].read_bytes()
     info = Image.open(first[1]).info
-    assert round(info["dpi"][0]) == 300
-    assert info["Description"] == "A line that rises: Δ = 2."
+    assert (round(info["dpi"][0]), info["Description"]) == (300, "A line that rises: Δ = 2.")
     assert len(list(tmp_path.iterdir())) == 4
-    png = png_bytes(figure, dpi=50)
+    png = style.png_bytes(figure, dpi=50)
     assert Image.open(io.BytesIO(png)).size == (100, 100)
     assert not plt.fignum_exists(figure.number)
 
@@ -102,21 +92,25 @@ def test_drawing_leaves_the_users_settings_alone_and_does_not_depend_on_them(tmp
             before = dict(matplotlib.rcParams)
             figure = extra.draw_learning_curves(history)
             figure.canvas.draw()  # as a notebook shows it
-            png = save_figure(figure, tmp_path / "a")[1].read_bytes()
+            png = style.save_figure(figure, tmp_path / "a")[1].read_bytes()
             assert dict(matplotlib.rcParams) == before
         shown.append((png, figure.axes[0].get_xticklabels()[0].get_fontsize()))
     assert shown[0] == shown[1] and shown[0][1] == 7.0
 
-    @styled
     def draw_dollars() -> Figure:
+        plt.ion()  # as a notebook's backend does when the first figure loads it
         figure = plt.figure()
         figure.text(0, 0, "costs $5 to $6")
         return figure
 
-    assert not draw_dollars().texts[0].get_parse_math()
+    try:
+        assert not style.styled(draw_dollars)().texts[0].get_parse_math()
+        assert plt.isinteractive()  # a notebook shows every figure
+    finally:
+        plt.ioff()
 
 
-def test_without_words_the_panels_are_described():
+def test_figures_without_words_and_frames_without_figures_are_described():
     figure, (left, right) = plt.subplots(1, 2)
     left.plot([0, 4], [1, 3], label="training")
     left.set(title="Loss\nof all", xlabel="epoch", ylabel="loss")
@@ -126,24 +120,21 @@ def test_without_words_the_panels_are_described():
         "panel 2: x axis class"
     )
     shortened = description(describe(figure, "word " * 1000))
-    assert len(shortened) <= LONGEST and shortened.endswith("word …")
-
-
-def test_what_is_missing_is_said_in_the_figures_place():
-    figure = draw_missing("Fig. 4", "resnet50 is not trained: `./run_all.sh`", DATA)
+    assert len(shortened) <= style.LONGEST and shortened.endswith("word …")
+    figure = style.draw_missing("Fig. 4", "resnet50 is not trained: `./run_all.sh`", DATA)
     assert description(figure) == "Fig. 4 is not drawn: resnet50 is not trained: `./run_all.sh`."
     assert description(figure) in words(figure)
-    assert draw_missing("Fig. 4", "", DATA) is None
+    assert style.draw_missing("Fig. 4", "", DATA) is None
 
 
 def test_models_that_share_a_panel_have_different_looks():
-    assert full_name("linformer_weighted") == "Linformer, class weights"
-    assert full_name("my_weighted") == "my_weighted"
-    assert len(set(LOOKS)) == len(LOOKS) == 8
-    assert looks("abcdefghi")["i"] == looks("abcdefghi")["a"]
+    assert style.full_name("linformer_weighted") == "Linformer, class weights"
+    assert style.full_name("my_weighted") == "my_weighted"
+    shown = style.looks("abcdefghi")
+    assert len({tuple(look.values()) for look in shown.values()}) == 8 and shown["i"] == shown["a"]
 
 
-def test_every_figure_is_listed_once_with_a_notebook_that_exists():
+def test_every_figure_is_listed_once_with_its_step():
     names = [one.name for one in FIGURES]
     assert len(names) == len(set(names))
     assert figures_of("fig3") == ["fig3", "fig3_paper"]
@@ -172,15 +163,9 @@ def fig1(network: dict, image: np.ndarray | None = None) -> Figure:
 def test_fig1_has_the_papers_numbers():
     shown = words(fig1(NETWORKS["linformer"]))
     for part in (
-        "2,785,416 parameters",
-        "224 × 224 px, cut into 8 × 8 patches of 28 px",
-        "linear projection, 2,352 to 128",  # 3 x 28 x 28
-        "N = 65 tokens, 128 wide",
-        "× 12 layers",
-        "8 heads, 16 wide",
-        "MLP, 128 – 512 – 128",
-        "N k = 4,160",
-        "N² = 4,225",
+        *("2,785,416 parameters", "224 × 224 px, cut into 8 × 8 patches of 28 px"),
+        *("linear projection, 2,352 to 128", "N = 65 tokens, 128 wide"),  # 3 x 28 x 28
+        *("× 12 layers", "8 heads, 16 wide", "MLP, 128 – 512 – 128", "N k = 4,160", "N² = 4,225"),
         *CLASS_SHORT_NAMES,
     ):
         assert part in shown, part
@@ -233,16 +218,11 @@ def test_mistakes_come_surest_first():
     assert "no mistakes among 2 galaxies" in words(paper.draw_mistakes(right, images[:2]))
     with pytest.raises(Gz2vitError, match="4 galaxies.* 3 images"):
         paper.draw_mistakes(predictions(), images[:3])
-
-
-def test_galaxies_have_their_class_and_id():
     figure = paper.draw_galaxies([picture(1), picture(2)], [7, 0], ["12", "NGC1300"])
     assert [axes.get_title() for axes in figure.axes] == ["Merger\n12", "Round\nNGC1300"]
 
 
 # --- Fig. 3
-
-WEIGHTS = [0.19, 0.21, 0.98, 0.38, 0.53, 0.66, 1.81, 3.23]
 
 
 def test_fig3_from_counts_matches_the_papers_cell_by_cell():
@@ -267,10 +247,9 @@ def test_fig3_from_counts_matches_the_papers_cell_by_cell():
 
 
 def test_titles_name_model_accuracy_and_class_weights():
-    metrics = {"model": "linformer_weighted", "class_weights": WEIGHTS}
+    metrics = {"model": "linformer_weighted", "class_weights": [0.19, 3.23, 12.345, 2.0]}
     title = paper.confusion_title(metrics, "77.42%")
-    shown = "0.19, 0.21, 0.98, 0.38, 0.53, 0.66, 1.81, 3.23"
-    assert title == f"Linformer, accuracy 77.42%\nclass weights = [{shown}]"
+    assert title == "Linformer, accuracy 77.42%\nclass weights = [0.19, 3.23, 12.3, 2]"
     plain = paper.confusion_title({"model": "vit", "class_weights": [1.0] * 8}, "1%")
     assert plain.endswith("[1, 1, 1, 1, 1, 1, 1, 1]")
     # Published predictions have no class weights to show.
@@ -278,7 +257,7 @@ def test_titles_name_model_accuracy_and_class_weights():
 
 
 @pytest.mark.parametrize("gap", [0, 1])
-def test_a_model_that_is_not_trained_says_so_in_its_panel(gap: int):
+def test_what_is_not_known_says_so_in_its_panel_and_cell(gap: int):
     panels = [("resnet50 is not trained: run `./run_all.sh`", None), ("a", 100.0 * np.eye(8))]
     figure = paper.draw_fig3(dict(panels if gap == 0 else panels[::-1]), [1] * 8, DATA)
     assert "resnet50 is not trained" in texts(figure.axes[gap])[0]
@@ -286,34 +265,24 @@ def test_a_model_that_is_not_trained_says_so_in_its_panel(gap: int):
     labels = [label.get_text() for label in figure.axes[1 - gap].get_yticklabels()]
     assert labels == [f"{name} (1)" for name in CLASS_NAMES]
     assert "resnet50 is not trained: run" in description(figure)
-
-
-def test_a_class_without_galaxies_has_dashes():
     figure = paper.draw_confusion([0, 0, 0, 1], [0, 0, 1, 1])
     cells = np.array(texts(figure.axes[0])).reshape(8, 8)
     assert cells[0].tolist() == ["66.7%", "33.3%"] + ["0.0%"] * 6
-    assert (cells[2:] == "–").all()
+    assert (cells[2:] == "–").all()  # classes without galaxies
     assert "4 galaxies, 75.0% of them right" in words(figure)
 
 
 # --- Fig. 4 and the evidence
 
 # The left panel of the paper's Fig. 4, in pixels of its picture from the top: the upper edge of
-# each histogram's line (six pixels thick), of the grey its first row. None: hidden by lines.
+# each histogram's line (six pixels thick), of the grey its first row. 0: hidden by lines.
 TOPS_PX = {
-    "all": (
-        *(499, 323, 147, 128, 209, None, 366, 435, None, None),
-        *(536, 547, None, None, None, 572, 575, None, 577, None),
-    ),
-    "only first": (
-        *(517, 300, 92, 76, 226, 286, 416, 448, 483, 513),
-        *(529, 552, 554, 554, 568, 564, 578, 571, 578, 575),
-    ),
-    "only second": (
-        *(511, 376, 200, 140, 201, 284, 330, 414, 460, 502),
-        *(523, 523, 554, 548, 562, 570, 572, 567, 574, 571),
-    ),
-}
+    "all": (499, 323, 147, 128, 209, 0, 366, 435, 0, 0, 536, 547, 0, 0, 0, 572, 575, 0, 577, 0),
+    "only first": (517, 300, 92, 76, 226, 286, 416, 448, 483, 513,
+                   529, 552, 554, 554, 568, 564, 578, 571, 578, 575),
+    "only second": (511, 376, 200, 140, 201, 284, 330, 414, 460, 502,
+                    523, 523, 554, 548, 562, 570, 572, 567, 574, 571),
+}  # fmt: skip
 COLOURS = {"all": (211, 211, 211), "only first": (178, 34, 34), "only second": (255, 165, 0)}
 BASE_PX = 580.0  # zero, in rows
 AREA_PX = 2570.0  # of each histogram: the sum of its heights
@@ -336,9 +305,9 @@ def test_fig4s_left_panel_from_counts_matches_the_papers_bin_by_bin():
     for name in ("only first", "only second"):
         published = np.maximum(BASE_PX - (np.array(TOPS_PX[name]) + 2.5), 0)  # the line's middle
         np.testing.assert_allclose(drawn[name], published, atol=1.0)
-    seen = np.array([top is not None for top in TOPS_PX["all"]])
-    published = BASE_PX + 0.5 - np.array([top for top in TOPS_PX["all"] if top])
-    np.testing.assert_allclose(drawn["all"][seen], published, atol=1.0)
+    tops = np.array(TOPS_PX["all"])
+    seen = tops > 0
+    np.testing.assert_allclose(drawn["all"][seen], BASE_PX + 0.5 - tops[seen], atol=1.0)
     # Where the line hides the grey's edge, the edge is somewhere behind its six pixels.
     covered = np.array(TOPS_PX["only first"])[~seen]
     assert (np.abs(drawn["all"][~seen] - (BASE_PX - covered - 2.5)) < 4).all()
@@ -352,13 +321,11 @@ def test_fig4s_left_panel_from_counts_matches_the_papers_bin_by_bin():
 
 
 def test_those_heights_are_the_published_pictures():
-    path = ROOT.parent / "shared" / "paper" / "figures" / "fig4.png"
-    if not path.exists():
-        pytest.skip("needs ../shared/paper, which is not part of the project")
+    path = needs_shared("paper/figures/fig4.png")
     shown = np.array(Image.open(path).convert("RGB")).astype(int)
     for name, tops in TOPS_PX.items():
         for index, top in enumerate(tops):
-            if top is not None:
+            if top:
                 left = int(77.5 + 33.0 * index)  # the first bin's left edge, a bin's width
                 inside = shown[top - 1 : top + 1, left + 6 : left + 28]
                 near = (np.abs(inside - COLOURS[name]).max(axis=2) < 40).any(axis=1)
@@ -392,15 +359,10 @@ def test_fig4_shows_each_group_where_its_galaxies_are():
     assert (drawn["only second"][middles < 8] == 0).all()
     assert "3 of unknown size; 1 beyond the axis of size" in words(figure)
     never = paper.draw_fig4(galaxies(50).assign(region="both right"), PAIR, DATA)
-    assert (
-        "Linformer right, ResNet-50 wrong (0)"
-        in never.axes[0].get_legend().get_texts()[1].get_text()
-    )
-
-
-def test_fig4s_bins_and_colours_are_the_readers_choice():
+    legend = never.axes[0].get_legend().get_texts()
+    assert "Linformer right, ResNet-50 wrong (0)" in legend[1].get_text()
     colours = {"all": "#ffff00", "only first": "#ff0000", "only second": "#0000ff"}
-    chosen = {"petroR90_r": np.arange(4, 15, 5)}
+    chosen = {"petroR90_r": np.arange(4, 15, 5)}  # bins and colours are the reader's choice
     figure = paper.draw_fig4(galaxies(500), PAIR, DATA, chosen, colours)
     assert figure.axes[0].get_xlim() == pytest.approx((4 - 0.2, 14))
     assert len(heights(figure.axes[0])["all"]) == 2
@@ -427,7 +389,8 @@ def test_a_long_footer_is_no_wider_than_the_figure():
 
 def test_trends_of_all_models_in_percent():
     table = galaxies(400).assign(vit=lambda one: one.first_right, convnext=False)
-    figure = extra.draw_accuracy_trends(table, ["vit", "convnext"], DATA)
+    bins = dict.fromkeys(paper.FIG4_PANELS, 5)
+    figure = extra.draw_accuracy_trends(table, ["vit", "convnext"], DATA, bins)
     good, bad = (bars[0].get_ydata() for bars in figure.axes[0].containers)
     np.testing.assert_allclose(np.float64(good), [100, 100, 50, 0, 0], atol=3)
     assert (bad == 0).all()
@@ -461,15 +424,11 @@ def lines(figure: Figure) -> list[list[np.ndarray]]:
     return [found[number] for number in sorted(found)]
 
 
-def same(line: list[np.ndarray], expected: list[np.ndarray]) -> bool:
-    return all(np.array_equal(one, other) for one, other in zip(line, expected, strict=True))
-
-
 def test_fig5_has_a_line_per_galaxy_with_its_maps():
     vit = MAPS["vit"]
     figure = paper.draw_fig5(SAMPLE, "A", MAPS, DATA, "vit")
     for line, row in zip(lines(figure), (1, 0), strict=True):
-        assert same(line, [IMAGES[row], vit.average[row], *vit.heads[row]])
+        assert all(map(np.array_equal, line, [IMAGES[row], vit.average[row], *vit.heads[row]]))
     titles = ["image", "average", "head 1", "head 2", "head 3"]
     assert [axes.get_title() for axes in figure.axes[:5]] == titles
     assert all(axes.images[0].get_clim() == (0, 1) for axes in figure.axes[1:5])
@@ -478,11 +437,9 @@ def test_fig5_has_a_line_per_galaxy_with_its_maps():
         labels = [axes.get_xlabel() for axes in figure.axes]
         assert any(one.endswith(f"{100 * vit.probability[1].max():.0f}%") for one in labels)
         for line, row in zip(lines(figure), (1, 0), strict=True):
-            assert same(line, [IMAGES[row], *(getattr(one, kind)[row] for one in MAPS.values())])
+            expected = [IMAGES[row], *(getattr(one, kind)[row] for one in MAPS.values())]
+            assert all(map(np.array_equal, line, expected))
         assert len(figure.axes[1].collections) == 1  # the outline
-
-
-def test_fig5_names_whether_its_galaxies_are_the_papers():
     shown = {one: words(paper.draw_fig5(SAMPLE, one, MAPS, DATA, "vit")) for one in LISTS}
     assert "stand-ins" in shown["A"]
     assert "the paper's galaxies, as far" in shown["B"]
@@ -571,15 +528,3 @@ def test_learning_curves_mark_the_first_best_epoch(epochs: int):
     figure.canvas.draw()
     ticks = [tick for tick in loss.get_xticks() if 0.5 <= tick <= epochs + 0.5]
     assert all(float(tick).is_integer() for tick in ticks)
-
-
-def test_a_notebook_shows_every_figure():
-    def draw() -> plt.Figure:
-        plt.ion()  # as a notebook's backend does when the first figure loads it
-        return plt.figure()
-
-    try:
-        styled(draw)()
-        assert plt.isinteractive()
-    finally:
-        plt.ioff()

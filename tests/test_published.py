@@ -130,7 +130,8 @@ def test_git_names_content_as_git_does(tmp_path: Path):
 
 
 @pytest.mark.parametrize("effect", [True, False])
-def test_the_verdict_finds_a_lead_that_is_there_and_no_other(effect: bool, tmp_path: Path):
+def test_the_verdict_finds_a_lead_that_is_there_and_no_other(effect, tmp_path: Path, monkeypatch):
+    monkeypatch.setattr(comparisons, "PERMUTATIONS", 99)
     path = written(make_catalogue(effect), tmp_path / "mine.csv")
     table = published.read_published({"catalogue": path})
     published.write_published(tmp_path, table, {"catalogue": path}, "published")
@@ -138,7 +139,7 @@ def test_the_verdict_finds_a_lead_that_is_there_and_no_other(effect: bool, tmp_p
     joined = comparisons.join_predictions(*predictions.values(), PAIR)
     joined, why = evidence.add_properties(joined, tmp_path)
     assert not why
-    verdicts = evidence.judge(evidence.claim_fig4(joined, *PAIR, permutations=99))
+    verdicts = evidence.judge(evidence.claim_fig4(joined, *PAIR))
     outcome = {row.claim: row.outcome for row in verdicts.itertuples()}
     smaller, fainter = ("gains on resnet50 towards smaller", "gains on resnet50 towards fainter")
     gains = {key: {o for c, o in outcome.items() if key in c} for key in (smaller, fainter)}

@@ -8,28 +8,20 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from gz2vit import results_table as results
 from gz2vit.evaluation import wilson_interval
 from gz2vit.io import Gz2vitError
 from gz2vit.paper import CLASS_NAMES, SPLIT_CLASS_COUNTS
-from gz2vit.results_table import (
-    origin,
-    published_history,
-    results_table,
-    to_latex,
-    to_markdown,
-    training_words,
-    write_tables,
-)
+from gz2vit.results_table import results_table, to_latex, to_markdown, training_words
 from tests.saved_runs import CUT_SHORT, GALAXIES, LINFORMER, RESNET, metrics_of, save_run
 
 
-def note_of(results: Path, key: str) -> str:
-    return results_table(results, [key]).attrs["notes"][key]
+def note_of(root: Path, key: str) -> str:
+    return results_table(root, [key]).attrs["notes"][key]
 
 
-def value_of(table: pd.DataFrame, name: str, class_name: str = "", model: str = "") -> pd.Series:
-    own = table[(table.quantity == name) & (table.class_name == class_name)]
-    return own[own.model.str.startswith(model)].iloc[0]
+def value_of(table: pd.DataFrame, name: str, class_name: str = "") -> pd.Series:
+    return table[(table.quantity == name) & (table.class_name == class_name)].iloc[0]
 
 
 def rows_of(text: str, start: str) -> list[list[str]]:
@@ -43,11 +35,8 @@ def test_a_run_like_the_papers_is_comparable_and_differs_by_nothing(tmp_path: Pa
     for key in keys:
         save_run(tmp_path, metrics_of(key))
     table = results_table(tmp_path, keys)
-    assert table.attrs["notes"] == {
-        "linformer": f"comparable; {CUT_SHORT}",
-        "linformer_weighted": "comparable",
-        "resnet50": "comparable",
-    }
+    notes = [f"comparable; {CUT_SHORT}", "comparable", "comparable"]
+    assert table.attrs["notes"] == dict(zip(keys, notes, strict=True))
     assert np.abs(table.difference.dropna()).max() == 0
     assert len(table) == 3 * (8 + 8)
     accuracy = value_of(table, "accuracy")
@@ -59,51 +48,36 @@ def test_a_run_like_the_papers_is_comparable_and_differs_by_nothing(tmp_path: Pa
 
 
 SMALL = {"test_galaxies": 529, "class_test_galaxies": [179, 160, 11, 83, 14, 57, 7, 18]}
+SHARED_KV = {"hyperparameters": LINFORMER["hyperparameters"] | {"k_dim": 32, "share_kv": True}}
 
 
 @pytest.mark.parametrize(
-    ("key", "changes", "words"),
+    ("key", "run", "recipe", "reason"),
     [
-        (
-            "resnet50",
-            {"weights": "none"},
-            "trained from scratch, the paper's from ImageNet weights",
-        ),
+        ("resnet50", {"weights": "none"}, {}, "trained from scratch, the paper's from ImageNet"),
+        ("linformer", {"weights": "a.pth"}, {}, "trained from the file a.pth, the paper's from"),
+        ("linformer", {"class_weights": [2.0] * 8}, {}, "class_weights [2.0, "),
+        ("linformer_weighted", {"class_weights": [1.0] * 8}, {}, "class_weights [1.0, "),
+        ("linformer", {"data": "9 simulated galaxies"}, {}, "test galaxies 31,191 of 9 simulated"),
+        ("linformer", {"parameters": 101960}, {}, "parameters 101960, the paper's 2785416"),
+        ("linformer", {"trainable_parameters": 9}, {}, "trainable_parameters 9, the paper's 27"),
         (
             "linformer",
-            {"weights": "a.pth"},
-            "trained from the file a.pth, the paper's from scratch",
+            SMALL,
+            {},
+            "test galaxies 529 of 155,951 galaxies of gz2, the paper's 31,191",
         ),
-        ("linformer", {"class_weights": [2.0] * 8}, "class_weights [2.0, "),
-        ("linformer_weighted", {"class_weights": [1.0] * 8}, "class_weights [1.0, "),
-        ("linformer", {"data": "9 simulated galaxies"}, "test galaxies 31,191 of 9 simulated"),
-        ("linformer", {"parameters": 101960}, "parameters 101960, the paper's 2785416"),
-        ("linformer", {"trainable_parameters": 9}, "trainable_parameters 9, the paper's 2785416"),
-        ("linformer", SMALL, "test galaxies 529 of 155,951 galaxies of gz2, the paper's 31,191"),
+        ("linformer", {}, {"max_epoch": 30}, "max_epoch 30, the paper's 200"),
+        ("linformer", {}, {"lr": 1e-3}, "lr 0.001, the paper's 0.0003"),
+        ("resnet50", {}, {"image_size": 64}, "image_size 64, the paper's 224"),
+        ("linformer_weighted", {}, SHARED_KV, "k_dim 32, the paper's 64; share_kv True, the "),
     ],
 )
-def test_what_is_not_the_papers_is_not_comparable(tmp_path, key, changes, words):
-    save_run(tmp_path, metrics_of(key, **changes))
+def test_what_is_not_the_papers_is_not_comparable(tmp_path, key, run, recipe, reason):
+    save_run(tmp_path, metrics_of(key, **run), **recipe)
     note = note_of(tmp_path, key)
-    assert note.startswith(f"not comparable: {words}") and "; " not in note  # one reason alone
-
-
-@pytest.mark.parametrize(
-    ("key", "recipe", "reasons"),
-    [
-        ("linformer", {"max_epoch": 30}, "max_epoch 30, the paper's 200"),
-        ("linformer", {"lr": 1e-3}, "lr 0.001, the paper's 0.0003"),
-        ("resnet50", {"image_size": 64}, "image_size 64, the paper's 224"),
-        (
-            "linformer_weighted",
-            {"hyperparameters": LINFORMER["hyperparameters"] | {"k_dim": 32, "share_kv": True}},
-            "k_dim 32, the paper's 64; share_kv True, the paper's False",
-        ),
-    ],
-)
-def test_another_recipe_than_the_papers_is_not_comparable(tmp_path, key, recipe, reasons):
-    save_run(tmp_path, metrics_of(key), **recipe)
-    assert note_of(tmp_path, key) == f"not comparable: {reasons}"
+    assert note.startswith(f"not comparable: {reason}")
+    assert note.count("; ") == reason.count("; ")  # nothing else differs
 
 
 def test_what_is_not_known_may_have_been_another(tmp_path: Path):
@@ -130,21 +104,7 @@ def test_another_seed_and_precision_are_still_the_papers_recipe_but_mentioned(tm
     assert note_of(tmp_path, "resnet50") == note
 
 
-def test_weights_from_a_file_are_named_with_their_checksum(tmp_path: Path):
-    source = "/data/results/demo/models/linformer/best.ckpt"
-    path = save_run(tmp_path, metrics_of("linformer", weights=source)).with_name("params.json")
-    record = json.loads(path.read_text())
-    record["weights"] = {"source": source, "file": "best.ckpt", "sha256": "0123456789abcdef"}
-    path.write_text(json.dumps(record))
-    words = "from the file linformer/best.ckpt (SHA-256 0123456789ab…)"
-    assert f"trained {words}, the paper's from scratch" in note_of(tmp_path, "linformer")
-    assert rows_of(to_markdown(results_table(tmp_path, ["linformer"])), "linformer")[2][2] == words
-    assert training_words(tmp_path, ["linformer", "vit"]) == f"trained {words} for 30 epochs"
-    run = {"weights": "imagenet", "network": "timm/convnext_atto"}
-    assert origin(run) == "from its published weights"
-
-
-def test_a_figures_models_are_grouped_by_what_they_started_from(tmp_path: Path):
+def test_what_networks_started_from_is_named(tmp_path: Path):
     assert training_words(tmp_path, ["vit"]) == ""
     for key, epochs in (("linformer", 5), ("vit", 9), ("resnet50", 7)):
         save_run(tmp_path, metrics_of(key, epochs=epochs))
@@ -153,6 +113,17 @@ def test_a_figures_models_are_grouped_by_what_they_started_from(tmp_path: Path):
     assert training_words(tmp_path, ["linformer", "resnet50", "vit"]) == (
         "linformer, vit trained from scratch; resnet50 trained from ImageNet weights"
     )
+    run = {"weights": "imagenet", "network": "timm/convnext_atto"}
+    assert results.origin(run) == "from its published weights"
+    source = "/data/results/demo/models/linformer/best.ckpt"
+    path = save_run(tmp_path, metrics_of("linformer", weights=source)).with_name("params.json")
+    record = json.loads(path.read_text())
+    record["weights"] = {"source": source, "file": "best.ckpt", "sha256": "0123456789abcdef"}
+    path.write_text(json.dumps(record))
+    words = "from the file linformer/best.ckpt (SHA-256 0123456789ab…)"
+    assert f"trained {words}, the paper's from scratch" in note_of(tmp_path, "linformer")
+    assert rows_of(to_markdown(results_table(tmp_path, ["linformer"])), "linformer")[2][2] == words
+    assert training_words(tmp_path, ["linformer"]) == f"trained {words} for 30 epochs"
 
 
 def test_macro_averages_have_the_bootstraps_interval_where_there_are_predictions(tmp_path: Path):
@@ -179,18 +150,19 @@ SHARES = (0.70, 0.73, 0.74)  # their test accuracies
 FOLDERS = ("", "seed0", "seed12")
 
 
-def save_seeds(results: Path) -> None:
+@pytest.fixture
+def seeds(tmp_path: Path) -> Path:
     """Three seeds of the Linformer and, from an earlier call, a fourth."""
     for folder, share, seed in zip(FOLDERS, SHARES, SEEDS["linformer"], strict=True):
         run = metrics_of("linformer", accuracy=share, class_acc=[share] * 7 + [share / 2])
         run |= {"train_seconds": 6000 * share, "best_epoch": int(100 * share), "f1_macro": share}
-        save_run(results, run, folder, seed=seed)
-    save_run(results, metrics_of("linformer", accuracy=0.1), "seed3")
+        save_run(tmp_path, run, folder, seed=seed)
+    save_run(tmp_path, metrics_of("linformer", accuracy=0.1), "seed3")
+    return tmp_path
 
 
-def test_several_seeds_give_mean_and_sample_spread(tmp_path: Path):
-    save_seeds(tmp_path)
-    table = results_table(tmp_path, ["linformer"], SEEDS)
+def test_several_seeds_give_mean_and_sample_spread(seeds: Path):
+    table = results_table(seeds, ["linformer"], SEEDS)
     mean, spread = sum(SHARES) / 3, statistics.stdev(SHARES)
     accuracy, merger = value_of(table, "accuracy"), value_of(table, "class_acc", "Merger")
     assert (accuracy.ours, accuracy.spread) == pytest.approx((mean, spread), abs=1e-12)
@@ -199,37 +171,33 @@ def test_several_seeds_give_mean_and_sample_spread(tmp_path: Path):
     assert (merger.ours, merger.spread) == pytest.approx((mean / 2, spread / 2))
     note = table.attrs["notes"]["linformer"]
     assert note == f"comparable; seeds 4, 0, 12, the paper's 0; {CUT_SHORT}"
-    text, latex = to_markdown(table), to_latex(table)
-    summary, _, trained = rows_of(text, "linformer")
-    assert (summary[2], summary[8]) == (
-        "72.3 ± 2.1 (3 seeds) [71.8, 72.8]",
-        "72.3 ± 2.1 (3 seeds)",
-    )
+    summary, _, trained = rows_of(to_markdown(table), "linformer")
+    shown = "72.3 ± 2.1 (3 seeds)"
+    assert (summary[2], summary[8]) == (f"{shown} [71.8, 72.8]", shown)
     assert trained[1:4] == ["3", "from scratch", "70 to 74 of 30"]
     assert trained[6] == "72.3"  # mean of 4200, 4380 and 4440 s in minutes
+    latex = to_latex(table)
     assert r"$72.3 \pm 2.1$ [71.8, 72.8]" in latex and "seeds)" not in latex
-    for seeds in ({}, {"linformer": [4]}, {"vit": [4, 0, 12]}):
-        accuracy = value_of(results_table(tmp_path, ["linformer"], seeds), "accuracy")
+    for other in ({}, {"linformer": [4]}, {"vit": [4, 0, 12]}):
+        accuracy = value_of(results_table(seeds, ["linformer"], other), "accuracy")
         assert (accuracy.ours, accuracy.seeds) == (0.70, 1)
 
 
 @pytest.mark.parametrize("missing", FOLDERS)
-def test_a_seed_without_metrics_is_not_trained(tmp_path: Path, missing: str):
-    save_seeds(tmp_path)
-    (tmp_path / "models" / "linformer" / missing / "metrics.json").unlink()
-    table = results_table(tmp_path, ["linformer"], SEEDS)
+def test_a_seed_without_metrics_is_not_trained(seeds: Path, missing: str):
+    (seeds / "models" / "linformer" / missing / "metrics.json").unlink()
+    table = results_table(seeds, ["linformer"], SEEDS)
     assert table.attrs["notes"]["linformer"].endswith("; 2 of 3 seeds trained")
     left = sum(SHARES) - SHARES[FOLDERS.index(missing)]
     accuracy = value_of(table, "accuracy")
     assert (accuracy.ours, accuracy.seeds) == (pytest.approx(left / 2), 2)
 
 
-def test_a_seed_of_another_network_or_data_is_named(tmp_path: Path):
-    save_seeds(tmp_path)
+def test_a_seed_of_another_network_or_data_is_named(seeds: Path):
     for name, other in (("data", "few"), ("parameters", 3), ("class_weights", [2.0] * 8)):
-        save_run(tmp_path, metrics_of("linformer", **{name: other}), "seed12")
+        save_run(seeds, metrics_of("linformer", **{name: other}), "seed12")
         with pytest.raises(Gz2vitError, match=f"seed12 .*'{name}'"):
-            results_table(tmp_path, ["linformer"], SEEDS)
+            results_table(seeds, ["linformer"], SEEDS)
 
 
 # --- Forms, gaps, damaged files
@@ -256,16 +224,13 @@ def test_markdown_has_paper_ours_and_difference(table: pd.DataFrame):
     assert (epoch.ours, epoch.paper) == (20.0, 672) and np.isnan(epoch.difference)
 
 
-def test_csv_keeps_all_digits(table: pd.DataFrame, tmp_path: Path):
-    paths = write_tables(tmp_path, table)
+def test_csv_keeps_all_digits_and_latex_is_well_formed(table: pd.DataFrame, tmp_path: Path):
+    paths = results.write_tables(tmp_path, table)
     assert [path.name for path in paths] == ["results.md", "results.csv", "results.tex"]
     again = pd.read_csv(paths[1])
     assert again.difference.tolist()[:2] == table.difference.tolist()[:2]
     assert again.note[0].startswith("not comparable: lr 1.0")
-
-
-def test_latex_is_well_formed(table: pd.DataFrame):
-    text = to_latex(table)
+    text = paths[2].read_text()
     assert text.count(r"\begin{tabular}") == text.count(r"\end{tabular}") == 4
     assert text.count("{") == text.count("}")
     body = [line for line in text.splitlines() if not line.startswith("%")]
@@ -288,24 +253,18 @@ def test_a_model_of_the_users_own_or_not_trained_has_a_row(tmp_path: Path):
     assert table.attrs["notes"]["resnet50"].startswith("not trained: `./run_all.sh")
 
 
-def test_a_class_without_test_galaxies_has_no_accuracy(tmp_path: Path):
-    changes = {"class_acc": [0.5] * 7 + [None], "class_test_galaxies": [4] * 7 + [0]}
-    save_run(tmp_path, metrics_of("linformer", **changes))
-    table = results_table(tmp_path, ["linformer", "vit"])
+def test_empty_classes_stay_empty_and_other_data_are_kept_apart(tmp_path: Path):
+    few = {"test_galaxies": 80, "class_acc": [0.5] * 7 + [None], "data": "400 galaxies of few"}
+    few |= {"class_test_galaxies": [4] * 7 + [0], "device": "cuda"}
+    save_run(tmp_path, metrics_of("resnet50", **few))
+    save_run(tmp_path, metrics_of("linformer"))
+    table = results_table(tmp_path, ["resnet50", "linformer", "hf_vit"])
     merger = value_of(table, "class_acc", "Merger")
     assert np.isnan([merger.ours, merger.low, merger.difference]).all()
     text = to_markdown(table)
-    assert rows_of(text, "Merger")[0][1:4] == ["0", "53.1", "–"]
-
-
-def test_runs_on_other_data_are_kept_apart(tmp_path: Path):
-    save_run(tmp_path, metrics_of("linformer"))
-    few = {"test_galaxies": 80, "class_test_galaxies": [10] * 8, "class_acc": [0.5] * 8}
-    save_run(tmp_path, metrics_of("resnet50", device="cuda", data="400 galaxies of few", **few))
-    text = to_markdown(results_table(tmp_path, ["linformer", "resnet50", "hf_vit"]))
+    assert rows_of(text, "Merger")[0][1:4] == ["0 or 407", "66.6", "–"]
     assert "155,951 galaxies of gz2, of which 31,191 to test on, on cpu." in text
     assert "400 galaxies of few, of which 80 to test on, on cuda." in text
-    assert rows_of(text, "Merger")[0][1] == "10 or 407"
 
 
 @pytest.mark.parametrize("text", ['{"mod', "[]", "null", "short", "accuracy", "class_acc"])
@@ -324,13 +283,13 @@ def test_a_damaged_file_is_named_with_what_to_run(tmp_path: Path, text: str):
 
 
 def test_predictions_alone_are_enough(tmp_path: Path):
-    folder = tmp_path / "models" / "linformer"
+    folder, data = tmp_path / "models" / "linformer", tmp_path / "selection" / "data.json"
     folder.mkdir(parents=True)
     rows = "".join(f"NA{row},{row % 7},{row % 6}\n" for row in range(42))
     (folder / "predictions.csv").write_text(f"GalaxyID,class,pred\n{rows}")
-    (tmp_path / "selection").mkdir()
+    data.parent.mkdir()
     record = {"profile": "published", "name": "the authors' galaxies", "galaxies": {"test": 42}}
-    (tmp_path / "selection" / "data.json").write_text(json.dumps(record))
+    data.write_text(json.dumps(record))
     table = results_table(tmp_path, ["linformer"])
     assert table.attrs["notes"]["linformer"].startswith("comparable")
     assert value_of(table, "accuracy").ours == pytest.approx(6 / 42)
@@ -341,13 +300,13 @@ def test_predictions_alone_are_enough(tmp_path: Path):
     assert summary[-1] == "yes" and trained[2:5] == ["–", "–", "–"]
     assert "profile `published`, the authors' galaxies, of which 42 to test on." in text
     assert "72.33" in to_latex(table) and training_words(tmp_path, ["linformer"]) == ""
-    (tmp_path / "selection" / "data.json").write_text(json.dumps(record | {"profile": "demo"}))
+    data.write_text(json.dumps(record | {"profile": "demo"}))
     assert "how it was trained is not known" in note_of(tmp_path, "linformer")
 
 
 def test_the_authors_own_epochs_are_known():
-    own = published_history("linformer")
+    own = results.published_history("linformer")
     assert own.epoch.tolist() == list(range(1, 55))
     assert own.valid_acc[0] == 0.6174
     assert (own.valid_acc.max(), own.epoch[own.valid_acc.idxmax()]) == (0.8035, 51)
-    assert published_history("vit") is None
+    assert results.published_history("vit") is None

@@ -10,8 +10,7 @@ import csv
 from pathlib import Path
 from typing import NamedTuple
 
-# Sections of the report.
-SECTIONS = ("paper", "data", "evidence", "simulated", "inside")
+SECTIONS = ("paper", "data", "evidence", "simulated", "inside")  # of the report
 
 
 class FigureEntry(NamedTuple):
@@ -24,14 +23,10 @@ class FigureEntry(NamedTuple):
     title: str
     caption: str
 
-    @property
-    def expected(self) -> bool:
-        return self.written == "expected"
-
 
 with Path(__file__).with_suffix(".csv").open(encoding="utf-8", newline="") as _file:
-    _ENTRIES = [FigureEntry(**row) for row in csv.DictReader(_file)]
-FIGURES = [one for one in _ENTRIES if one.written != "others"]
+    _ENTRIES = {row["name"]: FigureEntry(**row) for row in csv.DictReader(_file)}
+FIGURES = [one for one in _ENTRIES.values() if one.written != "others"]
 
 
 def figures_of(step: str) -> list[str]:
@@ -44,11 +39,10 @@ def entry_of(name: str) -> FigureEntry:
 
     `fig2_mine` is listed as a part of `fig2`; a name that is not known has a title and no step.
     """
-    known = {one.name: one for one in _ENTRIES}
-    if name in known:
-        return known[name]
-    if begun := [key for key in known if name.startswith(f"{key}_")]:
-        entry = known[max(begun, key=len)]
+    if name in _ENTRIES:
+        return _ENTRIES[name]
+    if begun := [key for key in _ENTRIES if name.startswith(f"{key}_")]:
+        entry = _ENTRIES[max(begun, key=len)]
         part = name.removeprefix(f"{entry.name}_").replace("_", " ")
         return entry._replace(name=name, title=f"{entry.title} ({part})", written="sometimes")
     title = name.replace("_", " ").capitalize()

@@ -9,23 +9,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from gz2vit.comparisons import accuracy_trends
+from gz2vit.comparisons import Bins, accuracy_trends
 from gz2vit.images import segment_galaxy
 from gz2vit.paper import CLASS_NAMES
+from gz2vit.plots import style
 from gz2vit.plots.paper_figures import COLOUR_MAP, FIG4_PANELS, show_galaxy, show_map
-from gz2vit.plots.style import (
-    BLUE,
-    GREY,
-    NOTEBOOK_WIDTH_IN,
-    ORANGE,
-    SPLIT_COLOURS,
-    TEXT_WIDTH_IN,
-    describe,
-    footer,
-    full_name,
-    looks,
-    styled,
-)
+from gz2vit.plots.style import GREY, SPLIT_COLOURS, describe, full_name, styled
 
 
 @styled
@@ -43,13 +32,12 @@ def draw_learning_curves(
     marker, words = "o" if len(history) <= 12 else None, []  # one epoch is no line
     for panel, (short, long) in zip(axes, {"loss": "loss", "acc": "accuracy"}.items(), strict=True):
         for part, name in {"train": "training", "valid": "validation"}.items():
-            column, look = f"{part}_{short}", {"color": SPLIT_COLOURS[part]}
-            panel.plot(history.epoch, history[column], marker=marker, ms=3.5, label=name, **look)
+            column, look = f"{part}_{short}", {"color": SPLIT_COLOURS[part], "marker": marker}
+            panel.plot(history.epoch, history[column], ms=3.5, label=name, **look)
             words.append(f"{name} {long} from {first[column]:.3g} to {last[column]:.3g}")
             if authors is not None:
                 shown = authors[authors.epoch <= history.epoch.max()]
-                thin = {"linestyle": "--", "linewidth": 0.8, "marker": marker, "ms": 2.0}
-                panel.plot(shown.epoch, shown[column], **thin, **look)
+                panel.plot(shown.epoch, shown[column], "--", linewidth=0.8, ms=2.0, **look)
         panel.set_xlim(history.epoch.min() - 0.5, history.epoch.max() + 0.5)
         panel.xaxis.set_major_locator(plt.MaxNLocator(8, integer=True, min_n_ticks=1))
         panel.set(xlabel="epoch", ylabel="loss (cross-entropy)" if short == "loss" else long)
@@ -69,30 +57,23 @@ def draw_learning_curves(
 
 @styled
 def draw_accuracy_trends(
-    table: pd.DataFrame,
-    model_keys: list[str],
-    data: Mapping[str, Any],
-    bins: Mapping[str, int | Sequence[float]] | None = None,
+    table: pd.DataFrame, model_keys: list[str], data: Mapping[str, Any], bins: Mapping[str, Bins]
 ) -> Figure:
     """Accuracy in bins of size (left) and magnitude (right), a line per model.
 
     `table`: one row per test galaxy, with whether each model has it right, and the columns of
-    FIG4_PANELS; `bins`: how many of equal counts, or edges, by column (by default five, ten from
-    5,000 galaxies on, as the statistics have); bars are 95 % Wilson intervals. The models' points
-    stand side by side around the median of their bin, so that all bars can be seen.
+    FIG4_PANELS; `bins`: how many of equal counts, or edges, by column. Bars: 95 % Wilson intervals.
     """
-    size = (TEXT_WIDTH_IN, 3.2)
+    size = (style.TEXT_WIDTH_IN, 3.2)
     figure, axes = plt.subplots(1, 2, figsize=size, sharey=True, layout="constrained")
-    styles, words = looks(model_keys), []
+    styles, words = style.looks(model_keys), []
     for panel, (column, look) in zip(axes, FIG4_PANELS.items(), strict=True):
-        right = {key: table[key] for key in model_keys}
-        number = (bins or {}).get(column, 10 if len(table) >= 5_000 else 5)
-        trends = accuracy_trends(right, table[column], number)
+        trends = accuracy_trends(table[model_keys], table[column], bins[column])
         ends = []
         for place, key in enumerate(model_keys):
             own = trends[trends.model == key]
             x, value = own["median"].to_numpy(), 100 * own.accuracy
-            # Spread over a part of the narrowest gap between two bins.
+            # Side by side in a part of the narrowest gap of two bins, so that all bars can be seen.
             shift = 0.55 * ((place + 0.5) / len(model_keys) - 0.5)
             x = x + shift * (np.diff(x).min() if len(x) > 1 else 0.1)
             bars = np.abs(100 * own[["low", "high"]].to_numpy().T - value.to_numpy())
@@ -104,7 +85,7 @@ def draw_accuracy_trends(
     axes[0].set_ylabel("accuracy (%)")
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     bars = f"{trends.high_edge.nunique()} bins, bars: 95 % Wilson intervals"
-    footer(figure, data, f"{len(table):,} test galaxies, {bars}")
+    style.footer(figure, data, f"{len(table):,} test galaxies, {bars}")
     return describe(figure, f"Accuracy of each network in bins. {' '.join(words)}")
 
 
@@ -136,15 +117,15 @@ def draw_explored(
     `note`: above them, or why there are none.
     """
     heights = (3.3, 1.8 if neighbours else 0.3)
-    figure = plt.figure(figsize=(NOTEBOOK_WIDTH_IN, sum(heights)), layout="constrained")
+    figure = plt.figure(figsize=(style.NOTEBOOK_WIDTH_IN, sum(heights)), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=heights)
     shown, mapped, bars = above.subplots(1, 3)
     show_galaxy(shown, image)
     shown.set_title(titles[0])
     show_map(mapped, attention, COLOUR_MAP, segment_galaxy(image.astype(np.float32).mean(axis=2)))
     mapped.set(title=titles[1], xlabel="blue: 0, red: its maximum; white: the outline")
-    colours = [ORANGE if index == true else BLUE for index in range(len(probability))]
-    drawn = bars.barh(CLASS_NAMES, 100 * probability, color=colours)
+    drawn = bars.barh(CLASS_NAMES, 100 * probability, color=style.BLUE)
+    drawn[true].set_facecolor(style.ORANGE)
     bars.bar_label(drawn, fmt="%.0f", padding=2, fontsize=7)
     bars.invert_yaxis()
     bars.set(xlim=(0, 112), xlabel="probability [%]; orange: its class", box_aspect=1)

@@ -1,4 +1,4 @@
-"""Figs. 2 to 5 of the paper (arXiv:2110.01024), and pictures of galaxies like them.
+"""Figs. 3 to 5 of the paper (arXiv:2110.01024), and pictures of galaxies like its Fig. 2.
 
 Each figure is one function that a notebook calls in one cell; bins, colours, classes are arguments.
 Fig. 1 and Fig. 2 are drawn in their notebooks.
@@ -22,50 +22,36 @@ from gz2vit.evidence import published_edges
 from gz2vit.images import segment_galaxy
 from gz2vit.io import WEIGHTED, Gz2vitError
 from gz2vit.paper import CLASS_COUNT, CLASS_NAMES, CLASS_SHORT_NAMES, FIG5_GALAXY_IDS
-from gz2vit.plots.style import (
-    BLUE,
-    GREY,
-    NOTEBOOK_WIDTH_IN,
-    ORANGE,
-    PALE,
-    SMALL_PT,
-    TEXT_WIDTH_IN,
-    describe,
-    draw_missing,
-    footer,
-    full_name,
-    model_name,
-    say,
-    styled,
-)
+from gz2vit.plots import style
+from gz2vit.plots.style import GREY, SMALL_PT, describe, footer, full_name, model_name, styled
 
 # --- Fig. 2 and other pictures of galaxies
 
 COLUMNS = 8  # galaxies in a row of a grid
 # PAPER, Fig. 2: the titles of its columns, shorter than the names of the classes.
-FIG2_TITLES = (
-    *("Round Elliptical", "In-between", "Cigar-shaped", "Edge-on"),
-    *("Barred Spiral", "Unbarred Spiral", "Irregular", "Merger"),
-)
+FIG2_TITLES = ("Round Elliptical", "In-between", "Cigar-shaped", "Edge-on",
+               "Barred Spiral", "Unbarred Spiral", "Irregular", "Merger")  # fmt: skip
 
 
-def show_galaxy(axes: Axes, image: np.ndarray | None, nothing: str = "no galaxy") -> None:
+def show_galaxy(
+    axes: Axes, image: np.ndarray | None, nothing: str = "no galaxy", **options: Any
+) -> None:
     """One image (H, W, 3) without ticks and frame, or a pale panel that says `nothing`."""
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
     if image is not None:
-        axes.imshow(image)
-        return
-    axes.set(facecolor=PALE, box_aspect=1)
-    say(axes, nothing, fontsize=SMALL_PT)
+        axes.imshow(image, **options)
+    else:
+        axes.set(facecolor=style.PALE, box_aspect=1)
+        style.say(axes, nothing, fontsize=SMALL_PT)
 
 
 def draw_galaxies(
     images: Sequence[np.ndarray], class_index: Sequence[int], galaxy_ids: Sequence[str]
 ) -> Figure:
     """A grid of galaxies, uint8 (H, W, 3), eight in a row, each under its class and id."""
-    names = [f"{CLASS_SHORT_NAMES[index]}\n" for index in class_index]
-    return _draw_grid(images, [a + b for a, b in zip(names, galaxy_ids, strict=True)])
+    own = zip(class_index, galaxy_ids, strict=True)
+    return _draw_grid(images, [f"{CLASS_SHORT_NAMES[index]}\n{name}" for index, name in own])
 
 
 def draw_mistakes(predictions: pd.DataFrame, images: np.ndarray, count: int = 16) -> Figure:
@@ -76,13 +62,12 @@ def draw_mistakes(predictions: pd.DataFrame, images: np.ndarray, count: int = 16
     """
     if len(predictions) != len(images):
         raise Gz2vitError(f"predictions of {len(predictions)} galaxies, but {len(images)} images")
-    certainty = predictions[list(PROBABILITY_COLUMNS)].max(axis=1)
-    table = predictions.assign(certainty=certainty).reset_index(drop=True)
-    wrong = table[table["class"] != table["pred"]]
-    shown = wrong.sort_values("certainty", ascending=False, kind="stable").head(count)
+    table = predictions.assign(sure=predictions[list(PROBABILITY_COLUMNS)].max(axis=1))
+    wrong = table.reset_index(drop=True).query("`class` != pred")
+    shown = wrong.sort_values("sure", ascending=False, kind="stable").head(count)
     captions = [
         f"{CLASS_SHORT_NAMES[true]}\n→ {CLASS_SHORT_NAMES[pred]}, {100 * sure:.0f}%"
-        for true, pred, sure in shown[["class", "pred", "certainty"]].itertuples(index=False)
+        for true, pred, sure in shown[["class", "pred", "sure"]].itertuples(index=False)
     ]
     nothing = f"no mistakes among {len(table):,} galaxies"
     return _draw_grid([images[row] for row in shown.index], captions, nothing)
@@ -98,7 +83,7 @@ def _draw_grid(
         figure.text(0.5, 0.5, nothing, ha="center", va="center", color=GREY)
         return figure
     rows, columns = -(-len(images) // COLUMNS), min(COLUMNS, len(images))
-    side_in = NOTEBOOK_WIDTH_IN / COLUMNS
+    side_in = style.NOTEBOOK_WIDTH_IN / COLUMNS
     size = (columns * side_in, rows * (side_in + 0.3))
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.02, wspace=0, hspace=0)
@@ -112,8 +97,6 @@ def _draw_grid(
 
 # --- Fig. 3: confusion matrices in percent of the true class
 
-NO_GALAXIES = "–"  # in the cells of a class that the test galaxies lack
-
 
 @styled
 def draw_fig3(
@@ -123,40 +106,45 @@ def draw_fig3(
     colour_map: str = "Blues",
     classes: Sequence[int] = range(CLASS_COUNT),
 ) -> Figure:
-    """Fig. 3: confusion matrices of two models side by side.
+    """Fig. 3: confusion matrices side by side.
 
-    `panels`: by title, percentages (8, 8), rows true, columns predicted, as `confusion_percent`
-    makes them; None: not trained, so that the title is written in its place. `totals` (8,): the
-    galaxies of each true class; `data`: as of `footer`; `classes`: those shown.
+    `panels`: by title, percentages of `confusion_percent` (8, 8), or None where the title says why
+    there are none; `totals` (8,): the galaxies of each true class; `data`: as of `footer`;
+    `classes`: those shown.
     """
-    width = TEXT_WIDTH_IN if len(panels) > 1 else 5.0
-    size = (width, 3.55)
+    size = (style.TEXT_WIDTH_IN if len(panels) > 1 else 5.0, 3.55)
     figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False, layout="constrained")
-    names = [f"{CLASS_NAMES[row]} ({totals[row]:,})" for row in classes]
+    names, words = [f"{CLASS_NAMES[row]} ({totals[row]:,})" for row in classes], []
     for panel, (title, percent) in zip(axes[0], panels.items(), strict=True):
+        words.append(title)
         if percent is None:
             panel.set_axis_off()
-            say(panel, textwrap.fill(title, 42), wrap=True)
+            style.say(panel, textwrap.fill(title, 42), wrap=True)
             continue
         shown = percent[np.ix_(classes, classes)]
-        texts = [[NO_GALAXIES if np.isnan(x) else f"{x:.1f}%" for x in row] for row in shown]
         # The same colours in every matrix, so that equal shares look equal.
         look = {"cmap": colour_map, "vmin": 0, "vmax": 100, "cbar": False, "fmt": ""}
-        look |= {"annot": np.array(texts), "annot_kws": {"fontsize": SMALL_PT}}
+        look |= {"annot": np.vectorize(_share)(shown), "annot_kws": {"fontsize": SMALL_PT}}
         seaborn.heatmap(np.nan_to_num(shown), ax=panel, **look)
         short = [CLASS_SHORT_NAMES[index] for index in classes]
         panel.set_xticklabels(short, rotation=30, ha="right", rotation_mode="anchor")
         panel.tick_params(length=0, pad=2)
-        panel.set_xlabel("Predicted class")
+        panel.set(xlabel="Predicted class", yticks=[])
         panel.set_title(title, fontsize=SMALL_PT, linespacing=1.4)
-        panel.set_yticks([])
         if names:  # once, in the first matrix
             panel.set_yticks(np.arange(len(classes)) + 0.5, names, rotation=0)
             panel.set_ylabel("True class (test galaxies)")
             names = []
+        own = zip(CLASS_SHORT_NAMES, percent.diagonal(), strict=True)
+        shares = ", ".join(f"{name} {_share(x)}" for name, x in own)
+        others = np.nan_to_num(percent - np.diag(percent.diagonal()))
+        true, pred = np.unravel_index(others.argmax(), others.shape)
+        confused = f"{CLASS_SHORT_NAMES[true]} taken for {CLASS_SHORT_NAMES[pred]}"
+        words[-1] = f"A confusion matrix, {title.splitlines()[0]}; recognised of each class: "
+        words[-1] += f"{shares}; most often confused: {confused}, {others[true, pred]:.1f}%."
     if data:
         footer(figure, data)
-    return describe(figure, " ".join(map(_describe_matrix, panels, panels.values())))
+    return describe(figure, " ".join(words))
 
 
 @styled
@@ -170,44 +158,30 @@ def draw_confusion(true: ClassIndices, pred: ClassIndices, colour_map: str = "Bl
 def confusion_title(metrics: Mapping[str, Any], accuracy: str) -> str:
     """The `model`, its accuracy, and its `class_weights`, if there are any, as in the paper."""
     weights = [
-        f"{weight:.0f}" if weight == round(weight) else f"{weight:.{2 if weight < 10 else 1}f}"
-        for weight in metrics.get("class_weights", ())
+        f"{one:.{0 if one == round(one) else 2 if one < 10 else 1}f}"
+        for one in metrics.get("class_weights", ())
     ]
     below = f"\nclass weights = [{', '.join(weights)}]" if weights else ""
     return f"{model_name(metrics['model'])}, accuracy {accuracy}{below}"
 
 
-def _describe_matrix(title: str, percent: np.ndarray | None) -> str:
-    """A matrix in words: its title, what was recognised, and the largest confusion."""
-    if percent is None:
-        return title
-    names = zip(CLASS_SHORT_NAMES, percent.diagonal(), strict=True)
-    shares = [f"{name} {NO_GALAXIES if np.isnan(x) else f'{x:.1f}%'}" for name, x in names]
-    others = np.nan_to_num(percent - np.diag(percent.diagonal()))
-    row, column = np.unravel_index(others.argmax(), others.shape)
-    confused = f"{CLASS_SHORT_NAMES[row]} taken for {CLASS_SHORT_NAMES[column]}"
-    return (
-        f"A confusion matrix, {title.splitlines()[0]}; recognised of each class: "
-        f"{', '.join(shares)}; most often confused: {confused}, {others[row, column]:.1f}%."
-    )
+def _share(percent: float) -> str:
+    """A cell of a matrix, with a dash where the test galaxies lack the class."""
+    return "–" if np.isnan(percent) else f"{percent:.1f}%"
 
 
 # --- Fig. 4: sizes and magnitudes of all test galaxies, and of those that one model has right
 
 FIG4_GROUPS = ("all", "only first", "only second")
 # The paper's grey; its red and orange are blue and orange here, distinct for all colour vision.
-FIG4_COLOURS = dict(zip(FIG4_GROUPS, ("#D3D3D3", BLUE, ORANGE), strict=True))
+FIG4_COLOURS = dict(zip(FIG4_GROUPS, ("#D3D3D3", style.BLUE, style.ORANGE), strict=True))
 # By column of galaxy_properties.csv, how a panel is labelled.
 FIG4_PANELS = {
-    "petroR90_r": {
-        **{"title": "galaxy size", "name": "size", "unit": "arcsec", "tick_step": 5},
-        **{"axis": "90% light radius (arcsec)", "legend": "upper right"},
-    },
-    "dered_r": {
-        **{"title": "galaxy brightness", "name": "r magnitude", "unit": "mag", "tick_step": 1},
-        **{"axis": "(brighter) ←  r-band magnitude (mag)  → (fainter)", "legend": "upper left"},
-    },
-}
+    "petroR90_r": {"title": "galaxy size", "name": "size", "unit": "arcsec",
+                   "axis": "90% light radius (arcsec)", "tick_step": 5, "legend": "upper right"},
+    "dered_r": {"title": "galaxy brightness", "name": "r magnitude", "unit": "mag", "tick_step": 1,
+                "axis": "(brighter) ←  r-band magnitude (mag)  → (fainter)", "legend": "upper left"}
+}  # fmt: skip
 PER_BIN = 5  # galaxies that the smaller group should have in a bin, on average
 INSIDE = 0.95  # share of the galaxies that the paper's bins must hold to be used
 
@@ -221,30 +195,33 @@ def draw_fig4(
     colours: Mapping[str, str] = FIG4_COLOURS,
     totals: Mapping[str, int] | None = None,
 ) -> Figure:
-    """Fig. 4 of two models: histograms of area 1, size on the left, magnitude on the right.
+    """Fig. 4 of two models (keys `names`): histograms of area 1, sizes left, magnitudes right.
 
-    `tables`: one row per galaxy, with its `region` (`only first`, `only second`, ...: which model
-    has it right) and the columns of FIG4_PANELS, or such a table by column; `names`: the models'
-    keys; `data`: as of `footer`; `edges`: of the bins, by column; `colours`: by group; `totals`:
-    other counts for the legend than galaxies with a value. Missing values are counted in the
-    footer. Without `edges` the bins are the paper's where they hold most galaxies, else as many
-    between the extreme percentiles, and half as many for few galaxies.
+    `tables`: one row per galaxy, with its `region` (of `join_predictions`) and the columns of
+    FIG4_PANELS, or such a table by column; `data`: as of `footer`; `edges`: of the bins, by column;
+    `colours`: by group; `totals`: other counts for the legend than galaxies with a value. Without
+    `edges` the bins are the paper's where they hold most galaxies, else as many between the extreme
+    percentiles, and half as many for few galaxies.
     """
     first, second = map(full_name, names)
     left_out, described = [], []
-    figure, axes = plt.subplots(1, 2, figsize=(TEXT_WIDTH_IN, 2.9), layout="constrained")
+    figure, axes = plt.subplots(1, 2, figsize=(style.TEXT_WIDTH_IN, 2.9), layout="constrained")
     for panel, (column, look) in zip(axes, FIG4_PANELS.items(), strict=True):
         table = tables if isinstance(tables, pd.DataFrame) else tables[column]
         known = table[table[column].notna()]
-        values = {one: known.loc[known.region == one, column] for one in FIG4_GROUPS[1:]}
-        values = {"all": known[column]} | values
-        bins = np.asarray((edges or {}).get(column, _bins_of(column, values)), dtype=float)
+        values = {one: known.loc[known.region == one, column] for one in FIG4_GROUPS}
+        values["all"] = known[column]
+        bins = published_edges(column)
+        if values["all"].between(bins[0], bins[-1]).mean() < INSIDE:
+            low, high = values["all"].quantile([0.005, 0.995])
+            bins = np.linspace(low, high if high > low else low + 1, len(bins))
+        if min(map(len, values.values())) < PER_BIN * (len(bins) - 1):  # every other edge
+            bins = np.append(bins[:-1:2], bins[-1])
+        bins = np.asarray((edges or {}).get(column, bins), dtype=float)
         inside = {one: own[own.between(bins[0], bins[-1])] for one, own in values.items()}
-        for count, what in (
-            (len(table) - len(known), "of unknown"),
-            (len(known) - len(inside["all"]), "beyond the axis of"),
-        ):
-            left_out += [f"{count:,} {what} {look['name']}"] if count else []
+        lost = {"of unknown": len(table) - len(known)}
+        lost["beyond the axis of"] = len(known) - len(inside["all"])
+        left_out += [f"{count:,} {what} {look['name']}" for what, count in lost.items() if count]
         n = totals or {one: len(own) for one, own in values.items()}
         labels = (
             f"full test set ({n['all']:,})",
@@ -253,11 +230,10 @@ def draw_fig4(
         )
         line = {"histtype": "step", "linewidth": 1.5}
         lines = ({}, line, line | {"linestyle": (0, (4, 1.6))})
-        for group, label, style in zip(FIG4_GROUPS, labels, lines, strict=True):
-            own = inside[group]
+        for group, label, options in zip(FIG4_GROUPS, labels, lines, strict=True):
             # Nothing has no density; its line is in the legend all the same.
-            options = {"density": len(own) > 0, "label": label, "color": colours[group]}
-            panel.hist(own, bins, **options, **style)
+            options = options | {"density": len(inside[group]) > 0, "color": colours[group]}
+            panel.hist(inside[group], bins, label=label, **options)
             median = f"{label}, median {values[group].median():.3g} {look['unit']}"
             described.append(f"{look['title']}, {median}")
         panel.set(title=look["title"], xlabel=look["axis"], ylabel=f"pdf (1/{look['unit']})")
@@ -267,17 +243,6 @@ def draw_fig4(
         panel.legend(loc=look["legend"], handlelength=2.2)
     footer(figure, data, "; ".join(left_out))
     return describe(figure, f"Histograms of the test galaxies. {'; '.join(described)}.")
-
-
-def _bins_of(column: str, values: Mapping[str, pd.Series]) -> np.ndarray:
-    """The bins of a panel as `draw_fig4` describes them."""
-    edges, everything = published_edges(column), values["all"]
-    if everything.between(edges[0], edges[-1]).mean() < INSIDE:
-        low, high = everything.quantile([0.005, 0.995])
-        edges = np.linspace(low, high if high > low else low + 1, len(edges))
-    smaller = min(len(values["only first"]), len(values["only second"]))
-    step = 1 if smaller >= PER_BIN * (len(edges) - 1) else 2
-    return np.append(edges[:-1:step], edges[-1])
 
 
 # --- Fig. 5: where networks look
@@ -310,23 +275,22 @@ def draw_fig5(
 
     `sample`, `maps` by model: `Sample` and `GalaxyMaps` of `gz2vit.attention_maps`. `model`: one
     that has heads, for its average and every head, as in the paper; without it all models of `maps`
-    side by side, with their maps of `kind`, `average` or `of_class`. `data`: the record of the
-    selection. What cannot be drawn is a frame with the reason.
+    side by side, with their maps of `kind`, `average` or `of_class`. `data`: as of `footer`. What
+    cannot be drawn is a frame with the reason.
     """
-    rows, why = sample.rows(name), ""
+    rows, own, why = sample.rows(name), maps.get(model), ""
     if not len(rows):
         why = "the test galaxies have none of this kind"
-    elif model and model not in maps:
-        why = (
-            f"{model} is not among the mapped models, {', '.join(maps)}; train it, or name another"
-        )
-    elif model and not maps[model].heads.shape[1]:
+    elif model and own is None:
+        known = ", ".join(maps)
+        why = f"{model} is not among the mapped models, {known}; train it, or name another"
+    elif model and not own.heads.shape[1]:
         why = f"{model} is a CNN and has no attention heads; name a transformer"
     if why:
         what = f"Every head of {model} for list '{name}'" if model else f"The list '{name}'"
-        return draw_missing(what, why, data)
+        return style.draw_missing(what, why, data)
     if model:
-        own, words = maps[model], f"{model_name(model)} ({model}), {maps[model].method}"
+        words = f"{model_name(model)} ({model}), {own.method}"
         columns = {"average": own.average}
         columns |= {f"head {n + 1}": own.heads[:, n] for n in range(own.heads.shape[1])}
         if name in FIG5_GALAXY_IDS:
@@ -334,20 +298,17 @@ def draw_fig5(
             words += "; the paper's galaxies, as far as this run has them" if papers else ""
             words += "" if papers else "; stand-ins: the paper's galaxies are not in this run"
     else:
-        columns = {key: getattr(one, kind) for key, one in maps.items()}
         words = f"{KINDS[kind]}; {REST}"
+        columns = {key: getattr(one, kind) for key, one in maps.items()}
     figure, axes = panels(len(rows), 1 + len(columns))
     for panel, title in zip(axes[0], ["image", *columns], strict=True):
         two = title.replace(WEIGHTED, f"\n{WEIGHTED.strip('_')}")
         panel.set_title(two, y=1.0, fontsize=SMALL_PT, pad=2.5, linespacing=1.05)
     captions = []
     for row, line in zip(rows, axes, strict=True):
-        image, galaxy = sample.images[row], sample.galaxy_ids[row]
-        captions.append(
-            "\n".join([*textwrap.wrap(galaxy, 10), CLASS_SHORT_NAMES[sample.class_index[row]]])
-        )
-        if model:
-            captions[-1] += f"\n→ {CLASS_SHORT_NAMES[own.probability[row].argmax()]}"
+        image, true = sample.images[row], CLASS_SHORT_NAMES[sample.class_index[row]]
+        pred = [f"→ {CLASS_SHORT_NAMES[own.probability[row].argmax()]}"] if model else []
+        captions.append("\n".join([*textwrap.wrap(sample.galaxy_ids[row], 10), true, *pred]))
         show_galaxy(line[0], image)
         line[0].set_ylabel(captions[-1], rotation=0, ha="right", va="center", fontsize=SMALL_PT)
         outline = None if model else segment_galaxy(image.astype(np.float32).mean(axis=2))
@@ -369,7 +330,7 @@ def draw_fig5(
 
 def panels(rows: int, columns: int) -> tuple[Figure, np.ndarray]:
     """Square panels close together, with room for captions on the left; the figure and its axes."""
-    side = min(1.1, (TEXT_WIDTH_IN - 0.75) / columns)
+    side = min(1.1, (style.TEXT_WIDTH_IN - 0.75) / columns)
     size = (0.75 + columns * side, 0.5 + rows * (side + 0.13))
     figure, axes = plt.subplots(rows, columns, squeeze=False, figsize=size, layout="compressed")
     figure.get_layout_engine().set(w_pad=0.015, h_pad=0.015, wspace=0, hspace=0)
@@ -380,16 +341,11 @@ def show_map(
     axes: Axes, values: np.ndarray, colour_map: str, outline: np.ndarray | None = None
 ) -> None:
     """A map (g, g), smoothed, with the galaxy's outline (H, W), or words where it is 0."""
-    if not values.max() > 0:
-        show_galaxy(axes, None, "no map")
-        return
-    size = 1.0 if outline is None else float(len(outline))
+    there, size = values.max() > 0, 1.0 if outline is None else float(len(outline))
     # Smooth, through the values, and nowhere beyond them: "bicubic" passes below the peaks, so that
     # no map would be red, and "catrom" adds dark rings.
     look = {"cmap": colour_map, "vmin": 0, "vmax": 1, "interpolation": "hermite"}
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-    axes.imshow(values, extent=(0, size, size, 0), **look)
-    if outline is not None and outline.any() and not outline.all():
+    show_galaxy(axes, values if there else None, "no map", extent=(0, size, size, 0), **look)
+    if there and outline is not None and outline.any() and not outline.all():
         smooth = gaussian_filter(outline.astype(np.float32), OUTLINE_SHARE * size)
         axes.contour(smooth, [0.5], colors="white", linewidths=0.6)

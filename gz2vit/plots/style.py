@@ -37,24 +37,19 @@ LOOKS = (
     *((BLUE, "o", "-"), (_RED, "s", "-"), (GREEN, "^", "-"), (_PINK, "D", "-")),
     *((_BLACK, "v", "-"), (_SKY, "P", "--"), (ORANGE, "X", "--"), ("#8C7A00", "*", "--")),
 )
-
 STYLE = {
     **dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), 8.0),
     **dict.fromkeys(("xtick.labelsize", "ytick.labelsize", "legend.fontsize"), 7.0),
     **dict.fromkeys(("legend.frameon", "axes.spines.top", "axes.spines.right"), False),
     **dict.fromkeys(("axes.linewidth", "xtick.major.width", "ytick.major.width"), 0.6),
-    "lines.linewidth": 1.2,
-    "figure.dpi": 110.0,  # on the screen
-    "savefig.dpi": FIGURE_DPI,
+    **{"lines.linewidth": 1.2, "savefig.dpi": FIGURE_DPI, "figure.dpi": 110.0},  # on the screen
     "pdf.fonttype": 42,  # TrueType: text stays text, as journals ask
     "text.parse_math": False,  # a dollar sign in a folder's name is a dollar sign
 }
-
 MODEL_NAMES = {
     **{"linformer": "Linformer", "vit": "ViT", "hf_vit": "Hugging Face ViT"},
     **{"resnet50": "ResNet-50", "vgg16_bn": "VGG-16"},
 }
-
 NOT_DRAWN = " is not drawn: "  # in the description of a frame that replaces a figure
 LONGEST = 900  # characters of a description: beyond, it no longer helps a listener
 
@@ -99,9 +94,8 @@ def footer(figure: Figure, data: Mapping[str, Any] | str, extra: str = "") -> No
     """
     line = data
     if not isinstance(data, str):
-        line = f"gz2vit, profile {data['profile']}, {data['name']}"
-        if data["simulated"] and "simulated" not in data["name"]:
-            line += ", simulated"
+        named = not data["simulated"] or "simulated" in data["name"]
+        line = f"gz2vit, profile {data['profile']}, {data['name']}{'' if named else ', simulated'}"
         line = "; ".join(filter(None, [line, data.get("training", ""), extra]))
     # The font's letters are 0.55 of its size wide or less, on average; 72 points are an inch.
     letters = int(figure.get_figwidth() * 72 / (0.55 * SMALL_PT))
@@ -157,17 +151,15 @@ def describe(figure: Figure, words: str) -> Figure:
 
 def description(figure: Figure) -> str:
     """What `figure` shows: the words of `describe`, or else its panels' titles, axes and curves."""
-    words = str(figure.get_label() or "")
+    words, panels = figure.get_label(), [axes for axes in figure.axes if axes.get_visible()]
     if not words:
-        panels = [axes for axes in figure.axes if axes.get_visible()]
-        parts = []
+        words = f"A figure of {len(panels)} panels"
         for number, axes in enumerate(panels, 1):
             labels = (f"x axis {axes.get_xlabel()}", f"y axis {axes.get_ylabel()}")
             shown = [axes.get_title(), *(one for one in labels if len(one) > 7 and axes.axison)]
             shown += dict.fromkeys(axes.get_legend_handles_labels()[1])
-            parts.append(f"panel {number}: {', '.join(filter(None, shown))}")
-        words = " ".join(f"A figure of {len(panels)} panels; {'; '.join(parts)}".split())
-    return textwrap.shorten(words, LONGEST, placeholder=" …")
+            words += f"; panel {number}: {', '.join(filter(None, shown))}"
+    return textwrap.shorten(str(words), LONGEST, placeholder=" …")
 
 
 def png_bytes(figure: Figure, dpi: int = 150) -> bytes:
@@ -182,16 +174,15 @@ def png_bytes(figure: Figure, dpi: int = 150) -> bytes:
 def save_figure(figure: Figure, stem: Path | str) -> list[Path]:
     """Write `<stem>.pdf` and `<stem>.png` (300 dpi) with its description; returns the two paths.
 
-    Without a date, so that the same figure gives the same bytes. The figure stays open, so that
-    the notebook's cell still shows it.
+    Without a date, so that the same figure gives the same bytes; the figure stays open, so that the
+    notebook's cell still shows it.
     """
     stem, words, paths = Path(stem), description(figure), []
     kernel = get_ipython()  # the report links the cell that drew a picture
     cell = {"Source": f"[{len(kernel.user_ns['In']) - 1}]"} if kernel else {}
-    notes = {"pdf": {"CreationDate": None, "Subject": words}}
-    notes["png"] = {"Software": None, "Description": words, **cell}
+    pdf, png = {"CreationDate": None, "Subject": words}, {"Software": None, "Description": words}
     options = {"dpi": FIGURE_DPI, "bbox_inches": "tight", "pad_inches": 0.03}
-    for kind, metadata in notes.items():
+    for kind, metadata in {"pdf": pdf, "png": png | cell}.items():
         paths.append(stem.with_name(f"{stem.name}.{kind}"))
         with atomic_path(paths[-1]) as temporary, plt.style.context(STYLE, after_reset=True):
             figure.savefig(temporary, format=kind, metadata=metadata, **options)

@@ -31,11 +31,11 @@ def draw_batch(
     turned = after[:count].permute(0, 2, 3, 1).round().to(torch.uint8).cpu().numpy()
     size = (NOTEBOOK_WIDTH_IN, 1.96 * NOTEBOOK_WIDTH_IN / count + 0.2)
     figure, axes = plt.subplots(2, count, figsize=size, squeeze=False, layout="constrained")
-    for row, (words, images) in enumerate({"stored": before, "augmented": turned}.items()):
-        for panel, image in zip(axes[row], images, strict=False):
+    for line, words, images in zip(axes, ("stored", "augmented"), (before, turned), strict=True):
+        line[0].set_ylabel(words)
+        for panel, image in zip(line, images, strict=False):
             panel.imshow(image)
             panel.set(xticks=[], yticks=[])
-        axes[row, 0].set_ylabel(words)
     for panel, label in zip(axes[0], class_index, strict=False):
         panel.set_title(CLASS_SHORT_NAMES[int(label)])
     return describe(figure, f"{count} galaxies of a batch, as stored and as augmented.")
@@ -45,8 +45,7 @@ def draw_batch(
 def draw_schedule(rates: Sequence[float]) -> Figure:
     """The learning rate of each epoch, the first at 1."""
     figure, axes = plt.subplots(figsize=(0.55 * NOTEBOOK_WIDTH_IN, 1.8), layout="constrained")
-    axes.step(range(1, len(rates) + 1), rates, where="mid", color=BLUE)
-    axes.plot(range(1, len(rates) + 1), rates, ".", color=BLUE, markersize=3)
+    axes.step(range(1, len(rates) + 1), rates, ".-", where="mid", color=BLUE, markersize=3)
     axes.set(xlabel="epoch", ylabel="learning rate", ylim=(0, 1.08 * max(rates)))
     axes.xaxis.set_major_locator(plt.MaxNLocator(8, integer=True, min_n_ticks=1))
     words = f"from {rates[0]:g} to {rates[-1]:.3g} over {len(rates)} epochs"
@@ -60,15 +59,13 @@ def beside_authors(history: pd.DataFrame, authors: pd.DataFrame, model_dir: Path
     """
     last = min(len(history), len(authors))
     theirs, ours = (100 * one.valid_acc.iloc[last - 1] for one in (authors, history))
-    words = (
-        f"after epoch {last} the authors had {theirs:.1f} % on validation, you have {ours:.1f} %"
-    )
+    words = f"after epoch {last} the authors had {theirs:.1f} % on validation, you have {ours:.1f}"
     others = [*model_dir.glob("history.csv"), *model_dir.glob("seed*/history.csv")]
-    accuracies = [one.valid_acc[last - 1] for one in map(pd.read_csv, others) if len(one) >= last]
-    if len(accuracies) > 1:
-        spread = 100 * np.std(accuracies, ddof=1)
-        words += f"; expect {spread:.1f} points either way, as {len(accuracies)} seeds here spread"
-    return words
+    found = [one.valid_acc[last - 1] for one in map(pd.read_csv, others) if len(one) >= last]
+    if len(found) < 2:
+        return f"{words} %"
+    spread = 100 * np.std(found, ddof=1)
+    return f"{words} %; expect {spread:.1f} points either way, as {len(found)} seeds here spread"
 
 
 class LiveCurve(Callback):
@@ -78,9 +75,7 @@ class LiveCurve(Callback):
     first epoch it prints what the authors had by then. `model_dir`: as of `beside_authors`.
     """
 
-    def __init__(
-        self, authors: pd.DataFrame | None = None, model_dir: Path = Path("nowhere")
-    ) -> None:
+    def __init__(self, authors: pd.DataFrame | None = None, model_dir: Path = Path()) -> None:
         self.authors, self.model_dir, self.shown = authors, model_dir, None
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, module: Any) -> None:
@@ -88,19 +83,15 @@ class LiveCurve(Callback):
         history = pd.DataFrame(module.rows)
         if len(history) == 1 and self.authors is not None and trainer.is_global_zero:
             print(beside_authors(history, self.authors, self.model_dir), flush=True)
-        if not module.rows or not is_watched():
-            return
-        picture = Image(png_bytes(draw_learning_curves(history, authors=self.authors), dpi=110))
-        if self.shown is None:
-            self.shown = display(picture, display_id=True)
-        else:
-            self.shown.update(picture)
+        # Whether a front end that somebody can type into has started the cell that runs.
+        kernel = getattr(get_ipython(), "kernel", None)
+        request = kernel.get_parent("shell") if kernel else {}
+        if module.rows and request.get("content", {}).get("allow_stdin"):
+            figure = draw_learning_curves(history, authors=self.authors)
+            picture = Image(png_bytes(figure, dpi=110))
+            if self.shown is None:
+                self.shown = display(picture, display_id=True)
+            else:
+                self.shown.update(picture)
 
     on_train_end = on_train_epoch_start
-
-
-def is_watched() -> bool:
-    """Whether the cell that runs was started by a front end that somebody can type into."""
-    kernel = getattr(get_ipython(), "kernel", None)
-    request = kernel.get_parent("shell") if kernel else {}
-    return bool(request.get("content", {}).get("allow_stdin"))
