@@ -17,8 +17,6 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from joblib import cpu_count
-
 from gz2vit import __version__
 
 ROOT = Path(__file__).resolve().parents[1]  # the project's folder
@@ -165,6 +163,8 @@ def git_commit() -> str:
 
 def available_cores() -> int:
     """Processor cores that this process may use: its affinity, and a container's quota."""
+    from joblib import cpu_count  # here: `--help` needs no packages
+
     return cpu_count()
 
 

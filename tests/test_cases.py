@@ -143,9 +143,6 @@ def test_no_locks_no_home_no_name(own: Path, tmp_path: Path):
     assert "without locks" in outcome.stderr
 
 
-def test_paths_that_do_not_fit(own: Path, tmp_path: Path):
+def test_results_that_are_a_file(own: Path, tmp_path: Path):
     (tmp_path / "a.md").write_text("x")
     assert "a.md" in error_line(run_all("smoke", "--data", own, "--results", tmp_path / "a.md"))
-    words = ("smoke", "--set", "vit.WEIGHTS=~/no_such.ckpt", "--results", tmp_path / "o")
-    line = error_line(run_all(*words))
-    assert "no_such.ckpt" in line and "~" not in line.split("there is no file")[1]

@@ -20,6 +20,7 @@ SCRIPT = ROOT / "tests" / "slurm" / "single_node.sh"
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 # Where SLURM looks for its settings: a SLURM that is there already stays untouched.
 SETTINGS = (Path("/etc/slurm/slurm.conf"), Path("/run/slurm/conf/slurm.conf"))
+EXECUTOR = "snakemake_executor_plugin_slurm"
 PATIENCE_SECONDS = 600  # for what takes 20 s on an idle machine
 # One row of `squeue` for each job: its step, state, GPUs, memory, time and processor cores.
 COLUMNS = "comment:40,state:12,tres-per-job:20,minmemory:12,timelimit:12,numcpus:6"
@@ -34,15 +35,15 @@ ASKED = (
 @pytest.fixture(scope="module")
 def slurm() -> Iterator[None]:
     """A SLURM with 4 cores and 2 GPUs, as long as the tests of this file last."""
-    if os.geteuid():
-        pytest.skip("SLURM's programs must be started by root")
-    if missing := [name for name in PROGRAMS if shutil.which(name) is None]:
-        packages = "slurmctld slurmd munge slurm-client"
-        pytest.skip(f"{missing[0]} is not installed: apt-get install -y {packages}")
-    if present := [path for path in SETTINGS if path.exists()]:
-        pytest.skip(f"there is a SLURM on this machine already: {present[0]}")
-    if find_spec("snakemake_executor_plugin_slurm") is None:
-        pytest.skip("the package snakemake-executor-plugin-slurm is not installed")
+    packages = "slurmctld slurmd munge slurm-client"
+    reasons = {
+        "SLURM's programs must be started by root": os.geteuid() != 0,
+        f"not installed: apt-get install -y {packages}": not all(map(shutil.which, PROGRAMS)),
+        "there is a SLURM on this machine already": any(path.exists() for path in SETTINGS),
+        "no package snakemake-executor-plugin-slurm": not find_spec(EXECUTOR),
+    }
+    for reason in (reason for reason, holds in reasons.items() if holds):
+        pytest.skip(reason)
     # Not pytest's folder, which nobody else may enter: munge asks for one that is open to all.
     folder = Path(tempfile.gettempdir()) / f"gz2vit-slurm-{os.getpid()}"
     subprocess.run([SCRIPT, "start", folder], check=True)
@@ -112,7 +113,7 @@ def words(slurm: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[object
     assert call.end() == (0, []), call.said()
     for step in ("select", "pack"):
         assert list((folder / "out").rglob(f"slurm_logs/rule_{step}/*.log"))
-        assert call.said().count(f"[{step}] done in ") == 1
+        assert call.said().count(f" of 2] {step} done in ") == 1
     # Models that go on until they are stopped.
     words += ("--set", "MAX_EPOCH=100000", "EARLY_STOPPING_EPOCHS=100000")
     return (*words, "--only", "vit", "resnet50")

@@ -18,23 +18,13 @@ from gz2vit import surroundings
 
 ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-PINS = [
-    Requirement(line)
-    for line in (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
-    if not line.startswith("#")
-]
+LINES = (ROOT / "requirements.txt").read_text(encoding="utf-8").splitlines()
+PINS = [Requirement(line) for line in LINES if not line.startswith("#")]
 PRINTING_MODULE = """
 import os, sys
 print(*sys.argv[1:], sys.flags.utf8_mode, os.environ.get("PYTHONPATH"), sep="|")
 sys.exit(7)
 """
-
-
-def stamp(root: Path) -> None:
-    """Mark the .venv of the project in `root` as up to date."""
-    files = b"".join((root / name).read_bytes() for name in ("requirements.txt", "pyproject.toml"))
-    checksum = subprocess.run(["cksum"], input=files, capture_output=True).stdout.decode().strip()
-    (root / ".venv/gz2vit-stamp").write_text(f"{checksum} {root}\n")
 
 
 @pytest.fixture
@@ -50,7 +40,8 @@ def project(tmp_path: Path) -> Path:
     for name in ("gz2vit/__main__.py", "pytest.py"):
         (root / name).write_text(PRINTING_MODULE)
     (root / ".venv/bin/python").symlink_to(sys.executable)
-    stamp(root)
+    checksum = subprocess.run(["cksum"], input="", capture_output=True, text=True).stdout.strip()
+    (root / ".venv/gz2vit-stamp").write_text(f"{checksum} {root}\n")
     return root
 
 
@@ -72,18 +63,12 @@ def test_words_and_exit_code_pass_through_links_and_shells(script, shell, projec
     assert outcome.stdout.strip().endswith(f"|1|{project}")
 
 
-@pytest.mark.parametrize(
-    "settings",
-    [
-        "CDPATH={0}",
-        "PYTHONPATH={0}",
-        "PYTHONHOME={0}",
-        "PYTHONIOENCODING=latin-1 LC_ALL=C",
-        "PYTHONOPTIMIZE=2 PYTHONWARNINGS=error PYTHONSAFEPATH=1",
-        "CONDA_PREFIX={0}",
-        "HOME=/nonexistent",
-    ],
-)
+SETTINGS = ("CDPATH={0}", "PYTHONPATH={0}", "PYTHONHOME={0}", "CONDA_PREFIX={0}")
+SETTINGS += ("PYTHONIOENCODING=latin-1 LC_ALL=C", "HOME=/nonexistent")
+SETTINGS += ("PYTHONOPTIMIZE=2 PYTHONWARNINGS=error PYTHONSAFEPATH=1",)
+
+
+@pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("script", ["run_all.sh", "run_tests.sh"])
 def test_the_users_settings_do_not_leak_in(script, settings, project, tmp_path):
     elsewhere = tmp_path / "elsewhere"

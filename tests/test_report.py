@@ -59,9 +59,9 @@ def make_results(root: Path) -> Path:
     record = {"profile": "demo", "folder": str(root), "simulated": False, "galaxies": counts}
     record |= {"name": "64 galaxies of mine", "signature": "", "left_out": {}, "gone_classes": {}}
     (results / "selection" / "data.json").write_text(json.dumps(record))
-    classes, history = np.arange(16) % 8, pd.DataFrame({"epoch": [1, 2, 3]})
-    history = history.assign(train_loss=[2.0, 1.5, 1.25], valid_loss=[2.1, 1.7, 1.9])
-    history = history.assign(train_acc=[0.2, 0.4, 0.5], valid_acc=[0.2, 0.45, 0.4])
+    losses = {"train_loss": [2.0, 1.5, 1.25], "valid_loss": [2.1, 1.7, 1.9]}
+    shares = {"train_acc": [0.2, 0.4, 0.5], "valid_acc": [0.2, 0.45, 0.4]}
+    history, classes = pd.DataFrame({"epoch": [1, 2, 3]} | losses | shares), np.arange(16) % 8
     table = pd.DataFrame({"GalaxyID": range(16), "class": classes, "pred": np.roll(classes, 1)})
     for key in MODELS[:3]:
         run = metrics_of(key, profile="demo", data=record["name"], epochs=3, best_epoch=2)
@@ -140,22 +140,16 @@ def read(results: Path, **seeds: list[int]) -> Reader:
     return Reader(page.write_report(results, MODELS, seeds))
 
 
-def test_it_says_what_was_run_on_what_beside_the_papers_values(reader: Reader):
+def test_it_says_what_was_run_on_what_beside_the_papers_values(reader: Reader, tmp_path: Path):
     for words in (
-        "64 galaxies of mine, profile demo",
+        *("64 galaxies of mine, profile demo", "3 of 4 trained: linformer, linformer_weighted, "),
         "32 to learn from, 16 to choose the best epoch, 16 to test on",
-        "3 of 4 trained: linformer, linformer_weighted, resnet50",
-        "30.0 minutes in all",  # three runs of 600 s
-        "torch 2.10.0",
-        "Code 0123456789abcdef+changes",
+        *("30.0 minutes in all", "torch 2.10.0", "Code 0123456789abcdef+changes"),  # 3 x 600 s
         *("80.55", "72.33", "2,785,416", "672 (Tesla T4)", "paper 93.5"),
         "not comparable: max_epoch 3, the paper's 200",
     ):
         assert words in reader.text, words
     assert len(reader.all("table")) == 5
-
-
-def test_the_best_model_comes_first(reader: Reader, tmp_path: Path):
     short = reader.text.rpartition("In short")[2].partition("What was run")[0]
     assert "The best of 3 models is resnet50: 85.6 [" in short
     assert "% here, 80.55 % in the paper" in short and "None of them is comparable" in short
@@ -166,7 +160,7 @@ def test_the_best_model_comes_first(reader: Reader, tmp_path: Path):
     assert "are, equally, `linformer` and `resnet50`: 75.0" in first
 
 
-def test_every_picture_is_in_the_file_and_described(reader: Reader):
+def test_every_picture_is_described_and_leads_to_the_cell_that_drew_it(reader: Reader):
     pictures = reader.all("img")
     assert len(pictures) == 5 + 3  # figures and learning curves
     for one in pictures:
@@ -175,23 +169,11 @@ def test_every_picture_is_in_the_file_and_described(reader: Reader):
     alts = " ".join(one["alt"] for one in pictures)
     assert "A line, drawn for <fig3> & tests." in alts
     assert "Learning curves of linformer. Two panels with loss and accuracy over 3" in alts
-
-
-def test_each_figure_names_and_links_the_notebook_that_drew_it(reader: Reader):
     links = [one["href"] for one in reader.all("a")]
     assert links.count("notebooks/17_fig3.ipynb") == 2  # fig3_paper, which is missing; the list
     assert links.count("notebooks/17_fig3.ipynb#cell-id=abc123") == 1
     assert "Drawn by 17_fig3.ipynb, cell [5]." in reader.text
     assert links.count("notebooks/07_linformer.ipynb") == 2  # its curves, the list
-
-
-def test_what_is_missing_is_said_in_its_place(reader: Reader, results: Path):
-    for step in ("fig1", "fig5"):
-        assert f"the step '{step}' makes it; run ./run_all.sh" in reader.text
-    assert "Not trained yet; run ./run_all.sh" in reader.text
-    (results / "tables" / "verdicts.csv").unlink()
-    text = read(results).text
-    assert "No verdicts yet" in text and "claims that were weighed" not in text
 
 
 def test_predictions_alone_are_enough(results: Path):
@@ -207,12 +189,15 @@ def test_predictions_alone_are_enough(results: Path):
     assert "All of them are comparable" in reader.text
 
 
-def test_with_nothing_but_a_selection_there_is_still_a_report(results: Path):
+def test_what_is_missing_is_said_in_its_place(reader: Reader, results: Path):
+    for step in ("fig1", "fig5"):
+        assert f"the step '{step}' makes it; run ./run_all.sh" in reader.text
     for name in ("models", "figures", "tables", "notebooks"):
         shutil.rmtree(results / name)
-    reader = read(results)
-    assert "No model is trained yet" in reader.text and not reader.all("img")
-    assert reader.text.count("Not trained yet; run") == len(MODELS)
+    bare = read(results)
+    assert "No model is trained yet" in bare.text and not bare.all("img")
+    assert bare.text.count("Not trained yet; run ./run_all.sh") == len(MODELS)
+    assert "No verdicts yet" in bare.text and "claims that were weighed" not in bare.text
     shutil.rmtree(results / "selection")
     with pytest.raises(Gz2vitError, match="--only select"):
         page.write_report(results, MODELS)
@@ -260,11 +245,9 @@ def test_it_asks_no_one_and_every_link_leads_somewhere(made: Path, reader: Reade
     ids = [attrs["id"] for _, attrs in reader.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
     links = [one["href"] for one in reader.all("a")]
-    for link in links:
-        if link.startswith("#"):
-            assert link[1:] in ids
-        elif not link.startswith("https://"):
-            assert (made / link.partition("#")[0]).is_file(), link
+    assert {link[1:] for link in links if link.startswith("#")} <= set(ids)
+    for link in (link for link in links if not link.startswith(("#", "https://"))):
+        assert (made / link.partition("#")[0]).is_file(), link
     assert "figures/fig3.pdf" in links and "models/vit/predictions.csv" not in links
     assert page.write_report(made, MODELS).read_text() == text
 
@@ -282,16 +265,12 @@ def test_its_own_failed_and_unfinished_files_are_not_linked(results: Path):
     assert page.find_files(results) == [*expected, "tables/verdicts.csv"]
 
 
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [
-        ("models/linformer/history.csv", "epoch\n"),
-        ("figures/fig3.png", "not a picture"),
-        ("tables/verdicts.csv", "outcome,sentence\na,b\n"),
-        ("tables/transfer.csv", ""),
-        ("notebooks/17_fig3.ipynb", "{"),
-    ],
-)
+DAMAGE = {"models/linformer/history.csv": "epoch\n", "figures/fig3.png": "not a picture"}
+DAMAGE |= {"tables/verdicts.csv": "outcome,sentence\na,b\n", "tables/transfer.csv": ""}
+DAMAGE |= {"notebooks/17_fig3.ipynb": "{"}
+
+
+@pytest.mark.parametrize(("name", "text"), DAMAGE.items())
 def test_damaged_files_are_named(results: Path, name: str, text: str):
     (results / name).write_text(text)
     with pytest.raises(Gz2vitError, match=f"{name} .*delete it"):
@@ -349,14 +328,16 @@ def test_a_frame_that_says_why_nothing_is_drawn_becomes_words(tmp_path: Path):
 
 def test_large_pictures_are_embedded_smaller_where_that_is_shorter(tmp_path: Path):
     noise = np.random.default_rng(0).integers(0, 255, (100, 2400, 3), dtype=np.uint8)
-    for name, pixels in (("fig2", noise), ("fig1", np.zeros_like(noise))):
+    for name, pixels in (("fig1", np.zeros_like(noise)), ("fig2", noise)):
         save_png(tmp_path / "figures", name, pixels)
-    for one in (one for one in page.find_pictures(tmp_path)["paper"] if one.source):
+    whole, smaller = [one for one in page.find_pictures(tmp_path)["paper"] if one.source]
+    assert (smaller.width, smaller.height) == (whole.width, whole.height) == (2400, 100)
+    sizes = []
+    for one in (whole, smaller):
         png = base64.b64decode(one.source.partition(",")[2])
-        assert (one.width, one.height) == (2400, 100)
         assert len(png) <= (tmp_path / "figures" / f"{one.name}.png").stat().st_size
-        if one.name == "fig2":
-            assert Image.open(io.BytesIO(png)).size == (1600, 67)
+        sizes.append(Image.open(io.BytesIO(png)).size)
+    assert sizes[1] == (1600, 67)
 
 
 # --- In a browser, as wide as a desk and as a phone
@@ -373,6 +354,9 @@ GAPS = """Array.from(document.querySelectorAll('.cards td .whole')).map(one => {
     const value = range.getBoundingClientRect(), interval = one.getBoundingClientRect();
     return value.top < interval.top - 2 ? 0 : interval.left - value.right;
 })"""
+EMPTY = "Array.from(document.querySelectorAll('.cards td.none')).map(one => one.offsetHeight)"
+FONTS = """Array.from(document.querySelectorAll('p, td, th, dd, li, figcaption'))
+    .map(one => parseFloat(getComputedStyle(one).fontSize))"""
 
 
 @pytest.fixture(scope="module")
@@ -397,24 +381,18 @@ def test_in_a_browser_it_fits_reads_well_and_asks_no_one(browser, report: Path, 
     assert complaints == []
     assert opened.evaluate("document.documentElement.scrollWidth") <= viewport["width"]
     assert opened.evaluate(RIGHTMOST) <= viewport["width"] + 0.5
-    sizes = opened.evaluate(f"{IMAGES}.map(one => [one.naturalWidth, one.width, one.height])")
+    sizes = opened.evaluate(f"{IMAGES}.map(one => [one.naturalWidth, one.width])")
     assert len(sizes) == 8
-    for natural_px, shown_px, _ in sizes:
+    for natural_px, shown_px in sizes:
         # On a phone a wide picture slides sideways in its frame, no wider than 40 rem.
         assert natural_px > 100 and 100 < shown_px <= max(viewport["width"], 640)
     kept = f"{IMAGES}.map(one => one.width / one.height * one.naturalHeight / one.naturalWidth)"
     assert opened.evaluate(kept) == pytest.approx([1.0] * 8, abs=0.02)
     gaps = opened.evaluate(GAPS)  # a value is beside its interval
     assert gaps and max(gaps) < 12
-    empty = opened.evaluate(
-        "Array.from(document.querySelectorAll('.cards td.none')).map(one => one.offsetHeight)"
-    )
+    empty = opened.evaluate(EMPTY)
     assert empty and (max(empty) == 0) == (viewport == PHONE)
-    fonts = opened.evaluate(
-        "Array.from(document.querySelectorAll('p, td, th, dd, li, figcaption'))"
-        ".map(one => parseFloat(getComputedStyle(one).fontSize))"
-    )
-    assert min(fonts) >= 12
+    assert min(opened.evaluate(FONTS)) >= 12
     opened.context.close()
 
 
