@@ -38,7 +38,13 @@ SAMPLING_SECONDS = 1.0  # four samples a second took 2 s of processor time in a 
 
 def main() -> None:
     """Build the folder, measure both, print."""
-    options = _options()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=Path, required=True, help="folder of 424 px JPEG files")
+    parser.add_argument("--scratch", type=Path, required=True, help="26 GB for 155,951 galaxies")
+    parser.add_argument("--labels", type=Path, help="folder of gz2_{train,valid,test}.csv")
+    parser.add_argument("--galaxies", type=int, default=155_951)
+    parser.add_argument("--kill-half-way", action="store_true")
+    options = parser.parse_args()
     folder, results = options.scratch / "gz2_data", options.scratch / "results"
     shutil.rmtree(results, ignore_errors=True)
     links = build_folder(folder, options.images, options.labels, options.galaxies)
@@ -63,46 +69,24 @@ def main() -> None:
     print(f"image cache: {gigabytes:.2f} GB")
 
 
-def _options() -> argparse.Namespace:
-    """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=Path, required=True, help="folder of 424 px JPEG files")
-    parser.add_argument("--scratch", type=Path, required=True, help="26 GB for 155,951 galaxies")
-    parser.add_argument("--labels", type=Path, help="folder of gz2_{train,valid,test}.csv")
-    parser.add_argument("--galaxies", type=int, default=155_951)
-    parser.add_argument("--kill-half-way", action="store_true")
-    return parser.parse_args()
-
-
 def build_folder(folder: Path, images: Path, labels: Path | None, galaxies: int) -> list[Path]:
     """A data folder of hard links; the paths of its images."""
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "images").mkdir(parents=True)
     real, links = sorted(images.glob("*.jpg")), []
-    if os.stat(images).st_dev != os.stat(folder).st_dev or not _may_link(real[0], folder):
-        real = [Path(shutil.copy(path, _made(folder.parent / "copies"))) for path in real]
+    try:
+        os.link(real[0], folder / "try")
+        (folder / "try").unlink()
+    except OSError:  # another disk, or others' files
+        copies = folder.parent / "copies"
+        copies.mkdir(exist_ok=True)
+        real = [Path(shutil.copy(path, copies)) for path in real]
     for split, table in label_tables(labels, galaxies).items():
         table.to_csv(folder / f"gz2_{split}.csv", index=False)
         for name in table.galaxyID:
             links.append(folder / "images" / f"{name}.jpg")
             os.link(real[len(links) % len(real)], links[-1])
     return links
-
-
-def _may_link(image: Path, folder: Path) -> bool:
-    """Whether the system lets us link an image (it may refuse others' files)."""
-    try:
-        os.link(image, folder / "try")
-    except OSError:
-        return False
-    (folder / "try").unlink()
-    return True
-
-
-def _made(folder: Path) -> Path:
-    """`folder`, made where it is missing."""
-    folder.mkdir(exist_ok=True)
-    return folder
 
 
 def label_tables(labels: Path | None, galaxies: int) -> dict[str, pd.DataFrame]:

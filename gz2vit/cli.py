@@ -134,7 +134,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--restart", action="store_true", help="drop what an interrupted run has left")
     add("--crop-px", type=int, default=0, metavar="N", help="central square (the model's own)")
     add("--batch-size", type=int, default=0, metavar="N", help="images at once")
-    add("--workers", type=int, default=0, metavar="N", help="decoding threads")
+    add("--workers", type=int, default=0, metavar="N", help="threads")
     add("--device", default="auto", help="cpu, cuda, cuda:1, mps (a GPU if any)")
     add("--precision", default="auto", help="auto: half where it pays; float32: to the last digit")
     add("--gpu-decode", action="store_true", help="decode JPEG files on the GPU")

@@ -14,15 +14,11 @@ import errno
 import hashlib
 import json
 import os
-import signal
-import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +46,8 @@ BROKEN_LIST = Path("logs", "broken_images.csv")  # in a results folder
 BROKEN_COLUMNS = ["galaxyID", "split", "path", "fault"]
 FIX = "fix the data folder and run again"
 LEAVE_OUT = f"{FIX}, or leave such galaxies out with --set LEAVE_OUT_BROKEN=true"
-
 FORMAT = 3  # of the image cache
 SHARD_IMAGES = 8192  # 1.2 GB at 224 px
-CHUNK_IMAGES = 256  # decoded by one task: 0.1 s, so that Ctrl-C is heard soon
-PROCESSES_FROM = 4000  # threads pack fewer images in the time that processes need to start
 
 
 # ---- One image
@@ -69,9 +62,8 @@ def decode(
 ) -> Image.Image:
     """An image file as RGB as a viewer shows it, its central `crop_px` x `crop_px` if given.
 
-    EXIF turns are applied, transparent pixels are black sky, 16-bit values are scaled to 8 bits.
-    With `image_px` the file must be `image_px` x `image_px`. Raises `ImageFault`, also for FITS
-    files and floats, which do not determine what is black and what is white.
+    EXIF turns are applied, transparent pixels are black sky, 16-bit values are scaled to 8 bits;
+    with `image_px` the file must be `image_px` x `image_px`. Raises `ImageFault`.
     """
     with _open_image(path, image_px) as image:
         if "exif" in image.info or image.format != "JPEG":
@@ -106,10 +98,7 @@ def decoder_versions() -> dict[str, str]:
 
 
 def find_fault(path: Path, image_px: int = IMAGE_PX, whole: bool = False) -> str | None:
-    """What is wrong with an image file, as a sentence; None if nothing is.
-
-    It is decoded `whole`, or where it does not end as a JPEG does.
-    """
+    """What is wrong with an image file, decoded `whole` or where it ends not as a JPEG; or None."""
     try:
         with _open_image(path, image_px) as image, open(path, "rb") as stream:
             stream.seek(-min(TAIL_BYTES, path.stat().st_size), os.SEEK_END)
@@ -135,20 +124,17 @@ def _open_image(path: Path | str, image_px: int | None) -> Iterator[Image.Image]
                 size = f"{image.width} x {image.height} px instead of {image_px} x {image_px}"
                 raise ImageFault(f"image {path} is {size}")
             yield image
-    except (ImageFault, MemoryError):
-        raise
     except Exception as error:  # Pillow's readers raise whatever they stumble over
-        words = " ".join(str(error).split()) or type(error).__name__
-        reason = f"is broken or truncated ({words})"
+        machine = isinstance(error, MemoryError) or getattr(error, "errno", 0) in MACHINE_ERRORS
+        if isinstance(error, ImageFault) or machine:
+            raise
+        reason = f"is broken or truncated ({' '.join(str(error).split()) or type(error).__name__})"
         if isinstance(error, UnidentifiedImageError):
             fits = {".fits", ".fit", ".fts"} & {suffix.lower() for suffix in Path(path).suffixes}
             reason = FITS_ADVICE if fits else "is not an image that can be read"
-        elif isinstance(error, FileNotFoundError):
-            reason = "is missing"
         elif isinstance(error, OSError) and error.strerror:
-            if error.errno in MACHINE_ERRORS:
-                raise
-            reason = f"cannot be read ({error.strerror})"
+            missing = isinstance(error, FileNotFoundError)
+            reason = "is missing" if missing else f"cannot be read ({error.strerror})"
         raise ImageFault(f"image {path} {reason}") from error
 
 
@@ -204,14 +190,14 @@ def _write_broken(results_dir: Path | str, folder: DataFolder, broken: pd.DataFr
 
 
 def _refuse(broken: pd.DataFrame, results_dir: Path | str | None, advice: str) -> None:
-    """Raise `Gz2vitError` for broken images: the first, how many more, the list, what to do."""
-    if broken.empty:
-        return
-    text, others = broken.fault.iloc[0], [Path(path).name for path in broken.path[1:]]
-    if others:
-        text += f" (and {len(others)} more: {', '.join(others[:2])}{', ...' * (len(others) > 2)})"
-    where = f"; {Path(results_dir) / BROKEN_LIST} lists all" if results_dir is not None else ""
-    raise Gz2vitError(f"{text}{where}; {advice}")
+    """Raise `Gz2vitError` if images are broken: the first, how many more, the list, what to do."""
+    if not broken.empty:
+        text, *others = broken.fault.iloc[0], *(Path(path).name for path in broken.path[1:])
+        if others:
+            more = f"{', '.join(others[:2])}{', ...' * (len(others) > 2)}"
+            text += f" (and {len(others)} more: {more})"
+        where = f"; {Path(results_dir) / BROKEN_LIST} lists all" if results_dir else ""
+        raise Gz2vitError(f"{text}{where}; {advice}")
 
 
 # ---- The image cache
@@ -243,10 +229,9 @@ class ImageCache:
         return self.read(np.atleast_1d(chosen))[0 if chosen.ndim == 0 else slice(None)]
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """Images of `rows` (B,), uint8 (B, H, W, 3), read past the memory maps.
+        """Images of `rows` (B,), uint8 (B, H, W, 3); `Gz2vitError` for a file cut short.
 
-        A map would keep every page that training touches in the process, until it holds the whole
-        cache. Raises `Gz2vitError` for a file that has become shorter.
+        Read past the memory maps, which would keep every page that training touches.
         """
         found = np.empty((len(rows), *self.shards[0].shape[1:]), dtype=np.uint8)
         numbers, places = np.divmod(rows, len(self.shards[0]))
@@ -285,7 +270,7 @@ def fill_cache(
     """Make the shards of `pack_images` that are missing; returns (row, fault) of broken images.
 
     `source`: the `pixels_digest` of the images. A shard with broken images is not kept. Raises
-    `Gz2vitError` for a full disk, a crop larger than the images and a worker that is killed.
+    `Gz2vitError` for a full disk and a crop larger than the images.
     """
     if crop_px > IMAGE_PX:
         raise Gz2vitError(f"CROP_PX {crop_px} is larger than the images of {IMAGE_PX} px")
@@ -296,85 +281,61 @@ def fill_cache(
         return []
     record |= decoder_versions()  # no cache begins with one version and ends with another
     start, faults, workers = time.perf_counter(), [], workers or available_workers()
-    pool, previous, record_path = None, None, target.with_suffix(".json")
+    previous, record_path = None, target.with_suffix(".json")
+    with suppress(Gz2vitError):
+        previous = read_json(record_path)
+    for stale in target.glob("shard_*.npy" if previous != record else ".shard_*.npy"):
+        stale.unlink()
+    write_json(record_path, record)
+    shards = _open_shards(target, len(paths), crop_px)
+    done = sum(len(shard) for shard in shards.values() if shard is not None)
+    if done:
+        print(f"{target.name}: continued from image {done:,} of {len(paths):,}")
+    # The bar is drawn once a second, for an executed notebook keeps each drawing.
+    words = {"desc": f"pack {target.name}", "unit": " images", "mininterval": 1.0}
+    # Threads: Pillow decodes without the interpreter's lock.
+    pool = ThreadPoolExecutor(workers)
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        with suppress(Gz2vitError):
-            previous = read_json(record_path)
-        for stale in target.glob("shard_*.npy" if previous != record else ".shard_*.npy"):
-            stale.unlink()
-        write_json(record_path, record)
-        shards = _open_shards(target, len(paths), crop_px).items()
-        rows = [range(len(paths))[n : n + SHARD_IMAGES] for n in range(0, len(paths), SHARD_IMAGES)]
-        missing = {path: r for (path, shard), r in zip(shards, rows, strict=True) if shard is None}
-        images, tasks = sum(map(len, missing.values())), []
-        if len(paths) > images:
-            print(f"{target.name}: continued from image {len(paths) - images:,} of {len(paths):,}")
-        for path, rows in missing.items():
-            temporary, shape = path.with_name(f".{path.name}"), (len(rows), crop_px, crop_px, 3)
-            np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
-            if hasattr(os, "posix_fallocate"):
-                # Take the blocks now: through a memory map a full disk would be a SIGBUS.
-                with temporary.open("r+b") as stream:
-                    os.posix_fallocate(stream.fileno(), 0, temporary.stat().st_size)
-            for first in rows[::CHUNK_IMAGES]:
-                chunk = paths[first : rows.stop][:CHUNK_IMAGES]
-                tasks.append((temporary, first - rows.start, chunk, crop_px))
-        pool = ThreadPoolExecutor(workers)
-        if images >= PROCESSES_FROM and workers > 1:
-            # spawn: a fork of a process that runs threads (PyTorch, OpenCV, Jupyter) may hang.
-            pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_start_worker)
-        results = pool.map(fill_rows, *zip(*tasks, strict=True))
-        # The bar is drawn once a second, for an executed notebook keeps each drawing.
-        words = {"desc": f"pack {target.name}", "unit": " images", "mininterval": 1.0}
-        with tqdm(total=len(paths), initial=len(paths) - images, **words) as bar:
-            for path, rows in missing.items():
-                temporary, found = path.with_name(f".{path.name}"), []
-                for _, (done, wrong) in zip(rows[::CHUNK_IMAGES], results, strict=False):
-                    found += [(rows[row], fault) for row, fault in wrong]
-                    bar.update(done)
-                with temporary.open("r+b") as stream:
-                    os.fsync(stream.fileno())
-                faults += found
-                temporary.unlink() if found else os.replace(temporary, path)
-    except OSError as error:
-        raise Gz2vitError(f"cannot write {target}: {error.strerror or error}") from error
-    except BrokenProcessPool as error:
-        words = "a process that packs images was killed (out of memory?)"
-        raise Gz2vitError(f"{words}; run the same command again to continue") from error
+        with tqdm(total=len(paths), initial=done, **words) as bar:
+            for number, path in enumerate(shards):
+                if shards[path] is None:
+                    rows = range(len(paths))[number * SHARD_IMAGES :][:SHARD_IMAGES]
+                    found = _make_shard(path, [paths[row] for row in rows], crop_px, pool, bar)
+                    faults += [(rows[row], fault) for row, fault in found]
     finally:
-        if pool is not None:
-            pool.shutdown(cancel_futures=True)  # on Ctrl-C what has not begun is dropped
-        for unfinished in target.glob(".shard_*.npy"):
-            unfinished.unlink()
-    seconds = time.perf_counter() - start
+        pool.shutdown(cancel_futures=True)  # on Ctrl-C what has not begun is dropped
+    seconds, images = time.perf_counter() - start, len(paths) - done
     rate = f"{images / seconds:,.0f} a second by {workers} workers"
     print(f"packed {images:,} images in {seconds:.1f} s: {rate}", flush=True)
     return faults
 
 
-def fill_rows(
-    shard: Path, first: int, paths: Sequence[Path], crop_px: int
-) -> tuple[int, list[tuple[int, str]]]:
-    """Decode images into a shard from row `first`; their number and the faults, by row."""
-    images, faults = np.load(shard, mmap_mode="r+"), []
-    for row, path in enumerate(paths, start=first):
+def _make_shard(
+    shard: Path, paths: Sequence[Path], crop_px: int, pool: ThreadPoolExecutor, bar: tqdm
+) -> list[tuple[int, str]]:
+    """Write a shard unless images are broken; (row, fault) of those."""
+
+    def fill(row: int) -> tuple[int, str] | None:
         try:
-            images[row] = decode(path, crop_px, IMAGE_PX)
+            images[row] = decode(paths[row], crop_px, IMAGE_PX)
         except ImageFault as fault:
-            faults.append((row, str(fault)))
-    return len(paths), faults
+            return row, str(fault)
 
-
-def _start_worker() -> None:
-    """Ctrl-C is the parent's business, and a killed parent's workers end with it."""
-
-    def exit_with_parent() -> None:
-        parent_process().join()
-        os._exit(1)
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=exit_with_parent, daemon=True).start()
+    faults = []
+    with suppress(ImageFault), atomic_path(shard) as temporary:
+        shape = len(paths), crop_px, crop_px, 3
+        images = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.uint8, shape=shape)
+        if hasattr(os, "posix_fallocate"):
+            # Take the blocks now: through a memory map a full disk would be a SIGBUS.
+            with temporary.open("r+b") as stream:
+                os.posix_fallocate(stream.fileno(), 0, temporary.stat().st_size)
+        for fault in pool.map(fill, range(len(paths))):
+            faults += [fault] * (fault is not None)
+            bar.update()
+        images.flush()
+        if faults:
+            raise ImageFault(f"{shard} would hold black images")
+    return faults
 
 
 def available_workers() -> int:
@@ -485,9 +446,9 @@ def segment_galaxy(light: np.ndarray) -> np.ndarray:
     """The pixels of the galaxy in the middle of an image `light` (H, W), bool (H, W).
 
     Smoothed, more than 4 times the noise above the sky, and connected with the centre, or with the
-    nearest such pixel within an eighth of the side; none if there is none. Sky and noise are the
-    clipped medians of the border, which in the central 224 of 424 px lies at some 2.2 R90. A
-    neighbour whose light touches the galaxy's is counted with it.
+    nearest such pixel within an eighth of the side, if any. Sky and noise: clipped medians of the
+    border, which in the central 224 of 424 px lies at some 2.2 R90. A neighbour that touches the
+    galaxy is counted with it.
     """
     side = min(light.shape)
     smooth = ndimage.gaussian_filter(light.astype(np.float64), 1 / 224 * side)

@@ -11,7 +11,7 @@ import shlex
 import subprocess
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -59,7 +59,8 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
             raise  # of another file
         raise Gz2vitError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink()
 
 
 @contextmanager
