@@ -433,7 +433,7 @@ def pack_selection(results_dir: Path | str, crop_px: int) -> None:
         broken = pd.DataFrame(rows, columns=BROKEN_COLUMNS)
         known = pd.concat([read_broken(results), broken]).drop_duplicates("galaxyID", keep="last")
         _write_broken(results, catalog.read_data_folder(selection.path), known)
-        if selection.left_out is None:
+        if not (results / "selection" / "left_out.csv").exists():
             _refuse(broken, results, LEAVE_OUT)
         (results / "selection" / "data.json").unlink()  # so that galaxies are selected again
         _refuse(broken, results, "run the same command again, which leaves them out too")

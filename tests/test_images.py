@@ -410,7 +410,7 @@ def test_undecodable_images_are_listed_and_then_left_out(
     with pytest.raises(Gz2vitError, match="train-005"):
         check_folder(folder, results)  # packing's finds stop the next run before its work
     select(results, folder, leave_out_broken=True)
-    lost = read_selection(results).left_out.galaxyID
+    lost = pd.read_csv(results / "selection" / "left_out.csv").galaxyID
     assert set(lost) == {*names, *["test-001"] * leaves_out}
     pack_selection(results, CROP_PX)
     assert len(open_split(results, "test").cache) == 6 - leaves_out
