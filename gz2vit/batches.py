@@ -3,11 +3,8 @@
 Training images pass, after the centre crop, RandomRotation(90), both flips with probability 1/2,
 and RandomResizedCrop(scale=(0.8, 1), ratio=(0.99, 1.01)) (the authors' notebooks). All four are
 affine maps, so their product is one 2 x 3 matrix per image, which OpenCV applies on the CPU and
-torch on a GPU. Order and augmentation of an epoch follow from (seed, epoch) alone, so that any
-epoch can be drawn again without its past, and by each of several devices.
-
-DEVIATION: one bilinear interpolation instead of nearest-neighbour rotation and bilinear resizing;
-the drawn geometry has the same distribution (tests compare with torchvision on the same draws).
+torch on a GPU. DEVIATION: one bilinear interpolation instead of nearest-neighbour rotation and
+bilinear resizing; the drawn geometry has the same distribution.
 """
 
 from collections import deque, namedtuple
@@ -34,9 +31,9 @@ MEMORY_SHARE = 0.6  # of the GPU's free memory, that images may take; the rest i
 
 
 class Draws(NamedTuple):
-    """What was drawn for a batch of B images."""
+    """What was drawn for a batch of B images of `size_px` px."""
 
-    size_px: int  # side of the images
+    size_px: int
     angle_deg: np.ndarray  # (B,), counter-clockwise, in [-90, 90]
     flip_horizontal: np.ndarray  # (B,) bool
     flip_vertical: np.ndarray
@@ -46,8 +43,7 @@ class Draws(NamedTuple):
 def draw(rng: np.random.Generator, count: int, size_px: int) -> Draws:
     """Draw the augmentation of `count` images, with torchvision's distributions."""
     angle_deg = rng.uniform(-ROTATION_DEG, ROTATION_DEG, count)
-    flip_horizontal = rng.random(count) < 0.5
-    flip_vertical = rng.random(count) < 0.5
+    flip_horizontal, flip_vertical = (rng.random(count) < 0.5 for _ in range(2))
     # As RandomResizedCrop.get_params: the first of ten crops that fits in the image.
     shape = (count, CROP_ATTEMPTS)
     area = size_px**2 * rng.uniform(*CROP_SCALE, shape)
@@ -57,8 +53,7 @@ def draw(rng: np.random.Generator, count: int, size_px: int) -> Draws:
     chosen, none = (np.arange(count), fits.argmax(axis=1)), ~fits.any(axis=1)
     # Where none fits, torchvision takes the whole image, whose ratio of 1 is within bounds.
     width, height = (np.where(none, size_px, s[chosen]).astype(int) for s in (width, height))
-    top = rng.integers(0, size_px - height + 1)
-    left = rng.integers(0, size_px - width + 1)
+    top, left = (rng.integers(0, size_px - side + 1) for side in (height, width))
     crop_px = np.stack([top, left, height, width], axis=1)
     return Draws(size_px, angle_deg, flip_horizontal, flip_vertical, crop_px)
 
@@ -98,6 +93,19 @@ def warp(images: np.ndarray, matrices: np.ndarray, warped: np.ndarray | None = N
     return warped
 
 
+def warp_on_device(images: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
+    """`warp` for tensors: (B, 3, H, W) and (B, 2, 3) to float32 (B, 3, H, W), not rounded."""
+    height, width = images.shape[2:]
+    x = torch.arange(width, dtype=torch.float32, device=images.device)
+    y = torch.arange(height, dtype=torch.float32, device=images.device)[:, None]
+    # Sums, no product of matrices: autocast would round that to half precision.
+    m = matrices.float()[..., None, None]  # (B, 2, 3, 1, 1)
+    x_in, y_in = (m[:, row, 0] * x + m[:, row, 1] * y + m[:, row, 2] for row in (0, 1))
+    # torch counts -1 to 1 between the centres of the first and the last pixel
+    grid = torch.stack([x_in * (2 / (width - 1)) - 1, y_in * (2 / (height - 1)) - 1], dim=-1)
+    return functional.grid_sample(images.float(), grid, align_corners=True)
+
+
 def shrink(images: np.ndarray, image_size: int) -> np.ndarray:
     """Average uint8 images (B, H, W, 3) over areas to `image_size` px; the field of view stays."""
     size = (image_size, image_size)
@@ -109,12 +117,13 @@ def shrink(images: np.ndarray, image_size: int) -> np.ndarray:
 class Batch(NamedTuple):
     """A batch, or one device's share of it."""
 
-    images: torch.Tensor  # (B, 3, H, W), 0 to 255: uint8, or float32 where a GPU augmented them
+    images: torch.Tensor  # uint8 (B, 3, H, W)
     class_index: torch.Tensor  # int64 (B,), `NO_CLASS` for an image that only fills up
     whole: torch.Tensor  # int64 (A,), the classes of the whole batch of which this is the share
+    matrices: torch.Tensor | None = None  # (B, 2, 3), where augmenting is left to the device
 
 
-# What a batch is made of: `rows`, int64 (B,), `matrices` (B, 2, 3) or None; the rest as in `Batch`
+# What a batch is made of: `rows` of the image cache, int64 (B,); the rest as in `Batch`
 Order = namedtuple("Order", "rows class_index whole matrices")
 
 
@@ -122,10 +131,10 @@ Order = namedtuple("Order", "rows class_index whole matrices")
 class Batches:
     """An iterable over `Batch`es.
 
-    With `augment` the order and the augmentations are those of (`seed`, `epoch`); without, the
-    order is the cache's and nothing is drawn. `share` (r, n): device r of n, counted from 0. They
-    are made on the CPU, or on `device`: from a split's `images` there, as `load_images` puts them,
-    or else from those that threads read ahead into pinned memory.
+    With `augment` order and augmentations follow from (`seed`, `epoch`) alone, without the past;
+    else the order is the cache's. `share` (r, n): device r of n, counted from 0. They are made on
+    the CPU, or on `device`: from a split's `images` there, as `load_images` puts them, or else
+    from those that threads read ahead into pinned memory.
     """
 
     cache: ImageCache
@@ -141,28 +150,28 @@ class Batches:
 
     def __len__(self) -> int:
         """Batches in one pass, the last, smaller one included."""
-        return len(self._starts())
-
-    def _starts(self) -> list[int]:
-        """Where each batch begins in the order."""
-        starts = list(range(0, count := len(self.cache), self.batch_size))
-        if self.augment and 1 < self.batch_size < count and count - starts[-1] == 1:
-            starts.pop()  # batch normalisation cannot learn from one image: it joins the others
-        return starts
+        batches, left = divmod(count := len(self.cache), self.batch_size)
+        # Batch normalisation cannot learn from one image: it joins the others.
+        joins = self.augment and left == 1 < self.batch_size < count
+        return batches + (left > 0 and not joins)
 
     def plan(self) -> Iterator[Order]:
-        """What each batch of the pass is made of, drawn as it is asked for."""
-        rng = np.random.default_rng([self.seed, self.epoch])
-        count, (rank, devices) = len(self.cache), self.share
+        """What each batch of the pass is made of; all is drawn with the first."""
+        rng, count = np.random.default_rng([self.seed, self.epoch]), len(self.cache)
         order = rng.permutation(count) if self.augment else np.arange(count)
-        for rows in np.split(order, self._starts()[1:]):
-            whole, own, matrices = self.class_index[rows], slice(rank, None, devices), None
+        rank, devices = self.share
+        cuts = self.batch_size * np.arange(1, len(self))
+        parts, matrices = np.split(order, cuts), [None] * len(self)
+        if self.augment:
+            drawn = [draw(rng, len(rows), self.image_size)[1:] for rows in parts]
+            draws = Draws(self.image_size, *map(np.concatenate, zip(*drawn, strict=True)))
+            matrices = np.split(affine_matrices(draws), cuts)
+        for rows, turned in zip(parts, matrices, strict=True):
+            whole, own = self.class_index[rows], slice(rank, None, devices)
             classes = whole[own]
             if not len(classes):  # nothing left for this device: one image that does not count
                 own, classes = slice(0, 1), np.full(1, NO_CLASS)
-            if self.augment:
-                matrices = affine_matrices(draw(rng, len(rows), self.image_size))[own]
-            yield Order(rows[own], classes, whole, matrices)
+            yield Order(rows[own], classes, whole, turned[own] if self.augment else None)
 
     def __iter__(self) -> Iterator[Batch]:
         return self._on_cpu() if self.device is None else self._on_device()
@@ -184,28 +193,32 @@ class Batches:
         threads = torch.get_num_threads()
         with ThreadPoolExecutor(threads) as pool:
             for order in self.plan():
-                count = len(order.rows)
-                images = np.empty((count, self.image_size, self.image_size, 3), dtype=np.uint8)
-                size = -(-count // threads)
+                shape = (count := len(order.rows), self.image_size, self.image_size, 3)
+                images, size = np.empty(shape, dtype=np.uint8), -(-count // threads)
                 list(pool.map(fill, [slice(at, at + size) for at in range(0, count, size)]))
                 tensors = map(torch.from_numpy, (images, order.class_index, order.whole))
                 yield Batch(next(tensors).permute(0, 3, 1, 2), *tensors)
 
     def _on_device(self) -> Iterator[Batch]:
-        def send(array: np.ndarray) -> torch.Tensor:  # copied while the GPU computes
-            tensor = torch.from_numpy(array)
-            tensor = tensor.pin_memory() if self.device.type == "cuda" else tensor
-            return tensor.to(self.device, non_blocking=True)
+        def pinned(array: np.ndarray) -> torch.Tensor:
+            tensor = torch.from_numpy(array)  # pinned, it is copied while the GPU computes
+            return tensor.pin_memory() if self.device.type == "cuda" else tensor
 
-        def fetch(order: Order) -> tuple[Order, np.ndarray]:
-            return order, self._read(order.rows) if self.images is None else order.rows
+        def send(parts: Iterable[np.ndarray]) -> tuple[torch.Tensor, ...]:
+            joined = pinned(np.concatenate(parts := list(parts)))
+            return joined.to(self.device, non_blocking=True).split([len(one) for one in parts])
 
-        for order, found in run_ahead(fetch, self.plan(), READERS, AHEAD):
-            images = send(found) if self.images is None else self.images[send(found)]
-            images = images.permute(0, 3, 1, 2)  # (B, H, W, 3) -> (B, 3, H, W)
-            if order.matrices is not None:
-                images = warp_on_device(images, send(order.matrices.astype(np.float32)))
-            yield Batch(images, send(order.class_index), send(order.whole))
+        # Sent once; what a batch costs the CPU is then to take its images from the split.
+        rows, class_index, whole, matrices = zip(*self.plan(), strict=True)
+        kept = [send(class_index), send(whole)]
+        kept.append(send(np.float32(one) for one in matrices) if self.augment else matrices)
+        if self.images is None:
+            read = run_ahead(lambda one: pinned(self._read(one)), rows, READERS, AHEAD)
+            images = (one.to(self.device, non_blocking=True) for one in read)
+        else:
+            images = map(self.images.__getitem__, send(rows))
+        for found, *rest in zip(images, *kept, strict=True):
+            yield Batch(found.permute(0, 3, 1, 2), *rest)
 
 
 def run_ahead(function: Callable, items: Iterable, threads: int, ahead: int) -> Iterator:
@@ -220,27 +233,12 @@ def run_ahead(function: Callable, items: Iterable, threads: int, ahead: int) -> 
             yield waiting.popleft().result()
 
 
-def warp_on_device(images: torch.Tensor, matrices: torch.Tensor) -> torch.Tensor:
-    """`warp` for tensors: (B, 3, H, W) and (B, 2, 3) to float32 (B, 3, H, W), not rounded."""
-    height, width = images.shape[2:]
-    # torch counts -1 to 1 between the centres of the first and the last pixel: x = s (u + 1) with
-    # s = (width - 1) / 2, so that (x, y, 1) = to_pixels (u, v, 1).
-    half = torch.tensor([(width - 1) / 2, (height - 1) / 2], device=images.device)
-    to_pixels = torch.diag(torch.cat([half, half.new_ones(1)]))
-    to_pixels[:2, 2] = half
-    theta = (matrices @ to_pixels) / half[:, None]  # (B, 2, 3): from (u, v) to input pixels
-    theta[:, :, 2] -= 1.0
-    grid = functional.affine_grid(theta, list(images.shape), align_corners=True)
-    return functional.grid_sample(images.float(), grid, align_corners=True)
-
-
 def load_images(cache: ImageCache, image_size: int, device: torch.device) -> torch.Tensor:
     """All images of a cache on a device, uint8 (N, H, W, 3), shrunk to `image_size` px."""
-    shape = (len(cache), image_size, image_size, 3)
+    shape, rows = (len(cache), image_size, image_size, 3), torch.arange(len(cache)).split(CHUNK)
     images = torch.empty(shape, dtype=torch.uint8, device=device)
-    for start in range(0, len(cache), CHUNK):
-        rows = np.arange(start, min(start + CHUNK, len(cache)))
-        images[start : start + CHUNK] = torch.from_numpy(shrink(cache.read(rows), image_size))
+    for part, own in zip(images.split(CHUNK), rows, strict=True):
+        part.copy_(torch.from_numpy(shrink(cache.read(own.numpy()), image_size)))
     return images
 
 

@@ -1,11 +1,10 @@
 """The paper's networks, and any other by name: images in, class scores out.
 
-A network takes normalised images, float32 (B, 3, H, W), and returns class scores (logits), float32
-(B, num_classes). Without hyperparameters each is the paper's own, with random weights.
-
-Sources: the Linformer, arXiv:2006.04768, and the Vision Transformer, arXiv:2010.11929, both of the
-authors' libraries, linformer and vit-pytorch (below 1.0: from there on its patch embedding has two
-more LayerNorms); ResNet-50, He et al. 2016, and VGG16, Simonyan & Zisserman 2015, of torchvision.
+A network takes normalised images (B, 3, H, W) and returns class scores (logits) (B, num_classes),
+both float32. Without hyperparameters each is the paper's own, with random weights. Sources: the
+Linformer, arXiv:2006.04768, and the Vision Transformer, arXiv:2010.11929, both of the authors'
+libraries, linformer and vit-pytorch (below 1.0: from there on its patch embedding has two more
+LayerNorms); ResNet-50, He et al. 2016, and VGG16, Simonyan & Zisserman 2015, of torchvision.
 """
 
 import difflib
@@ -38,6 +37,7 @@ LIBRARIES = TIMM, TRANSFORMERS = "timm/", "transformers/"  # networks of these a
 MISFITS = (AssertionError, AttributeError, KeyError, OSError, RuntimeError, ValueError)
 HEADS = ("fc.", "classifier.6.", "mlp_head.", "model.classifier.")  # last layers, but for timm's
 LEVELS = 1 << 16  # of the drop probability
+LOCAL = {"local_files_only": True, "trust_remote_code": False}  # how transformers reads a folder
 
 transformers.logging.set_verbosity_error()  # its report on the new last layer looks like a fault
 
@@ -49,9 +49,8 @@ def architecture_of(model_key: str) -> str:
             return "backbone"
         if name in BUILDERS:
             return name
-    raise Gz2vitError(
-        f"there is no model '{model_key}'; use {', '.join(BUILDERS)}, timm/NAME, transformers/NAME"
-    )
+    known = ", ".join([*BUILDERS, "timm/NAME", "transformers/NAME"])
+    raise Gz2vitError(f"there is no model '{model_key}'; use {known}")
 
 
 def build_model(name: str, /, **hyperparameters: Any) -> nn.Module:
@@ -68,39 +67,37 @@ def build_model(name: str, /, **hyperparameters: Any) -> nn.Module:
 def _check(name: str, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     """Raise `Gz2vitError` for hyperparameters that no network can have; name those that fit."""
     for key, value in given.items():
+        kind = type(defaults.get(key))
         if key not in defaults:
-            known = f"it has {', '.join(defaults)}"
-            raise Gz2vitError(f"model '{name}' has no hyperparameter '{key}'; {known}")
-        kind = type(defaults[key])
-        if kind is float and not (isinstance(value, int | float) and 0 <= value < 1):
-            raise Gz2vitError(f"{key} is {value!r}; it must be at least 0 and less than 1")
-        if kind is int and (type(value) is not int or value < 1):
-            raise Gz2vitError(f"{key} is {value!r}; it must be a whole number of at least 1")
+            words = f"model '{name}' has no hyperparameter '{key}'; it has {', '.join(defaults)}"
+        elif kind is float and not (isinstance(value, int | float) and 0 <= value < 1):
+            words = f"{key} is {value!r}; it must be at least 0 and less than 1"
+        elif kind is int and (type(value) is not int or value < 1):
+            words = f"{key} is {value!r}; it must be a whole number of at least 1"
+        else:
+            continue
+        raise Gz2vitError(words)
     sizes = {**defaults, **given}
-    dim, heads = sizes.get("dim", 1), sizes.get("heads", 1)
-    if dim % heads:
-        fits = ", ".join(str(number) for number in range(1, dim + 1) if dim % number == 0)
-        raise Gz2vitError(f"heads {heads} does not divide dim {dim}; these do: {fits}")
+    _divides("heads", sizes.get("heads", 1), "dim", sizes.get("dim", 1))
     if "patch_size" in sizes:
         count_tokens(sizes["image_size"], sizes["patch_size"])
 
 
+def _divides(name: str, part: int, whole_name: str, whole: int) -> None:
+    """Raise `Gz2vitError`, with what would do, where `part` does not divide `whole`."""
+    if part < 1 or whole % part:
+        fits = ", ".join(str(n) for n in range(1, whole + 1) if whole % n == 0)
+        raise Gz2vitError(f"{name} {part} does not divide {whole_name} {whole}; these do: {fits}")
+
+
 def count_tokens(image_size: int, patch_size: int) -> int:
     """Tokens of an image of `image_size` px in patches of `patch_size` px, and the class token."""
-    if not 1 <= patch_size <= image_size or image_size % patch_size:
-        fits = ", ".join(str(n) for n in range(4, image_size + 1) if image_size % n == 0)
-        raise Gz2vitError(
-            f"patch_size {patch_size} does not divide image_size {image_size}; these do: {fits}"
-        )
+    _divides("patch_size", patch_size, "image_size", image_size)
     return (image_size // patch_size) ** 2 + 1
 
 
 def register_model(name: str, builder: Callable[..., nn.Module]) -> None:
-    """Let `build_model(name, ...)` call `builder` with the recorded hyperparameters.
-
-    Needed to load a checkpoint of a network of one's own. `name` may be one of the paper's;
-    `builder` itself may then build that one and change it.
-    """
+    """Let `build_model(name, ...)` call `builder`, which may itself build the paper's `name`."""
     replaced = BUILDERS.get(name)
 
     @wraps(builder)
@@ -122,23 +119,19 @@ def build_linformer(
 ) -> nn.Module:  # fmt: skip
     """The paper's main network, a Vision Transformer whose attention costs O(N k), not O(N^2).
 
-    With g = image_size / patch_size and N = g^2 + 1 tokens: images (B, 3, H, W) -> patches
-    (B, g^2, 3 patch_size^2) -> embedded, with the class token (B, N, dim) -> `depth` layers, in
-    each of which keys and values are projected to (B, k_dim, dim) by learned (N, k_dim) matrices
-    -> class token (B, dim) -> (B, num_classes). By default 2,785,416 parameters, as in the paper.
+    With N tokens (`count_tokens`): images -> patches (B, N - 1, 3 patch_size^2) -> embedded, with
+    the class token (B, N, dim) -> `depth` layers, in which keys and values are projected to
+    (B, k_dim, dim) by learned (N, k_dim) matrices -> class token (B, dim) -> (B, num_classes).
+    By default 2,785,416 parameters, as in the paper.
     """
     tokens = count_tokens(image_size, patch_size)
     if k_dim > tokens:  # the authors published such a run, 512 for 65 tokens
         reason = f"more than the {tokens} tokens: the projection makes the sequence longer"
         warnings.warn(f"k_dim {k_dim} is {reason}", stacklevel=3)
-    layers = Linformer(
-        dim=dim, seq_len=tokens, depth=depth, k=k_dim, heads=heads, dropout=dropout,
-        share_kv=share_kv, one_kv_head=one_kv_head,
-    )  # fmt: skip
-    return vit_pytorch.efficient.ViT(
-        image_size=image_size, patch_size=patch_size, num_classes=num_classes, dim=dim,
-        transformer=layers,
-    )  # fmt: skip
+    options = dict(heads=heads, dropout=dropout, share_kv=share_kv, one_kv_head=one_kv_head)
+    layers = Linformer(dim=dim, seq_len=tokens, depth=depth, k=k_dim, **options)
+    sizes = dict(image_size=image_size, patch_size=patch_size, num_classes=num_classes, dim=dim)
+    return vit_pytorch.efficient.ViT(transformer=layers, **sizes)
 
 
 def build_vit(
@@ -185,11 +178,9 @@ def build_hf_vit(
     num_classes: int = 8,
 ) -> nn.Module:  # fmt: skip
     """Hugging Face's ViT, the paper's by default, of 85,804,808 parameters; frozen: 6,152."""
-    config = transformers.ViTConfig(
-        image_size=image_size, patch_size=patch_size, hidden_size=dim, num_hidden_layers=depth,
-        num_attention_heads=heads, intermediate_size=mlp_dim, hidden_dropout_prob=dropout,
-        num_labels=num_classes,
-    )  # fmt: skip
+    sizes = dict(image_size=image_size, patch_size=patch_size, num_labels=num_classes)
+    sizes |= dict(hidden_size=dim, num_hidden_layers=depth, num_attention_heads=heads)
+    config = transformers.ViTConfig(intermediate_size=mlp_dim, hidden_dropout_prob=dropout, **sizes)
     network = HuggingFaceClassifier(ViTForImageClassification(config))
     return freeze(network) if freeze_backbone else network
 
@@ -203,10 +194,10 @@ def build_backbone(
         if name.startswith(TIMM):
             network = _create_timm(name, image_size, num_classes=num_classes)
         elif name.startswith(TRANSFORMERS):
-            folder, safe = hub_folder(name.partition("/")[2])[0], {"trust_remote_code": False}
-            options = {"local_files_only": True, "num_labels": num_classes, **safe}
+            folder = hub_folder(name.removeprefix(TRANSFORMERS))[0]
+            options = LOCAL | {"num_labels": num_classes}
             config = transformers.AutoConfig.from_pretrained(folder, **options)
-            model = AutoModelForImageClassification.from_config(config, **safe)
+            model = AutoModelForImageClassification.from_config(config, trust_remote_code=False)
             network = HuggingFaceClassifier(model)
         else:
             raise Gz2vitError(f"the network '{name}' must be named timm/NAME or transformers/NAME")
@@ -258,33 +249,30 @@ def pretrained_state(
     name, size = hyperparameters.get("name", architecture), hyperparameters.get("image_size", 224)
     try:
         if name.startswith(TIMM):
-            return _timm_state(name, size, read_tensors(path))
-        model, found = AutoModelForImageClassification.from_pretrained(
-            path, local_files_only=True, trust_remote_code=False, use_safetensors=True,
-            output_loading_info=True,
-        )  # fmt: skip
-        if lost := sorted(k for k in found["missing_keys"] if not k.startswith("classifier.")):
+            own, other = (_timm_network(name, size, read_tensors(path), seed) for seed in (0, 1))
+            state, random = own.state_dict(), other.state_dict()
+            lost = [key for key, one in state.items() if not torch.equal(one, random[key])]
+            lost = [key for key in lost if not key.startswith(head_prefixes(own))]
+        else:
+            options = LOCAL | {"use_safetensors": True, "output_loading_info": True}
+            model, found = AutoModelForImageClassification.from_pretrained(path, **options)
+            state = HuggingFaceClassifier(model).state_dict()
+            lost = sorted(k for k in found["missing_keys"] if not k.startswith("classifier."))
+        if lost:
             raise ValueError(f"they have no {lost[0]}")
     except MISFITS as error:
-        reason = shorten(str(error), 160)
-        raise Gz2vitError(f"the weights in {path} do not fit {name}: {reason}") from error
-    return HuggingFaceClassifier(model).state_dict()
+        words = f"the weights in {path} do not fit {name}: {shorten(str(error), 160)}"
+        raise Gz2vitError(words) from error
+    return state
 
 
-def _timm_state(name: str, image_size: int, state: dict[str, torch.Tensor]) -> dict:
-    """Published weights of `timm/NAME` as timm adapts them to its version and to the image size."""
-    made = []
+def _timm_network(name: str, image_size: int, state: dict, seed: int) -> nn.Module:
+    """`timm/NAME` with what fits of `state`, as timm adapts it to the size; the rest is random."""
     with torch.random.fork_rng():
-        for seed in (0, 1):  # timm passes over what does not fit: that stays random
-            torch.manual_seed(seed)
-            source = {"state_dict": dict(state), "url": "", "hf_hub_id": None}
-            options = {"pretrained": True, "pretrained_cfg_overlay": source, "num_classes": 8}
-            made.append(_create_timm(name, image_size, **options))
-    own, other = (network.state_dict() for network in made)
-    for key, tensor in own.items():
-        if not key.startswith(head_prefixes(made[0])) and not torch.equal(tensor, other[key]):
-            raise ValueError(f"they have no {key}")
-    return own
+        torch.manual_seed(seed)
+        source = {"state_dict": dict(state), "url": "", "hf_hub_id": None}
+        options = {"pretrained": True, "pretrained_cfg_overlay": source, "num_classes": 8}
+        return _create_timm(name, image_size, **options)
 
 
 def differing_layers(first: nn.Module, second: nn.Module) -> list[str]:
@@ -349,15 +337,12 @@ class MaskDropout(nn.Dropout):
         scale = 1.0 / (1.0 - self.p)
         if values.dtype == torch.float32:
             return values * kept.to(values.dtype).mul_(scale)  # one pass less, back and forth
-        # The factor apart from the mask: in bfloat16 it would be rounded, by up to 0.4 %.
-        return (values * kept.to(values.dtype)) * scale
+        return (values * kept.to(values.dtype)) * scale  # in bfloat16 the factor would be rounded
 
 
 def use_mask_dropout(network: nn.Module) -> nn.Module:
-    """Put a `MaskDropout` in the place of every `nn.Dropout` of a network, and return it."""
-    for name, child in network.named_children():
-        if type(child) is nn.Dropout:
-            setattr(network, name, MaskDropout(child.p))
-        else:
-            use_mask_dropout(child)
+    """Make every `nn.Dropout` of a network a `MaskDropout`, and return it."""
+    for part in network.modules():
+        if type(part) is nn.Dropout:
+            part.__class__ = MaskDropout  # which has nothing of its own but the way to draw
     return network

@@ -17,7 +17,7 @@ import signal
 import time
 import warnings
 from collections import namedtuple
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -30,7 +30,6 @@ import lightning
 import numpy as np
 import pandas as pd
 import torch
-from lightning.fabric.plugins.environments.lightning import find_free_network_port
 from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
 from lightning.pytorch.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from lightning.pytorch.plugins.io import TorchCheckpointIO
@@ -39,7 +38,7 @@ from torch import multiprocessing, nn
 from torch.nn import functional
 
 from gz2vit import io, models, paper
-from gz2vit.batches import Batch, Batches, fits_on_device, load_images
+from gz2vit.batches import Batch, Batches, fits_on_device, load_images, warp_on_device
 from gz2vit.catalog import ClassWeights, class_weights
 from gz2vit.images import LabelledImages, open_split
 from gz2vit.io import CHECKPOINT, MODEL_FILES, Gz2vitError, read_json, write_json
@@ -102,10 +101,12 @@ def build_network(settings: TrainingSettings) -> nn.Module:
     return models.build_model(settings.network, **settings.hyperparameters)
 
 
-# How a network is computed while it is trained: `precision` as Lightning names it; whether
-# torch.compile is used; whether images and weights lie with the channels together.
-FIELDS = ("precision", "compiled", "channels_last")
-Acceleration = namedtuple("Acceleration", FIELDS, defaults=("32-true", False, False))
+# How a network is computed while it is trained: `precision` as Lightning names it; whether a step
+# is compiled; whether images and weights lie with the channels together.
+Acceleration = namedtuple(
+    "Acceleration", "precision compiled channels_last", defaults=("32-true", False, False)
+)
+HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
 def choose_acceleration(choice: str, architecture: str, device: torch.device) -> Acceleration:
@@ -113,18 +114,18 @@ def choose_acceleration(choice: str, architecture: str, device: torch.device) ->
     # DEVIATION: the authors train in float32; `benchmarks/precision.py` measures the difference.
     if choice not in CHOICES:
         raise Gz2vitError(f"acceleration is {choice!r}; it must be one of {', '.join(CHOICES)}")
-    if choice == "auto" and device.type == "cpu":
+    if choice == "none" or device.type not in ("cpu", "cuda"):
+        return Acceleration()
+    if device.type == "cpu":
         # On a processor that multiplies bfloat16 itself (Intel's from 2020, AMD's from 2022): 2.1
         # times the Linformer's images per second, 2.7 the ViT's, 1.4 the CNNs' (benchmarks/)
         able = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()
         return Acceleration("bf16-mixed" if able else "32-true")
-    if choice == "none" or device.type != "cuda":
-        return Acceleration()
-    capability = torch.cuda.get_device_capability(device)
-    cores = capability >= (7, 0)  # tensor cores, whose generation torch's compiler needs as well
+    capability, together = torch.cuda.get_device_capability(device), architecture in CONVOLUTIONAL
+    if capability < (7, 0):  # no tensor cores; torch's compiler needs their generation as well
+        return Acceleration(channels_last=together)
     # bfloat16 is as fast as float16 from NVIDIA Ampere on
-    half = "bf16-mixed" if capability >= (8, 0) else "16-mixed"
-    return Acceleration(half if cores else "32-true", cores, architecture in CONVOLUTIONAL)
+    return Acceleration("bf16-mixed" if capability >= (8, 0) else "16-mixed", True, together)
 
 
 class GalaxyClassifier(lightning.LightningModule):
@@ -134,7 +135,12 @@ class GalaxyClassifier(lightning.LightningModule):
     `mean`, `std`: of (R, G, B), 0 to 1, by default the architecture's. `crop_px`: of the square
     that was learned from. `differs`: layers that are not those of `build_model`. `temperature`: of
     a network whose probabilities are to be the mean over eight views, calibrated with it.
+
+    To Lightning an epoch is a single step: what it does around a step takes it longer than a GPU
+    needs for a batch of the Linformer. `batches`: those of an epoch, "train" and "valid".
     """
+
+    automatic_optimization = False
 
     def __init__(
         self, network: nn.Module, settings: dict, loss_weights: Sequence[float],
@@ -152,7 +158,10 @@ class GalaxyClassifier(lightning.LightningModule):
             {"settings": settings, "loss_weights": list(loss_weights), "mean": list(mean),
              "std": list(std), "crop_px": crop_px, "differs": list(differs)}
         )  # fmt: skip
-        self.network, self.crop_px, self.channels_last = network, crop_px, False
+        self.network, self.crop_px, self.devices = network, crop_px, 1
+        self.use(Acceleration())
+        self.batches: dict[str, Batches] = {}
+        self.figures: dict[str, torch.Tensor] = {}  # of each batch of an epoch, as of `loss_of`
         self.rows: list[dict[str, Any]] = []  # of the history
         mean, std = (torch.tensor(list(values)).view(3, 1, 1) for values in (mean, std))
         # (x / 255 - mean) / std of grey levels x, as one product and one sum
@@ -161,15 +170,21 @@ class GalaxyClassifier(lightning.LightningModule):
         weights = torch.tensor(loss_weights, dtype=torch.float32)
         self.register_buffer("loss_weights", weights, persistent=False)
 
-    def use(self, chosen: Acceleration) -> None:
-        """Compute as `chosen` from now on; parameters keep names, shapes and values."""
-        self.channels_last = chosen.channels_last
+    def use(self, chosen: Acceleration, **options: Any) -> None:
+        """Compute as `chosen` from now on; parameters keep names, shapes and values.
+
+        `options`: of `torch.compile`. By default CUDA graphs: a step of the Linformer is some 1,000
+        small kernels, whose launching alone would take longer than the GPU needs for them.
+        """
+        self.half, self.channels_last = HALF.get(chosen.precision), chosen.channels_last
+        self.scaler = torch.amp.GradScaler("cuda", enabled=self.half is torch.float16)
         if chosen.channels_last:
             self.network.to(memory_format=torch.channels_last)
+        self.compiled = None
         if chosen.compiled:
-            # reduce-overhead: CUDA graphs. A step of the Linformer is some 1,000 small kernels,
-            # whose launching alone would take longer than the GPU needs for them.
-            self.network.compile(mode="reduce-overhead", dynamic=False)
+            torch.compiler.reset()  # which counts how often `loss_of` was compiled, and then stops
+            options = {"dynamic": False, **(options or {"mode": "reduce-overhead"})}
+            self.compiled = torch.compile(self.loss_of, **options)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images (B, 3, H, W), 0 to 255, uint8 or float, to logits (B, 8)."""
@@ -178,84 +193,97 @@ class GalaxyClassifier(lightning.LightningModule):
             scaled = scaled.contiguous(memory_format=torch.channels_last)
         return self.network(scaled)
 
+    def loss_of(
+        self, images: torch.Tensor, class_index: torch.Tensor, whole: torch.Tensor,
+        matrices: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
+        """From the fields of a `Batch` to what is minimised, and to the batch's figures.
+
+        Those are (4,): this device's share of the mean loss, that times the whole batch's size,
+        hits, number of galaxies.
+        """
+        logits = self(images if matrices is None else warp_on_device(images, matrices))
+        losses = functional.cross_entropy(
+            logits.float(), class_index, weight=self.loss_weights, reduction="none"
+        )  # (B,), 0 for an image that only fills up
+        loss = losses.sum() / self.loss_weights[whole].sum()
+        hits, count = (logits.argmax(dim=1) == class_index).sum(), (class_index >= 0).sum()
+        share = loss.detach()
+        # Several devices average their gradients: their shares of the loss must add up.
+        return loss * self.devices, torch.stack([share, share * len(whole), hits, count])
+
+    def compute(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """`loss_of` a batch, in the precision in use; the last, smaller one is never compiled."""
+        full = len(batch.whole) == self.settings.batch_size
+        # No cache of rounded weights: in the next step they are others.
+        options = {"enabled": self.half is not None, "cache_enabled": False}
+        with torch.autocast(self.device.type, self.half, **options):
+            return (full and self.compiled or self.loss_of)(*batch)
+
+    def losses(self, part: str) -> Iterator[torch.Tensor]:
+        """What is minimised, of each batch of an epoch; keeps their figures."""
+        batches, kept = self.batches[part], self.shift.new_zeros(len(self.batches[part]), 4)
+        batches.epoch, self.figures[part] = self.current_epoch, kept
+        for row, batch in zip(kept.unbind(), batches, strict=True):
+            loss, figures = self.compute(batch)
+            row.copy_(figures)
+            # Looking at a loss makes the CPU wait for a GPU: there, once an epoch.
+            if self.device.type == "cpu" and not loss <= DIVERGED:
+                self.check_losses()
+            yield loss
+
     def on_train_epoch_start(self) -> None:
-        """Start the epoch's sums, its order, and its dropout, from (seed, epoch, device) alone."""
-        # Sums of many losses keep more digits in float64, which Apple's GPUs do not have.
-        kind = torch.float32 if self.device.type == "mps" else torch.float64
-        self.sums = {part: self.shift.new_zeros(3, dtype=kind) for part in ("train", "valid")}
-        self.losses = {part: [] for part in self.sums}
+        """Start the epoch's dropout from (seed, epoch, device) alone."""
         self.start, self.lr = time.perf_counter(), self.trainer.optimizers[0].param_groups[0]["lr"]
-        self.trainer.train_dataloader.epoch = self.current_epoch
         place = [self.settings.seed, self.current_epoch, *filter(None, [self.global_rank])]
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
         for part in self.network.modules():
-            learns = [parameter.requires_grad for parameter in part.parameters()]
-            if learns and not any(learns):
+            if {one.requires_grad for one in part.parameters()} == {False}:
                 part.eval()  # a frozen part is left alone: no dropout, no running means
 
-    def training_step(self, batch: Batch, batch_index: int) -> torch.Tensor:
-        """The loss of one training batch."""
-        loss = self._step(batch, "train")
-        # Looking at a loss makes the CPU wait for a GPU: there, once an epoch.
-        if self.device.type == "cpu" and not loss <= DIVERGED:
-            self.check_losses()
-        # Several devices average their gradients: their shares of the loss must add up.
-        return loss * self.trainer.world_size
+    def training_step(self, *_: int) -> None:
+        """An epoch: for each batch, the loss, its gradient, and Adam's step."""
+        adam = self.optimizers(use_pl_optimizer=False)
+        # Lightning's way to several devices' mean gradient costs 100 calls more.
+        backward = torch.Tensor.backward if self.devices == 1 else self.manual_backward
+        for loss in self.losses("train"):
+            backward(self.scaler.scale(loss))
+            self.scaler.step(adam)
+            self.scaler.update()
+            adam.zero_grad()
+        self.optimizers().step()  # without gradients: nothing moves, but Lightning counts a step
+        self.lr_schedulers().step()
 
-    def validation_step(self, batch: Batch, batch_index: int) -> None:
-        """Sum up loss and hits of one validation batch."""
-        self._step(batch, "valid")
-
-    def _step(self, batch: Batch, part: str) -> torch.Tensor:
-        """This device's share of a batch's mean loss, added to the epoch's sums with the hits."""
-        logits = self(batch.images)
-        losses = functional.cross_entropy(
-            logits.float(), batch.class_index, weight=self.loss_weights, reduction="none"
-        )  # (B,), 0 for an image that only fills up
-        loss = losses.sum() / self.loss_weights[batch.whole].sum()
-        hits = (logits.argmax(dim=1) == batch.class_index).sum()
-        count = (batch.class_index >= 0).sum()
-        self.sums[part] += torch.stack([loss.detach() * len(batch.whole), hits, count])
-        self.losses[part].append(loss.detach())
-        return loss
+    def validation_step(self, *_: int) -> None:
+        """All validation galaxies, and the row of the history; one device of several prints it."""
+        for _ in self.losses("valid"):
+            pass
+        self.check_losses()
+        row = {"epoch": self.current_epoch + 1, "lr": self.lr}
+        line = f"epoch {row['epoch']:>3}/{self.trainer.max_epochs}"
+        for part, figures in self.figures.items():
+            shares = self.trainer.strategy.reduce(figures[:, 1:].clone(), reduce_op="sum")
+            # One by one, not pairwise; in float64, which Apple's GPUs do not have.
+            loss, hits, count = shares.cpu().double().cumsum(0)[-1].tolist()
+            row |= {f"{part}_loss": loss / count, f"{part}_acc": hits / count}
+            line += f"  {part} loss {loss / count:.3f} acc {hits / count:.3f}"
+        row["seconds"] = time.perf_counter() - self.start
+        self.rows.append(row)
+        self.log("valid_acc", row["valid_acc"], batch_size=1)  # which callbacks watch
+        if self.trainer.is_global_zero:
+            rate = len(self.batches["train"].cache) / row["seconds"]
+            print(f"{line}  {row['seconds']:.1f} s ({rate:.0f} images/s)", flush=True)
 
     def check_losses(self) -> None:
         """End the run at a loss that is not finite or beyond all bounds."""
-        for part, losses in self.losses.items():
-            for batch, value in enumerate(torch.stack(losses).tolist() if losses else [], 1):
+        for part, figures in self.figures.items():
+            for batch, value in enumerate(figures[:, 0].tolist(), 1):
                 if not value <= DIVERGED:  # not true for NaN
-                    raise Gz2vitError(
-                        f"the {part} loss of {self.settings.model_key} became {value:.4g} in epoch "
-                        f"{self.current_epoch + 1}, batch {batch}, at learning rate {self.lr:g}; "
-                        "try a smaller LR (the best weights of the whole epochs before, if any, "
-                        f"are kept in {self.trainer.default_root_dir})"
-                    )
-
-    def total(self, part: str) -> list[float]:
-        """Of the epoch so far, over all devices: sum of losses, hits, number of galaxies."""
-        return self.trainer.strategy.reduce(self.sums[part].clone(), reduce_op="sum").tolist()
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the figure that checkpoints and early stopping watch."""
-        self.check_losses()
-        _, hits, count = self.total("valid")
-        self.log("valid_acc", hits / count)
-
-    def on_train_epoch_end(self) -> None:
-        """Add the epoch's row to the history and print it; one device of several does both."""
-        row = {"epoch": self.current_epoch + 1, "lr": self.lr}
-        line = f"epoch {row['epoch']:>3}/{self.trainer.max_epochs}"
-        for part in ("valid", "train"):
-            loss_sum, hits, count = self.total(part)
-            row |= {f"{part}_loss": loss_sum / count, f"{part}_acc": hits / count}
-        for part in ("train", "valid"):
-            line += f"  {part} loss {row[f'{part}_loss']:.3f} acc {row[f'{part}_acc']:.3f}"
-        row["seconds"] = time.perf_counter() - self.start
-        self.rows.append(row)
-        if self.trainer.is_global_zero:
-            write_history(Path(self.trainer.default_root_dir), self.rows)
-            rate = count / row["seconds"]
-            print(f"{line}  {row['seconds']:.1f} s ({rate:.0f} images/s)", flush=True)
+                    words = f"the {part} loss of {self.settings.model_key} became {value:.4g} in "
+                    words += f"epoch {self.current_epoch + 1}, batch {batch}, at learning rate "
+                    words += f"{self.lr:g}; try a smaller LR (the best weights of the whole epochs "
+                    folder = self.trainer.default_root_dir
+                    raise Gz2vitError(f"{words}before, if any, are kept in {folder})")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The history travels with the checkpoint, so that a run that resumes has all of it."""
@@ -267,12 +295,10 @@ class GalaxyClassifier(lightning.LightningModule):
 
     def configure_optimizers(self) -> tuple[list, list]:
         """Adam, its learning rate times gamma every `step_size` epochs, as in the paper."""
-        learning = [parameter for parameter in self.parameters() if parameter.requires_grad]
-        # fused: the same arithmetic in one pass over memory, which is what a VGG16's step on a CPU
-        # mostly waits for
-        adam = torch.optim.Adam(learning, lr=self.settings.lr, fused=True)
-        schedule = self.settings.step_size, self.settings.gamma
-        return [adam], [torch.optim.lr_scheduler.StepLR(adam, *schedule)]
+        learning, own = [one for one in self.parameters() if one.requires_grad], self.settings
+        # fused: in one pass over memory, for which a VGG16's step on a CPU mostly waits
+        adam = torch.optim.Adam(learning, lr=own.lr, fused=True)
+        return [adam], [torch.optim.lr_scheduler.StepLR(adam, own.step_size, own.gamma)]
 
 
 def take_weights(
@@ -284,10 +310,9 @@ def take_weights(
     """
     if settings.weights == "none":
         return {"source": "none"}
-    architecture, sizes = settings.network, settings.hyperparameters
+    architecture, sizes, spared = settings.network, settings.hyperparameters, tuple(differs)
     ours = theirs = sizes.get("name", architecture)
     path, record = fetch_weights(architecture, settings.weights, sizes.get("name", ""))
-    spared = tuple(differs)
     if path.suffix == io.CHECKPOINT_SUFFIX or path == io.BUNDLED:
         recorded, state = read_checkpoint(path)
         donor = TrainingSettings(**recorded["settings"])
@@ -315,13 +340,12 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]
                 recorded = json.loads(file.metadata()["hyper_parameters"])
                 return recorded, {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
         content = torch.load(path, map_location="cpu", weights_only=True)
-        hyperparameters, state = content["hyper_parameters"], content["state_dict"]
-        TrainingSettings(**hyperparameters["settings"])
-        network = {n.removeprefix("network."): t for n, t in state.items() if n[:8] == "network."}
+        recorded, state = content["hyper_parameters"], content["state_dict"].items()
+        TrainingSettings(**recorded["settings"])
+        return recorded, {name[8:]: tensor for name, tensor in state if name[:8] == "network."}
     except Exception as error:  # a damaged or foreign file can make the reader fail in any way
         reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
         raise Gz2vitError(f"{path} is not a checkpoint of this suite ({reason})") from error
-    return hyperparameters, network
 
 
 def load_classifier(model_dir: Path | str, network: nn.Module | None = None) -> GalaxyClassifier:
@@ -329,9 +353,8 @@ def load_classifier(model_dir: Path | str, network: nn.Module | None = None) -> 
 
     `network`: what to load the weights into, if not what `build_model` makes.
     """
-    path = io.BUNDLED
-    if str(model_dir) != "bundled":
-        path = io.require(Path(model_dir) / CHECKPOINT, Path(model_dir).name)
+    path = Path(model_dir) / CHECKPOINT
+    path = io.BUNDLED if str(model_dir) == "bundled" else io.require(path, path.parent.name)
     recorded, state = read_checkpoint(path)
     settings = TrainingSettings(**recorded["settings"])
     differs, name = recorded.get("differs", ()), settings.network
@@ -345,14 +368,6 @@ def load_classifier(model_dir: Path | str, network: nn.Module | None = None) -> 
         words = f"{path} holds another network than build_model('{name}') makes: "
         raise Gz2vitError(f"{words}{shorten(str(error), 200)}; {advice}") from error
     return GalaxyClassifier(network, **recorded).eval()
-
-
-def write_history(folder: Path, rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Write `history.csv`, one row per epoch: losses, fractions of hits, lr, time [s]."""
-    table = pd.DataFrame(rows, columns=HISTORY_COLUMNS)
-    with io.atomic_path(folder / "history.csv") as temporary:
-        table.to_csv(temporary, index=False)
-    return table
 
 
 class BestWeights(ModelCheckpoint):
@@ -380,18 +395,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 def make_batches(
     settings: TrainingSettings, train: LabelledImages, valid: LabelledImages,
     device: torch.device, share: tuple[int, int] = (0, 1),
-) -> list[Batches]:  # fmt: skip
-    """Batches to train on and to validate with; a GPU that has room for both splits keeps them."""
-    size, splits = settings.image_size, (train, valid)
-    fits = fits_on_device([len(one.cache) for one in splits], size, device)
-    return [
-        Batches(
-            one.cache, one.class_index, size, settings.batch_size, one is train, settings.seed,
+) -> dict[str, Batches]:  # fmt: skip
+    """What to train on and to validate with; a GPU that has room for both splits keeps them."""
+    size, splits = settings.image_size, {"train": train, "valid": valid}
+    fits = fits_on_device([len(one.cache) for one in splits.values()], size, device)
+    return {
+        part: Batches(
+            one.cache, one.class_index, size, settings.batch_size, part == "train", settings.seed,
             share=share, device=device if device.type == "cuda" else None,
             images=load_images(one.cache, size, device) if fits else None,
         )
-        for one in splits
-    ]  # fmt: skip
+        for part, one in splits.items()
+    }  # fmt: skip
 
 
 def train_model(
@@ -405,10 +420,9 @@ def train_model(
     `params.json` in `model_dir/unfinished/`, for `evaluate_model` or `finish_training`. Trains
     nothing where `model_dir` holds the model of this network, these settings and galaxies, unless
     there is a file `model_dir/retrain`. `devices`: GPUs (or, without any, CPU processes) that each
-    take a share of every batch; the splits must then be a results folder's. `acceleration`: "auto"
-    for what pays on the device, "none" for plain float32. `callbacks`: further ones of Lightning's,
-    on one device (the module's `rows` are the history so far). Raises `Gz2vitError` where the loss
-    is not finite, weights cannot be had, devices are missing, or the disk is full.
+    take a share of every batch; the splits must then be a results folder's. `acceleration`: of
+    `CHOICES`. `callbacks`: of Lightning's, on one device (`module.rows`: the history so far).
+    Raises `Gz2vitError`: the loss is not finite, weights or devices are missing, the disk is full.
     """
     gpus = torch.cuda.device_count()
     if not 1 <= devices <= (gpus or io.available_cores()):
@@ -439,7 +453,9 @@ def train_model(
         trained = copy.deepcopy(network)  # so that nothing of the acceleration stays with the page
         options = (settings, train, valid, folder, devices, acceleration, differs)
         fit(trained, *options, callbacks) if devices == 1 else _fit_in_processes(trained, *options)
-    history = write_history(folder, _rows(folder))
+    history = pd.DataFrame(_rows(folder), columns=HISTORY_COLUMNS)
+    with io.atomic_path(folder / "history.csv") as temporary:
+        history.to_csv(temporary, index=False)
     write_json(folder / RUN, _run(folder) | {"trained": True})
     network.load_state_dict(read_checkpoint(folder / CHECKPOINT)[1])
     return history
@@ -470,36 +486,32 @@ def fit(
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="lightning.*")
+    silent = dict(logger=False, enable_progress_bar=False, enable_model_summary=False)
     trainer = lightning.Trainer(
-        max_epochs=settings.max_epoch, accelerator="auto", devices=devices,
-        strategy="ddp" if devices > 1 else "auto",
+        max_epochs=settings.max_epoch, devices=devices, strategy="ddp" if devices > 1 else "auto",
         # Batch norm over the whole batch, as on one device; Lightning has it for GPUs only.
-        sync_batchnorm=devices > 1 and device.type == "cuda",
-        precision=chosen.precision, plugins=[AtomicCheckpointIO(), environment],
+        sync_batchnorm=devices > 1 and device.type == "cuda", num_sanity_val_steps=0,
+        plugins=[AtomicCheckpointIO(), environment], default_root_dir=folder, **silent,
         callbacks=[*callbacks, patience, best, ModelCheckpoint(**kept, filename="last")],
-        num_sanity_val_steps=0, logger=False, enable_progress_bar=False,
-        enable_model_summary=False, default_root_dir=folder,
     )  # fmt: skip
     if trainer.is_global_zero:
         name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
         sessions = read_json(path)["sessions"] if (path := folder / "params.json").exists() else []
         session = {"after_epoch": len(_rows(folder)), "device": name, "devices": devices}
         counts = [models.count_parameters(network, trainable=one) for one in (False, True)]
-        names = "parameters", "trainable_parameters", "differs"
-        record = io.run_record(asdict(settings), settings.seed, name) | _run(folder) | {
-            "class_weights": weights, "weights": source, "threads": torch.get_num_threads(),
-            "network": dict(zip(names, (*counts, list(differs)), strict=True)),
-            "sessions": [*sessions, session | chosen._asdict()],
-        }  # fmt: skip
-        write_json(path, record)
-    place = device, (trainer.global_rank, trainer.world_size)
-    splits = make_batches(settings, train, valid, *place)
+        built = {"parameters": counts[0], "trainable_parameters": counts[1], "differs": differs}
+        record = io.run_record(asdict(settings), settings.seed, name) | _run(folder)
+        record |= {"class_weights": weights, "weights": source, "network": built}
+        record |= {"threads": torch.get_num_threads()}
+        write_json(path, record | {"sessions": [*sessions, session | chosen._asdict()]})
+    share = classifier.devices = trainer.world_size
+    classifier.batches = make_batches(settings, train, valid, device, (trainer.global_rank, share))
     on_interrupt, products = signal.getsignal(signal.SIGINT), torch.get_float32_matmul_precision()
+    last = folder / LAST if (folder / LAST).exists() else None
     try:
         if chosen.precision != "32-true" and device.type == "cuda":
             torch.set_float32_matmul_precision("high")  # what stays float32 multiplies in TF32
-        last = folder / LAST if (folder / LAST).exists() else None
-        trainer.fit(classifier, *splits, ckpt_path=last, weights_only=True)
+        trainer.fit(classifier, range(1), range(1), ckpt_path=last, weights_only=True)
     except SystemExit as end:  # Lightning's at Ctrl-C, to which it is deaf from then on
         if type(end) is not SystemExit:  # at SIGTERM
             raise
@@ -511,10 +523,10 @@ def fit(
 
 def _rows(folder: Path) -> list[dict[str, Any]]:
     """The history of the whole epochs so far; `Gz2vitError` for a damaged checkpoint."""
-    if not (folder / LAST).exists():
-        return []
     try:
         return torch.load(folder / LAST, map_location="cpu", weights_only=True)["history"]
+    except FileNotFoundError:
+        return []
     except Exception as error:  # a damaged file can make the reader fail in any way
         words = f"{folder / LAST} cannot be read; delete {folder} to train from the start"
         raise Gz2vitError(words) from error
@@ -576,16 +588,15 @@ def finish_training(model_dir: Path) -> None:
         return
     run = {"replaced": f"{datetime.now():{STAMP}}"} | _run(folder)
     write_json(folder / RUN, run)
-    old = model_dir / REPLACED / run["replaced"]
+    moves = [(folder, model_dir)]
     # The history is the first to come into place: while it is not, what is in place is older.
     if (folder / MODEL_FILES[0]).exists():
-        for path in (model_dir / name for name in MODEL_FILES):
+        moves.insert(0, (model_dir, model_dir / REPLACED / run["replaced"]))
+    for source, target in moves:
+        for path in (source / name for name in MODEL_FILES):
             if path.exists():
-                old.mkdir(parents=True, exist_ok=True)
-                path.replace(old / path.name)
-    for path in (folder / name for name in MODEL_FILES):
-        if path.exists():
-            path.replace(model_dir / path.name)
+                target.mkdir(parents=True, exist_ok=True)
+                path.replace(target / path.name)
     (model_dir / RETRAIN).unlink(missing_ok=True)
     _clear(folder)
 
@@ -606,9 +617,8 @@ def _fit_in_processes(
     results_dir = str(train.cache.path.resolve().parents[1])
     order = cloudpickle.dumps((network, results_dir, settings, folder, devices, *options))
     threads = max(1, torch.get_num_threads() // devices)
-    started = multiprocessing.spawn(
-        _be_one, (order, devices, threads, find_free_network_port()), devices, join=False
-    )
+    port = LightningEnvironment().main_port
+    started = multiprocessing.spawn(_be_one, (order, devices, threads, port), devices, join=False)
     try:
         while not started.join():
             pass
@@ -623,9 +633,9 @@ def _fit_in_processes(
 
 def _be_one(rank: int, order: bytes, devices: int, threads: int, port: int) -> None:
     """Be one of the processes of `_fit_in_processes`."""
-    place = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": devices, "LOCAL_WORLD_SIZE": devices}
-    place |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    os.environ |= {name: str(value) for name, value in place.items()}
+    os.environ |= {f"{place}RANK": str(rank) for place in ("", "LOCAL_")}
+    os.environ |= {f"{place}WORLD_SIZE": str(devices) for place in ("", "LOCAL_")}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(threads)
     network, results_dir, settings, *options = cloudpickle.loads(order)
     train, valid = (open_split(results_dir, split) for split in ("train", "valid"))

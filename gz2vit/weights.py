@@ -12,7 +12,9 @@ from textwrap import shorten
 from typing import Any
 
 import pooch
+import timm
 import torch
+from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch.hub import get_dir
@@ -20,7 +22,6 @@ from torch.hub import get_dir
 from gz2vit.download import fetch
 from gz2vit.io import CHECKPOINT, Gz2vitError, read_json, trained_checkpoint
 
-IMAGENET = "imagenet"  # what a network starts from in the paper, or what its library publishes
 # The authors called torchvision's models with pretrained=True, which meant these weights
 # (IMAGENET1K_V1); the file's name holds the beginning of its sha256.
 TORCHVISION_URLS = {
@@ -36,14 +37,12 @@ SCRATCH = "or train from scratch with WEIGHTS=none"
 def fetch_weights(architecture: str, source: str, name: str = "") -> tuple[Path, dict[str, Any]]:
     """Where the weights of a network are on this machine, and the record of where they are from.
 
-    `source`: "imagenet" (the weights that the paper starts from, or those that are published for
-    the network `name`, such as `timm/convnext_atto` or `timm/hf_hub:OWNER/MODEL`), a local file or
-    folder, or a model that this suite has trained (its `best.ckpt`, or the folder that holds one).
-    Returns the path (a file; a folder for networks of the transformers library) and {"source",
-    "file", "sha256"}, with the hub's "revision" where there is one. Raises `Gz2vitError` where they
-    cannot be had; it names the file that is needed and where to put it.
+    `source`: "imagenet" (what the paper starts from, or what is published for the network `name`,
+    such as `timm/convnext_atto` or `timm/hf_hub:OWNER/MODEL`), a local file or folder, or a model
+    that this suite has trained. Returns the path (a file; a folder for networks of transformers)
+    and {"source", "file", "sha256"[, "revision"]}. Raises `Gz2vitError`, with what to put where.
     """
-    published = source == IMAGENET  # whatever files of that name there are
+    published = source == "imagenet"  # whatever files of that name there are
     path = None if published else trained_checkpoint(source)
     library, _, place = name.partition("/")
     if path is None and (architecture == "hf_vit" or library == "transformers"):
@@ -52,8 +51,6 @@ def fetch_weights(architecture: str, source: str, name: str = "") -> tuple[Path,
     if path is None and library == "timm" and (published or Path(source).is_dir()):
         kind, _, place = place.partition(":")
         if published and not place:
-            import timm
-
             settings = timm.get_pretrained_cfg(kind)
             if settings is None or not settings.hf_hub_id:
                 raise Gz2vitError(f"timm publishes no weights for {name}; give a file, {SCRATCH}")
@@ -62,18 +59,15 @@ def fetch_weights(architecture: str, source: str, name: str = "") -> tuple[Path,
         return folder / record["file"], record
     path = path or (_torchvision_file(architecture) if published else Path(source).expanduser())
     if not path.is_file():
-        raise Gz2vitError(
-            f"there is no weights file {path}; give 'none', 'imagenet' or a file: weights, or a "
-            f"trained model's {CHECKPOINT} (or its folder)"
-        )
+        words = "give 'none', 'imagenet' or a file: weights, or a trained model's"
+        raise Gz2vitError(f"there is no weights file {path}; {words} {CHECKPOINT} (or its folder)")
     return path, {"source": source, "file": path.name, "sha256": file_sha256(path)}
 
 
 def _torchvision_file(architecture: str) -> Path:
     """torchvision's ImageNet weights, from the cache or the network."""
-    if architecture not in TORCHVISION_URLS:
+    if (url := TORCHVISION_URLS.get(architecture)) is None:
         raise Gz2vitError(f"there are no ImageNet weights for '{architecture}'; give 'none'")
-    url = TORCHVISION_URLS[architecture]
     path = Path(get_dir()) / "checkpoints" / url.rsplit("/", 1)[-1]
 
     def find_fault(file: Path) -> str:
@@ -88,26 +82,22 @@ def _torchvision_file(architecture: str) -> Path:
 
 
 def hub_folder(name: str, local: bool = True) -> tuple[Path, dict[str, Any]]:
-    """A folder with `config.json` and `model.safetensors`: a model of the hub, or a local one.
+    """A folder with `HUB_FILES`, of a model of the hub or, where `local`, one's own; its record.
 
-    Returns the folder and {"source", "file", "sha256"[, "revision"]}. Code that a model brings is
-    not fetched. Raises `Gz2vitError` where it cannot be had.
+    Code that a model brings is not fetched. Raises `Gz2vitError` where it cannot be had.
     """
     folder, record = Path(name).expanduser(), {"source": name}
     if not (local and folder.is_dir()):
         folder = [_hub_file(name, file) for file in HUB_FILES][0].parent
         record["revision"] = folder.name
-    for file in HUB_FILES:
-        if not (folder / file).is_file():
-            raise Gz2vitError(f"{folder} has no {file}; put it there, {SCRATCH}")
-    path = folder / "model.safetensors"
+    for path in (folder / file for file in HUB_FILES):
+        if not path.is_file():
+            raise Gz2vitError(f"{folder} has no {path.name}; put it there, {SCRATCH}")
     return folder, record | {"file": path.name, "sha256": file_sha256(path)}
 
 
 def _hub_file(name: str, file: str) -> Path:
     """A file of a model of the hub, from its cache or the network."""
-    from huggingface_hub import hf_hub_download
-
     try:
         return Path(hf_hub_download(name, file))
     except Exception as error:  # the client raises many kinds, by the state of the network
@@ -119,22 +109,19 @@ def _hub_file(name: str, file: str) -> Path:
 
 
 def timm_architecture(name: str) -> str:
-    """timm's name of the network `name`, which may be a model of the hub or a local folder.
+    """timm's name of the network `name`, which may be `hf_hub:OWNER/MODEL` or `local-dir:FOLDER`.
 
-    `hf_hub:OWNER/MODEL` is the network that the model's own name ends in, so that no network
-    connection is needed (`zoobot-encoder-convnext_nano` is a `convnext_nano`), or else the
-    "architecture" of its config.json, as it is for `local-dir:FOLDER`.
+    The model's own name may end in it (`zoobot-encoder-convnext_nano`): then no network connection
+    is needed. Else it is the "architecture" of config.json.
     """
-    import timm
-
     kind, _, place = name.partition(":")
     if kind not in (*HUB, LOCAL):
         return name
     last = place.rsplit("/", 1)[-1].rsplit("-", 1)[-1]
     if kind in HUB and timm.is_model(last):
         return last
-    local = kind == LOCAL
-    config = Path(place).expanduser() / HUB_FILES[0] if local else _hub_file(place, HUB_FILES[0])
+    own = Path(place).expanduser() / HUB_FILES[0]
+    config = own if kind == LOCAL else _hub_file(place, HUB_FILES[0])
     found = read_json(config)
     if not isinstance(found, dict) or not timm.is_model(str(found.get("architecture"))):
         raise Gz2vitError(f"{config} does not name a network of timm as its architecture")

@@ -155,7 +155,7 @@ def test_without_augmentation_the_images_come_as_they_are():
 def test_an_epoch_shows_every_galaxy_once_with_its_class():
     batches = Batches(*galaxies(10), 16, 4, augment=True, seed=3, epoch=2)
     rows = []
-    for images, labels, _ in batches:
+    for images, labels, *_ in batches:
         found = images[:, 0, 8, 8].long() // 10  # the middle, which no augmentation changes
         assert (found % 8 == labels).all()
         rows += found.tolist()

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -60,6 +61,7 @@ PLAIN = replace(SETTINGS, hyperparameters=NETWORK | {"dropout": 0.0}, batch_size
 VIT = {"image_size": 32, "patch_size": 8, "depth": 1, "dim": 16, "mlp_dim": 8, "heads": 2}
 CONVNEXT = {"name": "timm/convnext_atto", "image_size": 32}
 SMALL = {"linformer": NETWORK, "vit": VIT, "hf_vit": VIT, "backbone": CONVNEXT}
+NO_DROPOUT = {"linformer": {"dropout": 0.0}, "vit": {"dropout": 0.0, "emb_dropout": 0.0}}
 GPU, CPU = torch.device("cuda", 0), torch.device("cpu")
 P = list(PROBABILITY_COLUMNS)
 
@@ -110,9 +112,8 @@ finish_training(Path(sys.argv[3]))
 
 def assert_same_run(folder: Path, other: Path, test: LabelledImages) -> None:
     """History, weights and predictions are equal bit for bit."""
-    histories = [
-        pd.read_csv(one / "history.csv").drop(columns="seconds") for one in (folder, other)
-    ]
+    tables = [pd.read_csv(one / "history.csv") for one in (folder, other)]
+    histories = [table.drop(columns="seconds") for table in tables]
     pd.testing.assert_frame_equal(*histories, check_exact=True)
     predictions = [predict(load_classifier(one), test) for one in (folder, other)]
     pd.testing.assert_frame_equal(*predictions, check_exact=True)
@@ -178,19 +179,13 @@ def test_the_profile_paper_is_the_papers_training(key: str):
     assert values["WEIGHTS"] == ("none" if scratch else "imagenet")
 
 
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"batch_size": 0}, "batch_size is 0"),
-        ({"max_epoch": 2.5}, "max_epoch is 2.5"),
-        ({"lr": -1.0}, "lr is -1.0"),
-        ({"gamma": float("inf")}, "gamma is inf"),
-        ({"model_key": "alexnet"}, "'alexnet'"),
-    ],
-)
-def test_settings_are_checked(change: dict, words: str):
-    with pytest.raises(Gz2vitError, match=words):
-        replace(SETTINGS, **change)
+BAD = {"batch_size": 0, "max_epoch": 2.5, "lr": -1.0, "gamma": float("inf")}
+
+
+@pytest.mark.parametrize(("name", "value"), BAD.items())
+def test_settings_are_checked(name: str, value: float):
+    with pytest.raises(Gz2vitError, match=f"{name} is {value}"):
+        replace(SETTINGS, **{name: value})
 
 
 # ---- Learning
@@ -249,13 +244,10 @@ def test_a_last_batch_of_one_galaxy_is_learned_from(splits: tuple, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("key", "mean", "std"),
-    [
-        ("linformer", (0.094, 0.0815, 0.063), (0.1303, 0.11, 0.0913)),
-        ("resnet50", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-        ("hf_vit", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
-        ("timm/test", (0.4, 0.3, 0.2), (0.3, 0.2, 0.1)),
-    ],
-)
+    [("linformer", (0.094, 0.0815, 0.063), (0.1303, 0.11, 0.0913)),
+     ("resnet50", (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+     ("hf_vit", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)), ("timm/test", (0.4, 0.3, 0.2), (0.3, 0.2, 0.1))],
+)  # fmt: skip
 def test_grey_levels_are_normalised_as_the_network_expects(key: str, mean: tuple, std: tuple):
     network = nn.Identity()
     network.pretrained_cfg = {"mean": mean, "std": std}
@@ -335,7 +327,7 @@ def test_killed_at_random_moments_it_ends_the_same(
     folder, seed = tmp_path / "m", random.SystemRandom().randrange(1 << 32)
     print(f"moments drawn with seed {seed}")
     chance = random.Random(seed)
-    for _ in range(3):
+    for _ in range(2):
         process = start(LONG, results, folder)
         assert process.stdout.readline() == "ready\n"
         time.sleep(chance.uniform(0, 2.0))  # it makes the network, and some of its epochs
@@ -581,7 +573,7 @@ def test_another_network_is_another_training(splits: tuple):
 # ---- Checkpoints and starting weights
 
 
-@pytest.mark.parametrize("architecture", BUILDERS)
+@pytest.mark.parametrize("architecture", [one for one in BUILDERS if one != "vgg16_bn"])
 def test_a_checkpoint_predicts_the_bits_of_the_network_that_was_trained(
     splits: tuple, tmp_path: Path, architecture: str
 ):
@@ -759,39 +751,31 @@ def test_shares_of_a_batch_add_up():
     """The loss of a batch is the sum of its shares' losses; one without a galaxy adds nothing."""
     weights = np.linspace(0.5, 4, 8).tolist()
     classifier = GalaxyClassifier(build_network(PLAIN), asdict(PLAIN), weights).eval()
-    classifier.sums, classifier.losses = {"valid": torch.zeros(3).double()}, {"valid": []}
-    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
-    classes = torch.tensor([1, 6])
+    images, classes = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8), torch.tensor([1, 6])
     parts = [(images, classes), (images[:1], classes[:1]), (images[1:], classes[1:])]
     parts += [(images[:1], torch.tensor([-100]))]
-    whole, *shares = (classifier._step(batches.Batch(*one, classes), "valid") for one in parts)
-    assert shares[2].item() == 0
-    assert sum(shares).item() == pytest.approx(whole.item(), rel=1e-6)
-    assert classifier.sums["valid"][2] == 4
+    whole, *shares = (classifier.loss_of(*one, classes)[1] for one in parts)
+    assert shares[2].tolist() == [0, 0, 0, 0]
+    assert sum(shares).tolist() == pytest.approx(whole.tolist(), rel=1e-6)
 
 
 @pytest.mark.parametrize(("able", "precision"), [(True, "bf16-mixed"), (False, "32-true")])
 def test_a_cpu_takes_bfloat16_where_it_multiplies_it(able: bool, precision: str, monkeypatch):
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: able)
     assert choose_acceleration("auto", "resnet50", CPU) == Acceleration(precision, False, False)
-    monkeypatch.delattr(torch.cpu, "_is_avx512_bf16_supported")
-    assert choose_acceleration("auto", "resnet50", CPU) == Acceleration()
     with pytest.raises(Gz2vitError, match="acceleration is 'fast'"):
         choose_acceleration("fast", "resnet50", CPU)
 
 
 @pytest.mark.parametrize(
-    ("capability", "precision", "compiled"),
-    [((9, 0), "bf16-mixed", True), ((8, 0), "bf16-mixed", True), ((7, 5), "16-mixed", True),
-     ((6, 1), "32-true", False)],
-)  # fmt: skip
-def test_a_gpu_gets_what_its_generation_has(
-    capability: tuple, precision: str, compiled: bool, monkeypatch
-):
+    ("capability", "precision"),
+    [((9, 0), "bf16-mixed"), ((8, 0), "bf16-mixed"), ((7, 5), "16-mixed"), ((6, 1), "32-true")],
+)
+def test_a_gpu_gets_what_its_generation_has(capability: tuple, precision: str, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     for name, last in (("linformer", False), ("resnet50", True), ("hf_vit", False)):
         chosen = choose_acceleration("auto", name, GPU)
-        assert chosen == Acceleration(precision, compiled, last)
+        assert chosen == Acceleration(precision, capability[0] > 6, last)
         assert choose_acceleration("none", name, GPU) == Acceleration()
 
 
@@ -808,6 +792,79 @@ def test_channels_last_keeps_names_values_and_predictions():
     assert all(torch.equal(tensor, after[name]) for name, tensor in before.items())
 
 
+# ---- A GPU's way to train, here on a CPU: images of the device, one traced function a step
+
+
+@pytest.fixture
+def on_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches are made as on a GPU, of images that lie there."""
+    made = training.make_batches
+
+    def moved(*words: object) -> dict[str, batches.Batches]:
+        found = made(*words)
+        for one in found.values():
+            one.device, one.images = CPU, batches.load_images(one.cache, one.image_size, CPU)
+        return found
+
+    monkeypatch.setattr(training, "make_batches", moved)
+
+
+def test_a_gpus_way_learns_what_the_cpus_does(
+    splits: tuple, tmp_path: Path, request: pytest.FixtureRequest
+):
+    """The same draws; a GPU does not round augmented images to grey levels."""
+    settings = replace(PLAIN, max_epoch=3, lr=1e-4, batch_size=20)
+    cpu, other = (train(one, splits, tmp_path / str(one.seed)) for one in
+                  (settings, replace(settings, seed=1)))  # fmt: skip
+    request.getfixturevalue("on_device")
+    gpu = train(settings, splits, tmp_path / "gpu")
+    for name in ("train_loss", "valid_loss"):
+        assert gpu[name].to_numpy() == pytest.approx(cpu[name].to_numpy(), rel=2e-3)
+        assert not np.allclose(other[name], cpu[name], rtol=2e-3)
+
+
+@pytest.mark.parametrize("architecture", ["linformer", "vit", "hf_vit"])
+def test_a_step_is_one_graph_and_changes_nothing(architecture: str):
+    """From grey levels and matrices to the loss and its gradients, nothing in Python between."""
+    sizes = SMALL.get(architecture, {}) | NO_DROPOUT.get(architecture, {})
+    settings = replace(small(architecture), batch_size=3, hyperparameters=sizes)
+    classifier = GalaxyClassifier(build_network(settings), asdict(settings), [1.0] * 8)
+    images, classes = torch.randint(0, 256, (3, 3, 32, 32), dtype=torch.uint8), torch.arange(3)
+    draws = batches.draw(np.random.default_rng(0), 3, 32)
+    matrices = torch.from_numpy(batches.affine_matrices(draws)).float()
+    found = []
+    for compiled in (False, True):
+        chosen = Acceleration("bf16-mixed", compiled, False)
+        classifier.use(chosen, backend="eager", fullgraph=True)
+        classifier.zero_grad()
+        loss, figures = classifier.compute(batches.Batch(images, classes, classes, matrices))
+        loss.backward()
+        slopes = [one.grad.clone() for one in classifier.parameters() if one.grad is not None]
+        found.append([loss.detach(), figures, *slopes])
+    assert all(torch.allclose(*pair, rtol=1e-3, atol=1e-5) for pair in zip(*found, strict=True))
+
+
+def test_next_to_nothing_is_done_in_python_for_a_batch(
+    splits: tuple, tmp_path: Path, on_device: None
+):
+    """All that there is beside the network, in calls of Python functions for each batch."""
+    calls: Counter = Counter()
+    for batch_size in (2, 16):
+        settings = replace(PLAIN, batch_size=batch_size, max_epoch=1)
+
+        def note(frame: object, event: str, _: object, key: int = batch_size) -> None:
+            calls[key] += event == "call"
+
+        watch = LambdaCallback(
+            on_train_epoch_start=lambda *_, note=note: sys.setprofile(note),
+            on_validation_start=lambda *_: sys.setprofile(None),
+        )
+        network, folder = nn.Sequential(nn.Flatten(), nn.LazyLinear(8)), tmp_path / str(batch_size)
+        network(torch.zeros(1, 3, 32, 32))
+        train_model(network, settings, *splits[:2], folder, 1, "none", [watch])
+    assert (calls[2] - calls[16]) / (24 - 3) < 300
+
+
 @pytest.mark.gpu
 def test_a_gpu_learns_what_a_cpu_learns(faint: Path):
     reach_known_accuracy(faint, "linformer_weighted")
@@ -817,7 +874,14 @@ def test_a_gpu_learns_what_a_cpu_learns(faint: Path):
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("room", [True, False])
 @pytest.mark.parametrize("architecture", BUILDERS)
-def test_every_network_trains_on_a_gpu(splits: tuple, tmp_path: Path, architecture: str):
+def test_every_network_trains_on_a_gpu(
+    splits: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str, room: bool
+):
+    monkeypatch.setattr(training, "fits_on_device", lambda *_: room)
     settings = replace(small(architecture), max_epoch=3)
-    assert np.isfinite(train(settings, splits, tmp_path).valid_loss).all()
+    fast = train(settings, splits, tmp_path / "auto")
+    assert np.isfinite(fast.valid_loss).all()
+    plain = train(settings, splits, tmp_path / "none", 1, "none")
+    assert fast.train_loss[0] == pytest.approx(plain.train_loss[0], rel=0.1)
