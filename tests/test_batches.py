@@ -201,30 +201,25 @@ def batches() -> Batches:
     return Batches(cache, np.arange(10) % 8, SIZE_PX, 4, augment=True, seed=3, epoch=2)
 
 
+PLACES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+@pytest.mark.parametrize("place", PLACES)
 @pytest.mark.parametrize("resident", [True, False])
-def test_a_device_makes_the_batches_of_the_cpu(batches: Batches, resident: bool):
-    images = load_images(batches.cache, SIZE_PX, CPU) if resident else None
-    made = list(replace(batches, device=CPU, images=images))
+def test_a_device_makes_the_batches_of_the_cpu(batches: Batches, resident: bool, place: str):
+    device = torch.device(place)
+    images = load_images(batches.cache, SIZE_PX, device) if resident else None
+    made = list(replace(batches, device=device, images=images))
     for ours, theirs in zip(made, batches, strict=True):
-        assert torch.equal(ours.class_index, theirs.class_index)
-        assert torch.equal(ours.whole, theirs.whole)
-        assert (ours.images - theirs.images.float()).abs().mean() < 0.5
-    plain = replace(batches, augment=False)
-    pixels = torch.cat([batch.images for batch in replace(plain, device=CPU, images=images)])
+        assert torch.equal(ours.class_index.cpu(), theirs.class_index)
+        assert torch.equal(ours.whole.cpu(), theirs.whole)
+        warped = warp_on_device(ours.images, ours.matrices).cpu()
+        assert (warped - theirs.images.float()).abs().mean() < 0.5
+    plain = replace(batches, augment=False, device=device, images=images)
+    pixels = torch.cat([batch.images.cpu() for batch in plain])
     assert pixels.dtype == torch.uint8
     assert np.array_equal(pixels.permute(0, 2, 3, 1).numpy(), batches.cache[:])
-    assert load_images(batches.cache, 48, CPU).shape == (10, 48, 48, 3)
-
-
-@pytest.mark.gpu
-def test_a_gpu_makes_the_batches_of_the_cpu(batches: Batches):
-    if not torch.cuda.is_available():
-        pytest.skip("needs a GPU")
-    gpu = torch.device("cuda")
-    for images in (load_images(batches.cache, SIZE_PX, gpu), None):
-        for ours, theirs in zip(replace(batches, device=gpu, images=images), batches, strict=True):
-            assert torch.equal(ours.class_index.cpu(), theirs.class_index)
-            assert (ours.images.cpu() - theirs.images.float()).abs().mean() < 0.5
+    assert load_images(batches.cache, 48, device).shape == (10, 48, 48, 3)
 
 
 def test_splits_live_on_a_gpu_that_has_room_for_them(monkeypatch: pytest.MonkeyPatch):
