@@ -1,8 +1,7 @@
 """Is a model right as often as its probabilities say, and how pure a sample can it make?
 
-Expected calibration error (ECE), reliability diagram and temperature scaling as in Guo et al. 2017
-(arXiv:1706.04599). Logarithms of probabilities serve as logits: they differ by a constant that
-softmax does not see.
+Expected calibration error (ECE), reliability, temperature: Guo et al. 2017 (arXiv:1706.04599).
+Logarithms of probabilities serve as logits: they differ by a constant that softmax does not see.
 """
 
 from functools import partial
@@ -33,18 +32,14 @@ def has_probabilities(table: pd.DataFrame) -> bool:
 
 
 def probabilities_of(table: pd.DataFrame) -> np.ndarray:
-    """`p0` to `p7` of a table of predictions, float64 (N, 8), each row scaled to sum 1 exactly.
-
-    Raises `Gz2vitError` for values that are not probabilities.
-    """
+    """`p0` to `p7` of predictions, float64 (N, 8), scaled to sum 1; `Gz2vitError` for others."""
     probabilities = table[list(PROBABILITY_COLUMNS)].to_numpy(np.float64)
     totals = probabilities.sum(axis=1)
     good = (probabilities >= 0).all(axis=1) & (np.abs(totals - 1) <= SUM_TOLERANCE)
     for row in np.flatnonzero(~good):
-        raise Gz2vitError(
-            f"galaxy {table.GalaxyID.iloc[row]} has probabilities with sum {totals[row]:.4g} and "
-            f"smallest entry {probabilities[row].min():.4g}; give softmax outputs"
-        )
+        worst = f"sum {totals[row]:.4g} and smallest entry {probabilities[row].min():.4g}"
+        name = f"galaxy {table.GalaxyID.iloc[row]} has probabilities"
+        raise Gz2vitError(f"{name} with {worst}; give softmax outputs")
     return probabilities / totals[:, None]
 
 
@@ -59,7 +54,7 @@ def _bin_numbers(confidence: np.ndarray, bins: int) -> np.ndarray:
 
 
 def reliability(true: ClassIndices, probabilities: np.ndarray, bins: int = BINS) -> pd.DataFrame:
-    """The reliability diagram, a row for each bin of confidence that holds galaxies.
+    """A row for each bin of confidence that holds galaxies.
 
     Columns: `confidence` (mean), `galaxies`, `right`, `accuracy`, `low`, `high` (Wilson).
     """
@@ -97,8 +92,7 @@ def error_if_calibrated(
 ) -> tuple[float, float]:
     """The mean ECE of a perfectly calibrated model with these confidences, and p.
 
-    By consistency resampling (Bröcker & Smith 2007). p: the chance of an ECE as large as the one
-    found, at least 1 / (resamples + 1).
+    By consistency resampling (Bröcker & Smith 2007). p: the chance of an ECE at least as large.
     """
     sure, right = (one[None] for one in confidences(true, probabilities))
     rng, found = np.random.default_rng(0), _ece(sure, right)
@@ -114,13 +108,12 @@ def _logits(probabilities: np.ndarray) -> np.ndarray:
 
 def fit_temperature(true: ClassIndices, probabilities: np.ndarray) -> float:
     """The temperature, within `TEMPERATURES`, for which classes `true` (N,) are likeliest."""
-    logits = _logits(probabilities)
-    own = np.arange(len(logits)), np.asarray(true)
-    found = minimize_scalar(
-        lambda log: -float(log_softmax(logits / np.exp(log), axis=1)[own].mean()),
-        bounds=np.log(TEMPERATURES),
-        method="bounded",
-    )
+    logits, own = _logits(probabilities), (np.arange(len(probabilities)), np.asarray(true))
+
+    def loss(log: float) -> float:
+        return -float(log_softmax(logits / np.exp(log), axis=1)[own].mean())
+
+    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
     return float(np.exp(found.x))
 
 
@@ -187,19 +180,15 @@ def average_precisions(
     for index, (name, score) in enumerate(zip(CLASS_NAMES, probabilities.T, strict=True)):
         positive = np.asarray(true) == index
         value = average_precision_score(positive, score) if positive.any() else np.nan
-        areas = partial(_areas, positive, score)
-        draws = bootstrap(areas, len(score), resamples=resamples)
-        low, high = evaluation.percentile_bounds(draws)
-        rows.append((name, value, low, high, positive.mean(), positive.sum()))
+        draws = bootstrap(partial(_areas, positive, score), len(score), resamples=resamples)
+        bounds = evaluation.percentile_bounds(draws)
+        rows.append((name, value, *bounds, positive.mean(), positive.sum()))
     columns = ["class_name", "average_precision", "low", "high", "share", "galaxies"]
     return pd.DataFrame(rows, columns=columns)
 
 
 def _areas(positive: np.ndarray, score: np.ndarray, drawn: np.ndarray) -> np.ndarray:
-    """Average precision (R,) of the galaxies `drawn` (R, N).
-
-    scikit-learn's definition; its function would sort the scores anew for every resample.
-    """
+    """scikit-learn's average precision (R,) of the galaxies `drawn` (R, N), sorted once for all."""
     order = np.argsort(-score, kind="stable")
     # Galaxies of equal probability come in together: sums are read at each group's last one.
     last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)

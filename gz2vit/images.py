@@ -144,10 +144,10 @@ def _open_image(path: Path | str, image_px: int | None) -> Iterator[Image.Image]
 def check_folder(
     folder: DataFolder, results_dir: Path | str | None = None, leave_out_broken: bool = False
 ) -> None:
-    """Check all images of a data folder; raises `Gz2vitError` unless broken ones are left out.
+    """Check all images of a data folder; `Gz2vitError` unless broken ones are left out.
 
-    `logs/broken_images.csv` in the results folder lists the broken images, those that packing found
-    among them; only these are read again while the pixels are those of `logs/checked.json`.
+    `logs/broken_images.csv` in the results lists them, and those that packing found; only these are
+    read again while the pixels are those of `logs/checked.json`.
     """
     splits = [table[["galaxyID"]].assign(split=name) for name, table in folder.tables.items()]
     known, whole = pd.concat(splits), False

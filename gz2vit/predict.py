@@ -57,12 +57,11 @@ SCHEMA = pa.schema([(name, KINDS.get(name, pa.string())) for name in (*COLUMNS, 
 def inference_network(
     classifier: GalaxyClassifier, device: torch.device, precision: str = "float32"
 ) -> tuple[nn.Module, torch.dtype]:
-    """The network ready to predict on a device, and the type of the images that it takes.
+    """The network ready to predict on a device, and the type of its weights and images.
 
-    "float32": itself. "auto": what is faster and changes no probability by 0.01, which is a copy
-    in float16 on a GPU, or in bfloat16 on a processor that multiplies it, but for CNNs (there it
-    costs 0.03), which only get their channels together. Compiled, the Linformer would be 1.2 times
-    as fast again, but after 80 s, in which it has predicted 60,000 images (2 cores).
+    "float32": itself. "auto": what is faster and changes no probability by 0.01: a float16 copy on
+    a GPU, a bfloat16 copy on a processor that multiplies it, but of CNNs (where it costs 0.03) the
+    channels together. Not compiled: that takes 80 s, for 1.2 times the Linformer's images/s.
     """
     if precision not in PRECISIONS:
         raise Gz2vitError(f"precision is {precision!r}; it must be {' or '.join(PRECISIONS)}")
@@ -87,9 +86,9 @@ class Logits:
     ) -> None:
         self.classifier, self.device = classifier.to(device).eval(), device
         self.network, self.dtype = inference_network(classifier, device, precision)
-        levels = torch.arange(256.0, device=device).expand(1, 1, 256)
-        levels = torch.addcmul(classifier.shift, levels, classifier.scale)  # (3, 1, 256)
-        self.table = levels.to(self.dtype).permute(1, 2, 0).contiguous().cpu()
+        levels = torch.arange(256.0, device=device)[:, None, None, None]
+        table = torch.addcmul(classifier.shift, levels, classifier.scale)[..., 0]
+        self.table = table.to(self.dtype).permute(2, 0, 1).contiguous().cpu()  # (1, 256, 3)
 
     @torch.inference_mode()
     def __call__(self, images: torch.Tensor, average: bool = False) -> torch.Tensor:
@@ -108,16 +107,16 @@ class Logits:
 @contextmanager
 def _computing(threads: int) -> Iterator[None]:
     """Products in full float32, whatever a training has set, by so many threads each."""
-    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
-    own = torch.get_num_threads()
+    own, cudnn = torch.get_num_threads(), torch.backends.cudnn
+    before = torch.get_float32_matmul_precision(), cudnn.allow_tf32
     try:
         torch.set_float32_matmul_precision("highest")
-        torch.backends.cudnn.allow_tf32 = False
+        cudnn.allow_tf32 = False
         torch.set_num_threads(threads)  # also of threads that begin from now on
         yield
     finally:
         torch.set_float32_matmul_precision(before[0])
-        torch.backends.cudnn.allow_tf32 = before[1]
+        cudnn.allow_tf32 = before[1]
         torch.set_num_threads(own)
 
 
@@ -325,10 +324,9 @@ def _make_parts(
     """Make the missing parts, under a progress bar; each thread decodes and computes batches."""
     image_size, device = logits_of.classifier.settings.image_size, logits_of.device
     threads = options.workers or galaxy_images.available_workers()
-    sole, usual = Lock(), GPU_BATCH
-    if device.type == "cpu":
-        sole, usual = nullcontext(), min(OTHER_BATCH, -(-count // threads))
-    batch_size = options.batch_size or usual
+    on_cpu = device.type == "cpu"
+    usual = min(OTHER_BATCH, -(-count // threads)) if on_cpu else GPU_BATCH
+    batch_size, sole = options.batch_size or usual, nullcontext() if on_cpu else Lock()
 
     def work(paths: list[str]) -> tuple[torch.Tensor, list[str | None]]:
         """The logits of a batch (S, B, 8), and what is wrong with each image."""
@@ -339,8 +337,8 @@ def _make_parts(
             with sole:  # a GPU may go on with this while the next batch is read
                 return logits_of(images, options.average), faults
         except torch.OutOfMemoryError as error:
-            advice = "give a smaller --batch-size, with which the same command continues"
-            raise Gz2vitError(f"no memory for {batch_size} images at once; {advice}") from error
+            words = f"no memory for {batch_size} images at once; give a smaller --batch-size, with "
+            raise Gz2vitError(f"{words}which the same command continues") from error
 
     done = next((number for number, part in enumerate(parts) if not part.exists()), len(parts))
     look = {"desc": "predict", "unit": " images", "mininterval": SECONDS[sys.stderr.isatty()]}
@@ -359,13 +357,12 @@ def _make_parts(
                 faults += wrong
                 bar.update(len(wrong))
             if part == parts[0] and all(faults):
-                words = f"{faults[0]}, and none of the first {len(faults):,} images fits"
-                advice = "images of another size need --resize or --pixel-scale"
-                raise Gz2vitError(f"{words}; {advice}")
+                words = f"{faults[0]}, and none of the first {len(faults):,} images fits; images "
+                raise Gz2vitError(f"{words}of another size need --resize or --pixel-scale")
             probabilities = mean_probabilities(logits_of.classifier, logits)
             if len(wrong := np.flatnonzero(~np.isfinite(probabilities).all(axis=1))):
-                words = f"the network gives no numbers for image {paths[wrong[0]]}"
-                raise Gz2vitError(f"{words}; its weights are damaged, train it again")
+                words = f"the network gives no numbers for image {paths[wrong[0]]}; its weights "
+                raise Gz2vitError(f"{words}are damaged, train it again")
             table = pd.DataFrame({"path": paths, "fault": faults})
             table = _with_probabilities(table, probabilities).assign(
                 GalaxyID=[Path(path).stem for path in paths],
@@ -387,20 +384,17 @@ def _read_batch(
             encoded = [torch.frombuffer(data, dtype=torch.uint8) for data in files.values()]
             found = decode_jpeg(encoded, ImageReadMode.RGB, device=device) if files else []
             decoded = dict(zip(files, found, strict=True))
-    rest = [path for row, path in enumerate(paths) if row not in decoded]
-    read, black = (
-        iter(read_images(rest, image_size, options)),
-        (np.zeros((side, side, 3), "u1"), None),
-    )
-    pixels, faults = zip(
-        *(black if n in decoded else next(read) for n in range(len(paths))), strict=True
-    )
-    batch = torch.from_numpy(np.stack(pixels))
+    rest, faults = [row for row in range(len(paths)) if row not in decoded], [None] * len(paths)
+    pixels = np.zeros((len(paths), image_size, image_size, 3), np.uint8)
+    read = read_images([paths[row] for row in rest], image_size, options)
+    for row, one in zip(rest, read, strict=True):
+        pixels[row], faults[row] = one
+    batch = torch.from_numpy(pixels)
     batch = (batch.pin_memory() if device.type == "cuda" else batch).to(device, non_blocking=True)
     off = round((IMAGE_PX - side) / 2.0)
     for row, image in decoded.items():
         batch[row] = image[:, off : off + side, off : off + side].permute(1, 2, 0)
-    return batch.permute(0, 3, 1, 2), list(faults)
+    return batch.permute(0, 3, 1, 2), faults
 
 
 def _plain_jpeg(path: str) -> bytearray | None:
@@ -409,9 +403,8 @@ def _plain_jpeg(path: str) -> bytearray | None:
         data = bytearray(Path(path).read_bytes())
         with Image.open(BytesIO(data)) as image:
             kind = image.format, image.mode, image.size, "exif" in image.info
-        if kind == ("JPEG", "RGB", (IMAGE_PX, IMAGE_PX), False):
-            return data if galaxy_images.JPEG_END in data[-galaxy_images.TAIL_BYTES :] else None
-    return None
+        whole = galaxy_images.JPEG_END in data[-galaxy_images.TAIL_BYTES :]
+        return data if whole and kind == ("JPEG", "RGB", (IMAGE_PX, IMAGE_PX), False) else None
 
 
 def symmetries(images: torch.Tensor) -> Iterator[torch.Tensor]:
