@@ -42,6 +42,7 @@ from gz2vit.models import build_model, use_mask_dropout
 from gz2vit.paper import CLASS_COUNT, CROP_PX, NORMALIZATION
 from gz2vit.predict import Logits, mean_probabilities, symmetries
 from gz2vit.training import TrainingSettings, load_classifier
+from gz2vit.weights import file_sha256
 
 PROFILE = Path(__file__).parents[1] / "profiles/bundled.yaml"
 MADE = ("simulated", "rare")
@@ -357,7 +358,7 @@ def judge(folders: list[Path], home: Path) -> str:
     """A network on the test splits of data folders, as Markdown: one row per quantity."""
     if (home / io.BUNDLED.name).exists():
         io.BUNDLED = home / io.BUNDLED.name
-    print(f"{io.BUNDLED}, sha256 {io.file_sha256(io.BUNDLED)}")
+    print(f"{io.BUNDLED}, sha256 {file_sha256(io.BUNDLED)}")
     classifier, rows = load_classifier("bundled"), []
     for folder in folders:
         table = gather([folder], "test")
@@ -367,12 +368,11 @@ def judge(folders: list[Path], home: Path) -> str:
         logits = [logits_of(batch) for batch in batches]
         found, true = mean_probabilities(classifier, logits), table.label1.to_numpy()
         intervals = metric_intervals(true, found.argmax(1))
-        known = ["accuracy", "recall_macro", "class_acc"]
-        for row in intervals[
-            intervals.quantity.isin(known) & (intervals.galaxies > 0)
-        ].itertuples():
-            low, high = (row.wilson_low, row.wilson_high) if row.class_name else (row.low, row.high)
-            name = row.class_name or row.quantity.replace("_", " ")
+        known = {"accuracy": "accuracy", "recall_macro": "macro recall", "class_acc": ""}
+        for row in intervals[intervals.quantity.isin(known)].query("galaxies > 0").itertuples():
+            name, low, high = row.class_name or known[row.quantity], row.wilson_low, row.wilson_high
+            if math.isnan(low):  # no proportion
+                low, high = row.low, row.high
             words = f"{100 * row.value:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
             rows.append((folder.name, name, row.galaxies, words))
         value, low, high = expected_calibration_error(true, found)
