@@ -265,14 +265,12 @@ class Pipeline:
         modules = [one if "gz2sim" in one else f"gz2vit/{one}" for one in code.split()]
         patterns = [one if Path(one).suffix else f"{one}.py" for one in modules]
         files = [str(self.data / one) for one in reads]
-        step = Step(name, notebook, needs, patterns, list(makes), files, model, parameters)
-        if made:
-            self.steps[name] = step
-        if model:
-            step.needs += self._start(step)
-        else:
+        if not model:
             named = [parameters.get(key) or "none" for key in PATHS]
-            step.reads += [file for file in named if Path(file).is_file()]
+            files += [file for file in named if Path(file).is_file()]
+        step = Step(name, notebook, needs, patterns, list(makes), files, model, parameters)
+        step.needs += self._start(step) if model else []
+        self.steps |= {name: step} if made else {}
         if seeds is not None:  # the first is the step itself
             if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds) or "SEED" in chosen:
                 how = "give distinct numbers, as [0,1,2], and no SEED beside them"
@@ -361,19 +359,19 @@ class Pipeline:
     def state(self, step: Step, signature: Mapping[str, str] | None) -> dict[str, Any]:
         """What decides a step's results now, as its record will keep it."""
         places = ("RESULTS_DIR", "DATA_DIR", "DEVICES", "PROFILE")  # they decide nothing
-        deciding = {
-            name: {key: value for key, value in one.parameters.items() if key not in places}
-            for name, one in self.steps.items()
-        }
-        galaxies: dict[str, Any] = {"signature": signature}
-        if step.name in ("simulate", *VOTES_STEPS) or self.drawn:
-            galaxies = {}
+
+        def deciding(name: str) -> dict[str, Any]:
+            known = self.steps[name].parameters
+            return {key: value for key, value in known.items() if key not in places}
+
+        own = step.name in ("simulate", *VOTES_STEPS) or self.drawn
+        galaxies: dict[str, Any] = {} if own else {"signature": signature}
         if step.model:  # how they are selected and cropped
-            galaxies |= {name: deciding[name] for name in ("select", "pack")}
+            galaxies |= {name: deciding(name) for name in ("select", "pack")}
         code = "\n".join(source for source, _ in code_cells(ROOT / step.notebook))
         code = io.code_hash(code) + io.files_hash(step.code, ROOT)
         return {
-            "parameters": deciding[step.name],
+            "parameters": deciding(step.name),
             "galaxies": galaxies,
             "code": hashlib.sha256(code.encode()).hexdigest()[:16],
             "reads": _digests(step.reads),
@@ -458,11 +456,8 @@ def measure_speed(threads: int) -> float:
     """
     import torch
 
-    network, batch, times = (
-        torch.nn.TransformerEncoderLayer(128, 8, 512),
-        torch.rand(65, 8, 128),
-        [],
-    )
+    network, times = torch.nn.TransformerEncoderLayer(128, 8, 512), []
+    batch = torch.rand(65, 8, 128)  # tokens, galaxies, width
     half = getattr(torch.cpu, "_is_avx512_bf16_supported", bool)()  # as trainings use it
     for count in (1, threads):
         torch.set_num_threads(count)
