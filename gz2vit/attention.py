@@ -1,6 +1,6 @@
 """Where a network looks in an image: the attention of transformers, the class activation of CNNs.
 
-Networks are those of `gz2vit.models.build_model`, left as they were; images are their input,
+Networks are those of `gz2vit.models.build_model`, put in evaluation mode; images are their input,
 normalised floats (B, 3, H, W). Hooks take what a network computes: vit-pytorch's `Recorder` and
 timm's `AttentionExtract` give no gradients, captum's Grad-CAM takes no tokens.
 
@@ -10,20 +10,22 @@ arXiv:1610.02391; the Linformer's attention, Wang et al. 2020, arXiv:2006.04768.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
-from itertools import pairwise
+from contextlib import ExitStack
+from itertools import pairwise, repeat
 
 import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from tqdm import tqdm
 
 from gz2vit.io import Gz2vitError
 
 BATCH_SIZE = 32  # images at once for maps: all attention of a ViT-Base at 224 px is 22 MB per image
-BATCH_PIXELS = BATCH_SIZE * 224**2  # of images at once where only logits are computed
+# Of images at once where only logits are computed: a batch stays in a core's own memory.
+BATCH_PIXELS = {"cpu": 8 * 224**2, "cuda": 64 * 224**2}
 # float32 softmax rows miss 1 by about 1e-6, those of bfloat16 by up to 2^-9 = 2e-3; an effective
 # attention that was not normalised misses it by tenths.
 ROW_SUM_TOLERANCE = 5e-3
@@ -37,13 +39,9 @@ CLASS_ACTIVATION = f"Grad-CAM of the last stage with {LEAST_CELLS} x {LEAST_CELL
 
 # Where a network's class is defined decides its family, so that no library is imported to ask.
 _FAMILIES = {
-    "vit_pytorch.vit": "vit",
-    "vit_pytorch.efficient": "linformer",
-    "torchvision.models.resnet": "resnet",
-    "torchvision.models.vgg": "vgg",
-    "gz2vit.models": "hugging_face",
-    "timm.models": "timm",
-}
+    "vit_pytorch.vit": "vit", "vit_pytorch.efficient": "linformer", "gz2vit.models": "hugging_face",
+    "torchvision.models.resnet": "resnet", "torchvision.models.vgg": "vgg", "timm.models": "timm",
+}  # fmt: skip
 
 
 def family_of(network: nn.Module) -> str:
@@ -53,9 +51,7 @@ def family_of(network: nn.Module) -> str:
             if f"{base.__module__}.".startswith(f"{home}."):
                 return family
     name = type(network).__name__
-    raise Gz2vitError(
-        f"the layers of a {name} are not known; pass one of gz2vit.models.build_model"
-    )
+    raise Gz2vitError(f"the layers of a {name} are not known; pass one of models.build_model")
 
 
 def has_class_token(network: nn.Module) -> bool:
@@ -66,9 +62,7 @@ def has_class_token(network: nn.Module) -> bool:
 def has_plain_blocks(network: nn.Module) -> bool:
     """Whether a network of timm is made of blocks whose attention can be seen."""
     layers = [getattr(block, "attn", None) for block in getattr(network, "blocks", [])]
-    return bool(layers) and all(
-        hasattr(a, "fused_attn") and hasattr(a, "attn_drop") for a in layers
-    )
+    return bool(layers) and all(hasattr(a, "fused_attn") & hasattr(a, "attn_drop") for a in layers)
 
 
 def methods_of(network: nn.Module) -> dict[str, str]:
@@ -79,24 +73,12 @@ def methods_of(network: nn.Module) -> dict[str, str]:
     return {"class": CLASS_ACTIVATION}
 
 
-@contextmanager
-def in_evaluation(network: nn.Module) -> Iterator[None]:
-    """Evaluation mode for the block; afterwards every part is in the mode that it was in."""
-    modes = [(part, part.training) for part in network.modules()]
-    network.eval()
-    try:
-        yield
-    finally:
-        for part, training in modes:
-            part.training = training
-
-
 def check_images(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Images on the network's device; `Gz2vitError` unless they are floats (B, 3, H, W), B > 0."""
+    """Images on the network's device, which is put in evaluation mode; checks type and shape."""
     shape = tuple(images.shape)
     if len(shape) != 4 or shape[1] != 3 or 0 in shape or not images.is_floating_point():
         raise Gz2vitError(f"images are {images.dtype} {shape}; pass normalised floats (B, 3, H, W)")
-    return images.to(next(network.parameters()).device)
+    return images.to(next(network.eval().parameters()).device)
 
 
 def record_outputs(
@@ -112,25 +94,37 @@ def record_outputs(
     return logits, [found.get(part) for part in parts]
 
 
-def predict_probabilities(network: nn.Module, images: torch.Tensor) -> np.ndarray:
-    """Class probabilities, float64 (B, classes), each row's sum 1."""
+def batch_size(images: torch.Tensor) -> int:
+    """How many of images (B, 3, H, W) at once where only logits are computed."""
+    pixels = BATCH_PIXELS["cpu" if images.device.type == "cpu" else "cuda"]
+    return min(256, max(1, pixels // (images.shape[2] * images.shape[3])))
+
+
+def predict_probabilities(
+    network: nn.Module, images: torch.Tensor, bar: tqdm | None = None
+) -> np.ndarray:
+    """Class probabilities, float64 (B, classes), each row's sum 1; `bar` advances by image."""
     images = check_images(network, images)
-    threads = torch.get_num_threads() if images.device.type == "cpu" else 1
-    at_once = max(BATCH_SIZE, BATCH_PIXELS // (images.shape[2] * images.shape[3]))
-    parts = images.split(min(at_once, 8 * BATCH_SIZE, -(-len(images) // threads)))
+    return predict_batches(network, images.split(batch_size(images)), images.device.type, bar)
 
-    def predict(part: torch.Tensor) -> torch.Tensor:
-        with torch.inference_mode():
-            return network(part).cpu()
 
+def predict_batches(
+    logits_of: Callable, batches: Iterable, device: str, bar: tqdm | None = None
+) -> np.ndarray:
+    """The probabilities, float64 (B, classes), of the logits that `logits_of` makes of batches."""
+    threads, found = torch.get_num_threads() if device == "cpu" else 1, []
     # A batch for each thread: threads that share a batch wait for each other at every layer.
     pool = ThreadPoolExecutor(threads, "predict", torch.set_num_threads, (1,))
     try:
-        with in_evaluation(network), pool:
-            logits = list((pool.map if threads > 1 else map)(predict, parts))
+        with pool:
+            work = torch.inference_mode()(lambda batch: logits_of(batch).cpu())
+            for logits in (pool.map if threads > 1 else map)(work, batches):
+                found.append(logits)
+                if bar is not None:
+                    bar.update(len(logits))
     finally:
         torch.set_num_threads(threads)  # the library's own count is one for all threads
-    return torch.cat(logits).double().softmax(dim=1).numpy()
+    return torch.cat(found).double().softmax(dim=1).numpy()
 
 
 def collect_attention(
@@ -142,7 +136,7 @@ def collect_attention(
     `Gz2vitError` for a network without attention between all its tokens.
     """
     images = check_images(network, images)
-    with torch.no_grad(), in_evaluation(network):
+    with torch.no_grad():
         attentions = record_attention(network, images)[1]
     linformer = family_of(network) == "linformer"
     return list(map(as_distribution, attentions)) if normalised and linformer else attentions
@@ -151,7 +145,7 @@ def collect_attention(
 def record_attention(
     network: nn.Module, images: torch.Tensor
 ) -> tuple[torch.Tensor, list[torch.Tensor]]:
-    """Logits (B, classes) and each layer's attention, in the caller's mode, with its gradients."""
+    """Logits (B, classes) and each layer's attention, with its gradients."""
     family, token = family_of(network), has_class_token(network)
     with ExitStack() as restore:
         if family == "linformer":
@@ -166,7 +160,7 @@ def record_attention(
             restore.callback(change, network.model.config._attn_implementation)
             change("eager")  # the only one that has weights to record
             outputs = network.model(pixel_values=images, output_attentions=True)
-            if getattr(outputs, "attentions", None):
+            if outputs.get("attentions"):
                 return outputs.logits, list(outputs.attentions)
         if family == "timm" and token and has_plain_blocks(network):
             layers = [block.attn for block in network.blocks]
@@ -207,25 +201,20 @@ def attention_rollout(attentions: Sequence[torch.Tensor], each_head: bool = Fals
     `attentions`: of each layer (B, H, N, N), first layer first, N = g^2 + 1. With A the mean over
     heads, A' = (A + I) / 2 adds the skip connection; the map is the class token's row of
     A'_L ... A'_2 A'_1 without its own entry. `each_head`: of each alone, (B, H, g, g).
-    `Gz2vitError` for other shapes and rows that are not distributions.
+    `Gz2vitError` for tokens that are no square and rows that are not distributions.
     """
-    shapes = {tuple(weights.shape) for weights in attentions}
-    shape = next(iter(shapes), ())
-    if len(shapes) != 1 or len(shape) != 4 or 0 in shape or shape[2] != shape[3]:
-        raise Gz2vitError(f"attention of shapes {shapes} cannot be rolled out; pass (B, H, N, N)")
     # Apple's GPUs have no float64.
     kind = torch.float32 if attentions[0].device.type == "mps" else torch.float64
-    row = attentions[0].new_zeros(shape[0], shape[1] if each_head else 1, 1, shape[3], dtype=kind)
+    count, heads, _, tokens = attentions[0].shape
+    row = attentions[0].new_zeros(count, heads if each_head else 1, 1, tokens, dtype=kind)
     row[..., 0] = 1.0  # the class token alone
     for number, weights in reversed(list(enumerate(attentions))):
-        weights = weights.detach()
-        least = weights.min().item()
+        weights, least = weights.detach(), weights.min().item()
         worst = (weights.float().sum(dim=-1) - 1).abs().max().item()
         if not (least >= 0 and worst <= ROW_SUM_TOLERANCE):  # NaN, too
-            raise Gz2vitError(
-                f"layer {number} is no distribution: its least weight is {least:.3g}, a row's sum "
-                f"misses 1 by {worst:.3g}; check the weights, or use as_distribution"
-            )
+            found = f"least weight is {least:.3g}, a row's sum misses 1 by {worst:.3g}"
+            advice = "check the weights, or use as_distribution"
+            raise Gz2vitError(f"layer {number} is no distribution: its {found}; {advice}")
         weights = weights.to(kind) if each_head else weights.to(kind).mean(dim=1, keepdim=True)
         # A row of a product needs no product of matrices: row A' = (row A + row) / 2
         row = (row @ weights + row) / 2
@@ -255,9 +244,8 @@ def transformer_maps(
     sign) and G the gradient of the class's logit to it, C is the mean over heads of the positive
     part of G * A, and the map the class token's row of (I + C_L) ... (I + C_1).
     """
-    images, linformer = check_images(network, images), family_of(network) == "linformer"
-    layers = linformer_layers(network) if linformer else []
-    with torch.inference_mode(False), torch.enable_grad(), in_evaluation(network):
+    layers = linformer_layers(network) if (linformer := family_of(network) == "linformer") else []
+    with torch.inference_mode(False), torch.enable_grad():
         images = images.detach().clone().requires_grad_()  # whatever the caller and weights have
         if linformer:
             # A = P F is never computed in the network's pass, but the layer's result is A V: with
@@ -303,7 +291,7 @@ def class_activation(
 
     Tokens are planes, too. `Gz2vitError` for a network without such a stage.
     """
-    images, stages, kept = check_images(network, images), stages_of(network), []
+    stages, kept = stages_of(network), []
 
     def begin_here(_part: nn.Module, _in: object, output: torch.Tensor) -> torch.Tensor:
         """The stage's output, from which on gradients are recorded."""
@@ -311,7 +299,7 @@ def class_activation(
         kept.append(output.detach().requires_grad_())
         return kept[0].clone()  # which the next layer may overwrite
 
-    with torch.inference_mode(False), torch.no_grad(), in_evaluation(network):
+    with torch.inference_mode(False), torch.no_grad():
         outputs = record_outputs(network, images[:1], stages)[1]
         planes = [planes_of(output, images.shape) for output in outputs]
         if not planes or planes[-1] is None:
@@ -370,8 +358,7 @@ def attribution_maps(
     for a network that no method fits.
     """
     make = transformer_maps if "attention" in methods_of(network) else class_activation
-    found = []
-    for number, part in enumerate(check_images(network, images).split(BATCH_SIZE)):
-        wanted = None if class_index is None else class_index.split(BATCH_SIZE)[number]
-        found.append(make(network, part, wanted))
+    parts = check_images(network, images).split(BATCH_SIZE)
+    wanted = repeat(None) if class_index is None else class_index.split(BATCH_SIZE)
+    found = [make(network, part, classes) for part, classes in zip(parts, wanted, strict=False)]
     return {kind: torch.cat([one[kind].cpu() for one in found]) for kind in found[0]}

@@ -6,14 +6,14 @@
 2. Light: how much of a map lies on the galaxy, whose own light decides which pixels those are.
 3. Random weights (Adebayo et al. 2018, arXiv:1810.03292): a map that stays when all weights are
    drawn anew shows the architecture and the image, not what was learnt.
-
-Transformers have two kinds of maps: `attention`, rollout, which knows no class, and `class`,
-attention weighted with the predicted class's gradient; CNNs have Grad-CAM, of the second kind.
 """
 
 import copy
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from itertools import product
+from threading import local
 
 import numpy as np
 import pandas as pd
@@ -24,7 +24,7 @@ from torch import nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from gz2vit.attention import attribution_maps, methods_of, predict_probabilities
+from gz2vit import attention
 from gz2vit.attention_maps import TrainedModel
 from gz2vit.evaluation import bootstrap, bootstrap_interval, percentile_bounds
 from gz2vit.images import segment_galaxy
@@ -32,9 +32,11 @@ from gz2vit.io import Gz2vitError
 
 # Orders of patches; those but `most` need no map: against them the map's order is held.
 ORDERS = (
-    *(("deletion", "random"), ("deletion", "centre"), ("insertion", "random")),
-    *(("deletion", "most"), ("insertion", "most")),
-)
+    ("deletion", "random"), ("deletion", "centre"), ("insertion", "random"),
+    ("deletion", "most"), ("insertion", "most"),
+)  # fmt: skip
+# Which images become which: single patches in a plane of one colour have edges that no galaxy has.
+ENDS = {"deletion": ("whole", "plane"), "insertion": ("blurred", "whole")}
 BLUR_CELLS = 6  # of the grid on which a blurred image is computed, in a standard deviation
 BLUR_FRACTION = 1 / 5  # standard deviation, of the side: 45 px of 224, where R90 spans 50
 # Coarser maps are laid on a grid of 8 x 8, the paper's Linformer's, so that what is deleted in one
@@ -42,35 +44,52 @@ BLUR_FRACTION = 1 / 5  # standard deviation, of the side: 45 px of 224, where R9
 LEAST_GRID = 8
 CURVE_RESAMPLES = 2_000  # of a mean curve, at each of its points
 MAP_WORDS = {"attention": "attention", "class": "the predicted class's evidence"}
+EMBEDDINGS = ("to_patch_embedding", "patch_embeddings", "patch_embed")  # libraries' names
 
 
 def change_patches(
-    network: nn.Module,
-    start: torch.Tensor,
-    end: torch.Tensor,
-    first: np.ndarray,
-    last: np.ndarray,
-    ranks: np.ndarray,
-    steps: int = 8,
-    bar: tqdm | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Class probabilities while patches of the images `start` (B, 3, H, W) become those of `end`.
+    network: nn.Module, images: Mapping[str, torch.Tensor],
+    changes: Sequence[tuple[str, str, np.ndarray]], steps: int = 8, bar: tqdm | None = None,
+) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
+    """Class probabilities while patches of some images become those of others, in `steps` steps.
 
-    `first`, `last`: the probabilities of both, (B, classes); `ranks`: each patch's turn, int64
-    (B, h, w), as of `rank_patches`; `bar` advances by one in each of the `steps` - 1 states
-    between, fewer where there are fewer patches. Returns the fraction of patches changed, (S,),
-    from 0 to 1, and float64 (B, S, classes).
+    `images`: (N, 3, H, W) each; `changes`: from which, to which, and each patch's turn, int64
+    (N, h, w), as of `rank_patches`. Returns the fraction of patches changed, (S,), from 0 to 1, and
+    for each change the states between (fewer where there are fewer patches), float64
+    (changes, N, S - 2, classes). `bar` advances by image.
     """
-    turns, patches = torch.from_numpy(ranks).to(start.device), ranks[0].size
+    whole, patches = next(iter(images.values())), changes[0][2][0].size
     counts = np.unique(np.linspace(0, patches, steps + 1).round().astype(np.int64))
-    states = [first]
-    for count in counts[1:-1]:
-        changed = (turns < int(count)).unsqueeze(1).float()  # (B, 1, h, w)
-        mask = functional.interpolate(changed, tuple(start.shape[2:]), mode="nearest-exact") > 0.5
-        states.append(predict_probabilities(network, torch.where(mask, end, start)))
-        if bar is not None:
-            bar.update()
-    return counts / patches, np.stack([*states, np.broadcast_to(last, first.shape)], axis=1)
+    size, shape, here = attention.batch_size(whole), whole.shape[1:], local()
+    parts = {name.rpartition(".")[2]: part for name, part in network.eval().named_modules()}
+    embed = next((parts[name] for name in EMBEDDINGS if name in parts), None)
+
+    def logits_between(state: tuple[tuple[str, str, np.ndarray], int, slice]) -> torch.Tensor:
+        (start, end, turns), count, rows = state
+        changed = torch.from_numpy(turns[rows] < count).to(whole.device)
+        mask = changed.flatten(1).unsqueeze(2)
+        if not tokens:
+            cells = changed.unsqueeze(1).float()
+            mask = functional.interpolate(cells, tuple(shape[1:]), mode="nearest-exact") > 0.5
+        here.tokens = torch.where(mask, known[end][rows], known[start][rows])
+        return network(whole[:1].expand(len(mask), *shape) if tokens else here.tokens)
+
+    with ExitStack() as restore:
+        known, tokens = images, False
+        if embed is not None and attention.has_class_token(network):
+            with torch.inference_mode():
+                made = {
+                    n: torch.cat(list(map(embed, one.split(size)))) for n, one in images.items()
+                }
+            if tokens := made["whole"].shape[1:-1] == (patches,):
+                # A transformer embeds each patch once; of images it then needs the shape alone.
+                known, embed.forward = made, lambda *_, **__: here.tokens
+                restore.callback(delattr, embed, "forward")
+        batches = [slice(start, start + size) for start in range(0, len(whole), size)]
+        states = product(changes, counts[1:-1], batches)
+        found = attention.predict_batches(logits_between, states, whole.device.type, bar)
+    found = found.reshape(len(changes), len(counts) - 2, len(whole), -1)
+    return counts / patches, found.swapaxes(1, 2)
 
 
 def rank_patches(maps: np.ndarray, order: str, seed: int = 0) -> np.ndarray:
@@ -94,7 +113,7 @@ def blur(images: torch.Tensor) -> torch.Tensor:
     """Images (B, 3, H, W) of which only the largest features are left.
 
     On a coarse grid: finer detail it would remove anyway, and the work grows with the third power
-    of the side. scipy's is one pass per axis, torchvision's one per kernel pixel.
+    of the side.
     """
     size = tuple(images.shape[2:])
     sigma = BLUR_FRACTION * size[1]
@@ -162,18 +181,25 @@ def light_fraction(maps: torch.Tensor, masks: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(columns | {"others": others})
 
 
+def refine(maps: torch.Tensor) -> torch.Tensor:
+    """Maps (B, h, w) on a grid of about `LEAST_GRID` cells on a side at least."""
+    if maps.shape[1] >= LEAST_GRID - 1:
+        return maps
+    return functional.interpolate(maps[:, None], 2 * (LEAST_GRID,), mode="bilinear")[:, 0]
+
+
 def check_maps(
     models: Iterable[TrainedModel], images: np.ndarray, steps: int = 8, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Check the maps of `models` on galaxies: uint8 (N, H, W, 3), as the image cache holds them.
 
-    The first table has one row per `model`, `map` (`attention` or `class`) and `galaxy` (its row):
+    The first table has one row per `model`, `map` (`attention`: rollout, of transformers; `class`)
+    and `galaxy` (its row):
     - `deletion_most`, `deletion_random`, `deletion_centre`, `insertion_most`, `insertion_random`:
       area under the predicted class's probability while patches are changed in that order, in
-      `steps` steps; `deletion_gain` (random minus most), `deletion_gain_centre` (centre minus most)
-      and `insertion_gain` (most minus random): positive where the map finds what is needed. Deleted
-      is towards the images' mean colour; inserted, into the blurred image, as single patches in a
-      plane of one colour have edges that no galaxy has;
+      `steps` steps, towards the images' mean colour or from the blurred image; `deletion_gain`
+      (random minus most), `deletion_gain_centre` (centre minus most) and `insertion_gain` (most
+      minus random): positive where the map finds what is needed;
     - `light`: the fraction of the map on the galaxy; `light_gain`, `light_gain_others`: the same
       minus that of an even map, and of other galaxies' maps;
     - `randomised_similarity`: rank correlation with the map of the network with random weights;
@@ -181,84 +207,80 @@ def check_maps(
     The second has the mean curves with 95 % intervals: `model`, `map`, `kind`, `order`, `changed`
     (fraction of patches), `probability`, `low`, `high`. Shows a progress bar for each model.
     """
-    if len(images) < 2 or steps < 1:
-        raise Gz2vitError(f"{len(images)} galaxies in {steps} steps: pass 2 or more in 1 or more")
-    masks = galaxy_masks(images)
-    tables, means = [], []
+    if len(images) < 2 or steps < 2:
+        raise Gz2vitError(f"{len(images)} galaxies in {steps} steps: pass 2 or more of both")
+    count, masks = len(images), galaxy_masks(images)
+    rows, tables, means = np.arange(count), [], []
     for model in models:
         network, prepared = model.network, model.prepare(images)
-        kinds = list(methods_of(network))
+        kinds = list(attention.methods_of(network))
         # Three orders need no map; maps of two networks take about three passes each.
         passes = 2 + 6 + (3 + 2 * len(kinds)) * (steps - 1)
-        with tqdm(total=passes, desc=f"check {model.key}", unit=" passes") as bar:
-            whole = predict_probabilities(network, prepared)
-            predicted = whole.argmax(axis=1)
-            mean, blurred = prepared.mean(dim=(0, 2, 3)).view(1, 3, 1, 1), blur(prepared)
+        with tqdm(total=passes * count + 1, desc=f"check {model.key}", unit=" images") as bar:
+            mean = prepared.mean(dim=(0, 2, 3)).view(1, 3, 1, 1)
+            ends = {"whole": prepared, "blurred": blur(prepared), "plane": mean.expand_as(prepared)}
             # A plane of one colour is the same for all galaxies: predicted once.
-            plane = predict_probabilities(network, mean.expand_as(prepared[:1]))
-            ends = {
-                "deletion": (prepared, mean, whole, plane),
-                "insertion": (blurred, prepared, predict_probabilities(network, blurred), whole),
+            given = {name: one[:1] if name == "plane" else one for name, one in ends.items()}
+            known = {n: attention.predict_probabilities(network, x, bar) for n, x in given.items()}
+            predicted = known["whole"].argmax(axis=1)
+            known = {
+                n: np.broadcast_to(x, known["whole"].shape)[rows, predicted]
+                for n, x in known.items()
             }
-            bar.update(2)
-            classes = torch.from_numpy(predicted)
-            maps = attribution_maps(network, prepared, classes)
-            guessed = attribution_maps(randomise_weights(network, seed), prepared, classes)
-            bar.update(6)
-            curves: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]] = {}
-            for name in kinds:
-                fine = maps[name]
-                if fine.shape[1] < LEAST_GRID - 1:
-                    size = (LEAST_GRID, LEAST_GRID)
-                    fine = functional.interpolate(fine[:, None], size, mode="bilinear")[:, 0]
-                for kind, order in ORDERS:
-                    if order == "most" or (kind, order) not in curves:
-                        ranks = rank_patches(fine.numpy(), order, seed)
-                        found = change_patches(network, *ends[kind], ranks, steps, bar)
-                        own = found[1][np.arange(len(images)), :, predicted]  # (B, S)
-                        curves[kind, order] = (found[0], own)
-                area = {
-                    "_".join(key): np.trapezoid(own, changed, axis=1)
-                    for key, (changed, own) in curves.items()
-                }
-                light = light_fraction(fine, masks)
-                columns = {
-                    "model": model.key,
-                    "map": name,
-                    "galaxy": range(len(images)),
-                    **{one: area[one] for one in ("deletion_most", "deletion_random")},
-                    "deletion_centre": area["deletion_centre"],
-                    "deletion_gain": area["deletion_random"] - area["deletion_most"],
-                    **{one: area[one] for one in ("insertion_most", "insertion_random")},
-                    "insertion_gain": area["insertion_most"] - area["insertion_random"],
-                    "deletion_gain_centre": area["deletion_centre"] - area["deletion_most"],
-                    "light": light["light"],
-                    "light_gain": light["light"] - light["uniform"],
-                    "light_gain_others": light["light"] - light["others"],
-                    "randomised_similarity": rank_correlation(maps[name], guessed[name]),
-                    "other_galaxy_similarity": rank_correlation(maps[name], maps[name].roll(1, 0)),
-                }
-                tables.append(pd.DataFrame(columns))
-                for (kind, order), (changed, own) in curves.items():
-                    draws = bootstrap(
-                        lambda rows, own=own: np.stack(
-                            [values[rows].mean(axis=1) for values in own.T], axis=1
-                        ),
-                        len(images), resamples=CURVE_RESAMPLES, seed=seed,
-                    )  # fmt: skip
-                    low, high = percentile_bounds(draws)
-                    line = {"model": model.key, "map": name, "kind": kind, "order": order}
-                    line |= {"changed": changed, "probability": own.mean(axis=0)}
-                    means.append(pd.DataFrame(line | {"low": low, "high": high}))
+            maps, guessed = (
+                attention.attribution_maps(one, prepared, torch.from_numpy(predicted))
+                for one in (network, randomise_weights(network, seed))
+            )
+            bar.update(6 * count)
+            fine = {name: refine(maps[name]) for name in kinds}
+            keys = [
+                (k, o, name) for k, o in ORDERS for name in (kinds if o == "most" else kinds[:1])
+            ]
+            ranks = [rank_patches(fine[name].numpy(), order, seed) for _, order, name in keys]
+            changes = [(*ENDS[key[0]], turns) for key, turns in zip(keys, ranks, strict=True)]
+            changed, between = change_patches(network, ends, changes, steps, bar)
             bar.update(bar.total - bar.n)  # maps with fewer patches than steps have fewer states
+        curves = {
+            key: np.column_stack([known[start], states[rows, :, predicted], known[end]])  # (N, S)
+            for key, (start, end, _), states in zip(keys, changes, between, strict=True)
+        }
+        for name in kinds:
+            own = {key: curves.get((*key, name), curves.get((*key, kinds[0]))) for key in ORDERS}
+            area = {"_".join(key): np.trapezoid(own[key], changed, axis=1) for key in ORDERS}
+            light = light_fraction(fine[name], masks)
+            columns = {
+                "model": model.key, "map": name, "galaxy": rows,
+                **{one: area[one] for one in ("deletion_most", "deletion_random")},
+                "deletion_centre": area["deletion_centre"],
+                "deletion_gain": area["deletion_random"] - area["deletion_most"],
+                **{one: area[one] for one in ("insertion_most", "insertion_random")},
+                "insertion_gain": area["insertion_most"] - area["insertion_random"],
+                "deletion_gain_centre": area["deletion_centre"] - area["deletion_most"],
+                "light": light["light"],
+                "light_gain": light["light"] - light["uniform"],
+                "light_gain_others": light["light"] - light["others"],
+                "randomised_similarity": rank_correlation(maps[name], guessed[name]),
+                "other_galaxy_similarity": rank_correlation(maps[name], maps[name].roll(1, 0)),
+            }  # fmt: skip
+            tables.append(pd.DataFrame(columns))
+            for (kind, order), one in own.items():
+                draws = bootstrap(
+                    lambda i, one=one: one[i].mean(axis=1),
+                    count,
+                    resamples=CURVE_RESAMPLES,
+                    seed=seed,
+                )
+                low, high = percentile_bounds(draws)
+                line = {"model": model.key, "map": name, "kind": kind, "order": order}
+                line |= {"changed": changed, "probability": one.mean(axis=0), "low": low}
+                means.append(pd.DataFrame(line | {"high": high}))
     return pd.concat(tables, ignore_index=True), pd.concat(means, ignore_index=True)
 
 
 def summarise_checks(galaxies: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """The mean of each quantity of `check_maps` over galaxies, with its 95 % bootstrap interval.
 
-    Columns: `model`, `map`, `quantity`, `value`, `low`, `high`, `galaxies`; a quantity that no
-    galaxy has is NaN, with 0 galaxies.
+    `model`, `map`, `quantity`, `value`, `low`, `high`, `galaxies`; NaN where no galaxy has it.
     """
     rows = []
     for (model, name), own in galaxies.groupby(["model", "map"], sort=False):

@@ -39,7 +39,7 @@ class TrainedModel:
 
     @property
     def network(self) -> nn.Module:
-        """The network itself, in evaluation mode, on the GPU where there is one."""
+        """The network itself."""
         return self.classifier.network
 
     def prepare(self, images: np.ndarray) -> torch.Tensor:
@@ -51,15 +51,14 @@ class TrainedModel:
 
 
 def open_model(results_dir: Path | str, key: str) -> TrainedModel:
-    """A trained model; `Gz2vitError` where it is not trained, or its network cannot be built."""
+    """A trained model, on the GPU where there is one; its network must be one that can be built."""
     classifier = load_classifier(Path(results_dir) / "models" / key)
     return TrainedModel(key, classifier.to("cuda" if torch.cuda.is_available() else "cpu").eval())
 
 
 def trained_keys(results_dir: Path | str) -> list[str]:
     """The trained models of a results folder, the paper's first."""
-    folder = Path(results_dir) / "models"
-    trained = sorted(path.parent.name for path in folder.glob(f"*/{CHECKPOINT}"))
+    trained = sorted(path.parent.name for path in Path(results_dir).glob(f"models/*/{CHECKPOINT}"))
     return [key for key in dict.fromkeys([*PUBLISHED_RESULTS, *trained]) if key in trained]
 
 
@@ -68,9 +67,9 @@ def open_models(
 ) -> tuple[dict[str, TrainedModel], dict[str, str]]:
     """The trained models among `keys` (default: the paper's seven and all others trained).
 
-    The second value: why, for those that are trained, but whose network `build_model` does not
-    build (one changed in a notebook, say) or whose layers are not known. Prints who is left out.
-    `Gz2vitError`, with the step to run, where none is left.
+    The second value: why, for those trained whose network `build_model` does not build (one changed
+    in a notebook, say) or whose layers are not known. Prints who is left out; `Gz2vitError` where
+    none is left.
     """
     folder, trained = (Path(results_dir) / "models").resolve(), trained_keys(results_dir)
     wanted = list(keys) or list(dict.fromkeys([*PUBLISHED_RESULTS, *trained]))
@@ -95,10 +94,7 @@ def open_models(
 
 @dataclass(frozen=True)
 class Sample:
-    """Galaxies: `galaxy_ids` (N,), `class_index` int64 (N,), `images` uint8 (N, H, W, 3).
-
-    `lists`: galaxy ids by the list's name.
-    """
+    """Galaxies: ids and classes (N,), images uint8 (N, H, W, 3); ids by their list's name."""
 
     galaxy_ids: tuple[str, ...]
     class_index: np.ndarray
@@ -112,37 +108,29 @@ class Sample:
 
 
 def read_all_predictions(results_dir: Path | str, keys: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """The test predictions of trained models, indexed by galaxy id, in one order.
-
-    `Gz2vitError` for a missing file, and for models tested on different galaxies.
-    """
+    """The test predictions of models, by galaxy id, in one order; all must have the same galaxies."""
     tables: dict[str, pd.DataFrame] = {}
     for key in keys:
         path = require(Path(results_dir) / "models" / key / "predictions.csv", key)
         table = read_predictions(path).set_index("GalaxyID")
         first = next(iter(tables.values()), table)
         if set(table.index) != set(first.index):
-            raise Gz2vitError(
-                f"{path} has other galaxies than {keys[0]}'s; run the step '{key}' again"
-            )
+            words = f"{path} has other galaxies than {keys[0]}'s"
+            raise Gz2vitError(f"{words}; run the step '{key}' again")
         tables[key] = table.loc[first.index]
     return tables
 
 
 def choose_lists(
-    selection: Selection,
-    predictions: Mapping[str, pd.DataFrame],
-    model_key: str,
-    count: int,
-    seed: int,
-    galaxy_ids: Sequence[str] = (),
-) -> dict[str, list[str]]:
+    selection: Selection, predictions: Mapping[str, pd.DataFrame], model_key: str,
+    count: int, seed: int, galaxy_ids: Sequence[str] = (),
+) -> dict[str, list[str]]:  # fmt: skip
     """Galaxies to look at, by the name of their list; `count` in each, where there are so many.
 
     `A`, `B`: the paper's Fig. 5, or stand-ins of the same kinds by the predictions of `model_key`;
     `chosen`: `galaxy_ids`; `random`, `mergers`: of the test galaxies; `mistakes`: those of which
     the models together (their mean probability) were most certain; `classes`: of each class the
-    galaxy they are surest of. `Gz2vitError` for a chosen galaxy that is not in the selection.
+    galaxy they are surest of.
     """
 
     def surest(certainty: pd.Series, most: int) -> list[str]:
@@ -203,9 +191,9 @@ def draw_test_images(results_dir: Path | str, count: int, seed: int) -> np.ndarr
 def write_sample(folder: Path | str, sample: Sample) -> None:
     """Write a sample: `galaxies.npz` (ids, classes, images) and `galaxies.csv` (the lists)."""
     folder = Path(folder)
+    arrays = {name: vars(sample)[name] for name in ("galaxy_ids", "class_index", "images")}
     with atomic_path(folder / "galaxies.npz") as temporary:
-        arrays = {"class_index": sample.class_index, "images": sample.images}
-        np.savez_compressed(temporary, galaxy_ids=np.array(sample.galaxy_ids), **arrays)
+        np.savez_compressed(temporary, **arrays)
     rows = [(name, one) for name, ids in sample.lists.items() for one in ids]
     with atomic_path(folder / "galaxies.csv") as temporary:
         pd.DataFrame(rows, columns=["list", "galaxyID"]).to_csv(temporary, index=False)
@@ -213,9 +201,7 @@ def write_sample(folder: Path | str, sample: Sample) -> None:
 
 def load_sample(folder: Path | str) -> Sample:
     """What `write_sample` wrote; `Gz2vitError`, with the step to run, where it is missing."""
-    table, arrays = (
-        require(Path(folder) / f"galaxies.{kind}", "attention") for kind in ("csv", "npz")
-    )
+    table, arrays = (require(Path(folder) / f"galaxies.{k}", "attention") for k in ("csv", "npz"))
     lists = pd.read_csv(table, dtype=str, keep_default_na=False).groupby("list", sort=False)
     with np.load(arrays, allow_pickle=False) as own:
         ids, images = tuple(own["galaxy_ids"].tolist()), own["images"]
@@ -250,15 +236,14 @@ def map_galaxies(model: TrainedModel, images: np.ndarray) -> GalaxyMaps:
     prepared, methods = model.prepare(images), methods_of(model.network)
     probability = predict_probabilities(model.network, prepared)
     try:
-        classes = torch.from_numpy(probability.argmax(axis=1))
-        maps = attribution_maps(model.network, prepared, classes)
+        maps = attribution_maps(model.network, prepared, torch.from_numpy(probability.argmax(1)))
     except Gz2vitError as error:
         return no_maps(str(error), probability)
-    of_class, no_heads = maps["class"].numpy(), maps["class"][:, None][:, :0]
-    average, heads = maps.get("attention", maps["class"]), maps.get("heads", no_heads)
+    of_class = maps["class"].numpy()
+    average = maps.get("attention", maps["class"]).numpy()
+    heads = maps["heads"].numpy() if "heads" in maps else of_class[:, None][:, :0]
     method = methods.get("attention", methods["class"])
-    arrays = (average.numpy(), heads.numpy(), of_class, probability)
-    return GalaxyMaps(*arrays, method, methods["class"])
+    return GalaxyMaps(average, heads, of_class, probability, method, methods["class"])
 
 
 def no_maps(why: str, probability: np.ndarray) -> GalaxyMaps:

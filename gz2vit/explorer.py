@@ -10,14 +10,16 @@ from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
+import torch
 from IPython.display import display
+from torch import nn
 
 from gz2vit import attention as look
 from gz2vit.attention_maps import NO_MAP, open_model, trained_keys
 from gz2vit.evaluation import PROBABILITY_COLUMNS, read_predictions
 from gz2vit.features import features_path, nearest_galaxies, read_features
 from gz2vit.images import open_split
-from gz2vit.io import CHECKPOINT, Gz2vitError, command_for
+from gz2vit.io import Gz2vitError, command_for
 from gz2vit.paper import CLASS_NAMES, CLASS_SHORT_NAMES, SPLIT_FRACTIONS
 from gz2vit.plots.extra_figures import draw_explored
 from gz2vit.plots.style import png_bytes
@@ -67,9 +69,8 @@ class Viewer:
 
     def _find_maps(self, key: str) -> dict[str, list[str]]:
         """The maps of a model, each with its heads: tried on the first galaxy."""
+        network, prepared = self._prepare(key, next(iter(self.places)))
         try:
-            network = self.model(key).network
-            prepared = self.model(key).prepare(self.galaxy(next(iter(self.places)))[0][None])
             maps = look.attribution_maps(network, prepared)
         except Gz2vitError:
             return {NO_MAP: [AVERAGE]}
@@ -80,24 +81,26 @@ class Viewer:
         layers = {f"layer {n + 1}": heads for n in range(count)}
         return {ROLLOUT: heads, EVIDENCE: [AVERAGE], **layers}
 
+    def _prepare(self, key: str, galaxy_id: str) -> tuple[nn.Module, torch.Tensor]:
+        """A network, and a galaxy's image as it takes it, (1, 3, h, w)."""
+        model = self.model(key)
+        return model.network, model.prepare(self.galaxy(galaxy_id)[0][None])
+
     def map_of(self, key: str, galaxy_id: str, layer: str, head: str = AVERAGE) -> np.ndarray:
-        """The map (g, g), 0 to 1, that `layer` and `head` name; `Gz2vitError` for other names."""
+        """The map (g, g), 0 to 1, that `layer` and `head` name."""
         known = self.maps(key)
         if head not in known.get(layer, ()):
             raise Gz2vitError(f"{key} has no '{layer}', '{head}'; it has {', '.join(known)}")
         if layer == NO_MAP:
             return np.zeros((1, 1), dtype=np.float32)
-        network = self.model(key).network
-        prepared = self.model(key).prepare(self.galaxy(galaxy_id)[0][None])
+        network, prepared = self._prepare(key, galaxy_id)
         if layer in (GRAD_CAM, EVIDENCE):
             return look.attribution_maps(network, prepared)["class"][0].numpy()
         attentions = look.collect_attention(network, prepared)
         if layer != ROLLOUT:  # the rollout of one layer is the class token's row of it
             attentions = [attentions[int(layer.split()[1]) - 1]]
-        if head == AVERAGE:
-            return look.attention_rollout(attentions)[0].cpu().numpy()
-        number = int(head.split()[1]) - 1
-        return look.attention_rollout(attentions, each_head=True)[0, number].cpu().numpy()
+        maps = look.attention_rollout(attentions, each_head=head != AVERAGE)[0].cpu().numpy()
+        return maps if head == AVERAGE else maps[int(head.split()[1]) - 1]
 
     def neighbours(self, key: str, galaxy_id: str) -> tuple[list[str], str]:
         """The nearest galaxies of the same split by the model's last layer, and a note on them."""
@@ -106,28 +109,23 @@ class Viewer:
             return [], f"neighbours need features; run {command}"
         split = self.places[galaxy_id][0]
         features = self.features(key, split)
-        if galaxy_id not in set(features.galaxy_ids):
+        if galaxy_id not in features.galaxy_ids:
             return [], "no features were extracted of this galaxy"
         near = nearest_galaxies(features, galaxy_id, NEAREST)
         return near, f"nearest by {features.layer} of {key}, {split} galaxies"
 
     def picture(self, key: str, galaxy_id: str, layer: str, head: str = AVERAGE) -> bytes:
-        """A PNG: the galaxy, the map, the probabilities, its nearest neighbours.
-
-        `layer`, `head`: of `maps`. `Gz2vitError` for an unknown galaxy or a network not rebuilt.
-        """
+        """A PNG: the galaxy, the map that `layer` and `head` name, probabilities, neighbours."""
         image, true = self.galaxy(galaxy_id)
-        model = self.model(key)
         near, note = self.neighbours(key, galaxy_id)
         name = f"{key}: {layer}" + (f", {head}" if head != AVERAGE else "")
-        galaxies = [self.galaxy(one) for one in near]
         figure = draw_explored(
             image,
             self.map_of(key, galaxy_id, layer, head),
-            look.predict_probabilities(model.network, model.prepare(image[None]))[0],
+            look.predict_probabilities(*self._prepare(key, galaxy_id))[0],
             (f"{galaxy_id} ({self.places[galaxy_id][0]}): {CLASS_NAMES[true]}", name),
             true,
-            [(own, CLASS_SHORT_NAMES[index]) for own, index in galaxies],
+            [(own, CLASS_SHORT_NAMES[index]) for own, index in map(self.galaxy, near)],
             note,
         )
         return png_bytes(figure, dpi=100)
@@ -144,23 +142,19 @@ class Explorer:
     def __init__(self, results_dir: Path | str, model_key: str = "", galaxy_id: str = "") -> None:
         asked = Path(results_dir).resolve()
         beside = sorted(asked.parent.iterdir()) if asked.parent.is_dir() else []
-        paths = dict.fromkeys((asked, *beside))
-        runs = {path.name: path for path in paths if any(path.glob(f"models/*/{CHECKPOINT}"))}
+        runs = {one.name: one for one in dict.fromkeys((asked, *beside)) if trained_keys(one)}
         if not runs:
             command = command_for(asked / "models", "").replace(" --only ", "")
-            raise Gz2vitError(
-                f"{asked} has no trained model yet; run {command} in the project's folder (a "
-                "quarter of an hour for the demo), then this notebook again"
-            )
+            words = f"{asked} has no trained model yet; run {command} in the project's folder"
+            raise Gz2vitError(f"{words} (a quarter of an hour for the demo), then this notebook")
 
-        def menu(words: str, options: Any = (), kind: type = widgets.Dropdown, **more: Any) -> Any:
-            more |= {"options": options} if kind is widgets.Dropdown else {}
+        def menu(words: str, kind: type = widgets.Dropdown, **more: Any) -> Any:
             return kind(description=words, style={"description_width": "70px"}, **more)
 
-        self.run, self.network = menu("run", list(runs.items())), menu("network")
-        self.group, self.galaxy = menu("show", GROUPS), menu("galaxy")
+        self.run, self.network = menu("run", options=list(runs.items())), menu("network")
+        self.group, self.galaxy = menu("show", options=GROUPS), menu("galaxy")
         self.layer, self.head = menu("map"), menu("head")
-        self.named = menu("or its id", kind=widgets.Text, continuous_update=False)
+        self.named = menu("or its id", widgets.Text, continuous_update=False)
         self.previous, self.next = (
             widgets.Button(description=words, layout={"width": "95px"})
             for words in ("← previous", "next →")
@@ -185,9 +179,9 @@ class Explorer:
         if not self.shown:
             self.message.value = "no galaxy to show: this group is empty"
             return
-        words = (self.network.value, self.shown, self.layer.value, self.head.value)
+        asked = (self.network.value, self.shown, self.layer.value, self.head.value)
         try:
-            self.image.value = self.viewer.picture(*words)
+            self.image.value = self.viewer.picture(*asked)
             self.message.value = ""
         except Gz2vitError as error:
             self.message.value = f"<b>{html.escape(str(error))}</b>"
@@ -225,8 +219,7 @@ class Explorer:
 
     def _step(self, by: int) -> None:
         """The next or previous galaxy of the group, round the end."""
-        ids = self.galaxy.options
-        if ids:
+        if ids := self.galaxy.options:
             self.galaxy.value = ids[(ids.index(self.galaxy.value) + by) % len(ids)]
 
 

@@ -40,12 +40,9 @@ MAX_ITERATIONS = 2000  # of L-BFGS; standardised features need some hundred
 
 
 def layer_embeddings(network: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Layer name -> float32 (B, D) on the CPU, first layer first, for normalised (B, 3, H, W).
-
-    `Gz2vitError` for a network whose layers are not known.
-    """
+    """Layer name -> float32 (B, D) on the CPU, first layer first, for normalised (B, 3, H, W)."""
     images = attention.check_images(network, images)
-    with torch.no_grad(), attention.in_evaluation(network):
+    with torch.inference_mode():
         found = [_embed(network, part) for part in images.split(attention.BATCH_SIZE)]
     word = "block" if attention.has_class_token(network) else "stage"
     layers = (torch.cat(parts).float().cpu() for parts in zip(*found, strict=True))
@@ -92,7 +89,7 @@ def _embed(network: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
 
 @dataclass(frozen=True)
 class Features:
-    """One layer's vectors: `vectors` float32 (N, D), and whose they are, (N,) each."""
+    """One layer's vectors, float32 (N, D), and whose they are, (N,) each."""
 
     layer: str
     galaxy_ids: np.ndarray
@@ -103,8 +100,8 @@ class Features:
     def of(self, split: str, most: int | None = None, seed: int = 0) -> "Features":
         """Those of one split; `most` of them at most, drawn with `seed`."""
         rows = _draw(np.flatnonzero(self.split == split), most, seed)
-        own = (self.galaxy_ids[rows], self.split[rows], self.class_index[rows])
-        return Features(self.layer, *own, self.vectors[rows])
+        whole = (self.galaxy_ids, self.split, self.class_index, self.vectors)
+        return Features(self.layer, *(one[rows] for one in whole))
 
 
 def _draw(rows: np.ndarray, most: int | None, seed: int) -> np.ndarray:
@@ -122,26 +119,20 @@ def features_path(results_dir: Path | str, key: str) -> Path:
 def write_features(
     results_dir: Path | str, model: TrainedModel, most: int | None = None, seed: int = 0
 ) -> Path:
-    """Write the features of a model for the galaxies of all splits and return the path.
-
-    `most`: galaxies of a split at most, drawn with `seed`. `Gz2vitError` for values not finite.
-    """
+    """Write the features of a model, of `most` galaxies of each split, and return the path."""
     splits = [open_split(results_dir, split) for split in SPLIT_FRACTIONS]
     drawn = [_draw(np.arange(len(one.cache)), most, seed) for one in splits]
     look = {"desc": f"features of {model.key}", "unit": " images"}
-    path = features_path(results_dir, model.key)
+    path, writer = features_path(results_dir, model.key), None
     with (
         atomic_path(path) as temporary,
         tqdm(total=sum(map(len, drawn)), **look) as bar,
         ExitStack() as closing,
     ):
-        writer = None
         for galaxies, rows in zip(splits, drawn, strict=True):
-            ids = np.array(galaxies.cache.galaxy_ids)
-            for start in range(0, len(rows), CHUNK):
-                own = rows[start : start + CHUNK]
+            for own in np.split(rows, range(CHUNK, len(rows), CHUNK)):
                 columns = {
-                    "galaxyID": pa.array(ids[own], pa.string()),
+                    "galaxyID": pa.array(np.array(galaxies.cache.galaxy_ids)[own], pa.string()),
                     "split": pa.array([galaxies.split] * len(own), pa.string()),
                     "class": pa.array(galaxies.class_index[own], pa.int8()),
                 }
@@ -191,7 +182,7 @@ def probe_hits(train: Features, test: Features, strength: float = 1.0) -> np.nda
     """Which galaxies of `test` a logistic regression trained on `train` classifies right: bool.
 
     Features are scaled to the training galaxies' mean and standard deviation; `strength` is
-    scikit-learn's C. `Gz2vitError` where all training galaxies are of one class.
+    scikit-learn's C.
     """
     if len(np.unique(train.class_index)) < 2:
         raise Gz2vitError("the training galaxies are all of one class; a probe needs two or more")
@@ -210,24 +201,18 @@ def probe_layers(
     First `model`, `layer`, `accuracy` (0 to 1), `low`, `high` (95 % Wilson), `galaxies`; then which
     test galaxies are right, bool, one column per layer, by galaxy id.
     """
-    path = features_path(results_dir, key)
-    rows, hits = [], {}
+    path, rows, hits = features_path(results_dir, key), [], {}
     for layer in layers_of(path):
         every = read_features(path, layer)
         test = every.of("test")
-        hits[layer] = probe_hits(every.of("train", most, seed), test)
-        count, right = len(hits[layer]), hits[layer].sum()
-        rows.append((key, layer, right / count, *wilson_interval(right, count), count))
-    columns = ["model", "layer", "accuracy", "low", "high", "galaxies"]
-    table = pd.DataFrame(rows, columns=columns)
+        own = hits[layer] = probe_hits(every.of("train", most, seed), test)
+        rows.append((key, layer, own.mean(), *wilson_interval(own.sum(), len(own)), len(own)))
+    table = pd.DataFrame(rows, columns=["model", "layer", "accuracy", "low", "high", "galaxies"])
     return table, pd.DataFrame(hits, index=pd.Index(test.galaxy_ids, name="GalaxyID"))
 
 
 def nearest_galaxies(features: Features, galaxy_id: str, count: int) -> list[str]:
-    """The ids of the `count` galaxies nearest to one by the cosine of their features, in order.
-
-    `Gz2vitError` for a galaxy without features.
-    """
+    """The ids of the `count` galaxies nearest to one by the cosine of their features, in order."""
     rows = np.flatnonzero(features.galaxy_ids == galaxy_id)
     if len(rows) == 0:
         raise Gz2vitError(f"galaxy {galaxy_id} has no features; run the step 'features' again")
@@ -239,7 +224,7 @@ def nearest_galaxies(features: Features, galaxy_id: str, count: int) -> list[str
 def project(vectors: np.ndarray, neighbours: int = 15, seed: int = 0) -> np.ndarray:
     """Vectors (N, D) as points float32 (N, 2) by UMAP of cosine distances, the same for a `seed`.
 
-    Its `neighbours` (N / 2 at most) are to stay near a galaxy. `Gz2vitError` for less than 4.
+    Its `neighbours` (N / 2 at most) are to stay near a galaxy.
     """
     if len(vectors) < 4:
         raise Gz2vitError(f"{len(vectors)} galaxies are too few for a map; extract at least 4")
