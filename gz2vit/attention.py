@@ -26,9 +26,7 @@ from gz2vit.io import Gz2vitError
 BATCH_SIZE = 32  # images at once for maps: all attention of a ViT-Base at 224 px is 22 MB per image
 # Of images at once where only logits are computed: a batch stays in a core's own memory.
 BATCH_PIXELS = {"cpu": 8 * 224**2, "cuda": 64 * 224**2}
-# float32 softmax rows miss 1 by about 1e-6, those of bfloat16 by up to 2^-9 = 2e-3; an effective
-# attention that was not normalised misses it by tenths.
-ROW_SUM_TOLERANCE = 5e-3
+ROW_SUM_TOLERANCE = 5e-3  # rows of bfloat16 miss 1 by 2e-3, effective attention by tenths
 
 # How a map was made. They share a scale, not a meaning: rollout knows no class, the others do.
 ROLLOUT = "attention rollout"
@@ -50,8 +48,7 @@ def family_of(network: nn.Module) -> str:
         for home, family in _FAMILIES.items():
             if f"{base.__module__}.".startswith(f"{home}."):
                 return family
-    name = type(network).__name__
-    raise Gz2vitError(f"the layers of a {name} are not known; pass one of models.build_model")
+    raise Gz2vitError(f"{type(network).__name__} is not known; pass one of models.build_model")
 
 
 def has_class_token(network: nn.Module) -> bool:
@@ -61,7 +58,7 @@ def has_class_token(network: nn.Module) -> bool:
 
 def has_plain_blocks(network: nn.Module) -> bool:
     """Whether a network of timm is made of blocks whose attention can be seen."""
-    layers = [getattr(block, "attn", None) for block in getattr(network, "blocks", [])]
+    layers = [block.attn for block in getattr(network, "blocks", []) if hasattr(block, "attn")]
     return bool(layers) and all(hasattr(a, "fused_attn") & hasattr(a, "attn_drop") for a in layers)
 
 
@@ -74,7 +71,7 @@ def methods_of(network: nn.Module) -> dict[str, str]:
 
 
 def check_images(network: nn.Module, images: torch.Tensor) -> torch.Tensor:
-    """Images on the network's device, which is put in evaluation mode; checks type and shape."""
+    """Images on the device of the network, which is put in evaluation mode."""
     shape = tuple(images.shape)
     if len(shape) != 4 or shape[1] != 3 or 0 in shape or not images.is_floating_point():
         raise Gz2vitError(f"images are {images.dtype} {shape}; pass normalised floats (B, 3, H, W)")
@@ -100,24 +97,22 @@ def batch_size(images: torch.Tensor) -> int:
     return min(256, max(1, pixels // (images.shape[2] * images.shape[3])))
 
 
-def predict_probabilities(
-    network: nn.Module, images: torch.Tensor, bar: tqdm | None = None
-) -> np.ndarray:
-    """Class probabilities, float64 (B, classes), each row's sum 1; `bar` advances by image."""
+def predict_probabilities(network: nn.Module, images: torch.Tensor) -> np.ndarray:
+    """Class probabilities, float64 (B, classes), each row's sum 1."""
     images = check_images(network, images)
-    return predict_batches(network, images.split(batch_size(images)), images.device.type, bar)
+    return predict_batches(network, images.split(batch_size(images)), images.device.type)
 
 
 def predict_batches(
     logits_of: Callable, batches: Iterable, device: str, bar: tqdm | None = None
 ) -> np.ndarray:
-    """The probabilities, float64 (B, classes), of the logits that `logits_of` makes of batches."""
+    """The probabilities of the logits of batches; `bar` advances by image."""
     threads, found = torch.get_num_threads() if device == "cpu" else 1, []
+    work = torch.inference_mode()(lambda batch: logits_of(batch).cpu())
     # A batch for each thread: threads that share a batch wait for each other at every layer.
     pool = ThreadPoolExecutor(threads, "predict", torch.set_num_threads, (1,))
     try:
         with pool:
-            work = torch.inference_mode()(lambda batch: logits_of(batch).cpu())
             for logits in (pool.map if threads > 1 else map)(work, batches):
                 found.append(logits)
                 if bar is not None:
@@ -133,7 +128,6 @@ def collect_attention(
     """The weight that token n gives to token m in each layer, (B, H, N, N); 0 is the class token.
 
     A Linformer's is its `effective_attention`, made a distribution where `normalised`.
-    `Gz2vitError` for a network without attention between all its tokens.
     """
     images = check_images(network, images)
     with torch.no_grad():
@@ -168,8 +162,8 @@ def record_attention(
                 restore.callback(setattr, layer, "fused_attn", layer.fused_attn)
                 layer.fused_attn = False  # fused attention has no weights to see
             return record_outputs(network, images, [layer.attn_drop for layer in layers])
-    name = type(network).__name__
-    raise Gz2vitError(f"{name} has no attention between a class token and all patches")
+    words = "has no attention between a class token and all patches"
+    raise Gz2vitError(f"{type(network).__name__} {words}")
 
 
 def linformer_layers(network: nn.Module) -> list[nn.Module]:
@@ -198,10 +192,9 @@ def as_distribution(attention: torch.Tensor) -> torch.Tensor:
 def attention_rollout(attentions: Sequence[torch.Tensor], each_head: bool = False) -> torch.Tensor:
     """The class token's attention to every patch, float32 (B, g, g), each map's maximum 1 (or 0).
 
-    `attentions`: of each layer (B, H, N, N), first layer first, N = g^2 + 1. With A the mean over
-    heads, A' = (A + I) / 2 adds the skip connection; the map is the class token's row of
-    A'_L ... A'_2 A'_1 without its own entry. `each_head`: of each alone, (B, H, g, g).
-    `Gz2vitError` for tokens that are no square and rows that are not distributions.
+    `attentions`: of each layer (B, H, N, N), first layer first, N = g^2 + 1, rows distributions.
+    With A the mean over heads, A' = (A + I) / 2 adds the skip connection; the map is the class
+    token's row of A'_L ... A'_2 A'_1 without its own entry. `each_head`: of each, (B, H, g, g).
     """
     # Apple's GPUs have no float64.
     kind = torch.float32 if attentions[0].device.type == "mps" else torch.float64
@@ -250,13 +243,10 @@ def transformer_maps(
         if linformer:
             # A = P F is never computed in the network's pass, but the layer's result is A V: with
             # Z the gradient to that, the gradient to A is Z V^T.
-            parts = [
-                (layer.dropout, layer.to_out, layer.to_k if layer.share_kv else layer.to_v)
-                for layer in layers
-            ]
+            parts = [(a.dropout, a.to_out, a.to_k if a.share_kv else a.to_v) for a in layers]
             logits, found = record_outputs(network, images, sum(parts, ()))
-            weights, outputs, values = found[::3], found[1::3], found[2::3]
-            attentions = list(map(effective_attention, weights, layers))
+            attentions = list(map(effective_attention, found[::3], layers))
+            outputs, values = found[1::3], found[2::3]
         else:
             logits, attentions = record_attention(network, images)
             outputs = attentions
@@ -287,10 +277,7 @@ def _score(logits: torch.Tensor, class_index: torch.Tensor | None) -> torch.Tens
 def class_activation(
     network: nn.Module, images: torch.Tensor, class_index: torch.Tensor | None = None
 ) -> dict[str, torch.Tensor]:
-    """`class`: Grad-CAM (B, h, w) of the last stage of `LEAST_CELLS` cells on a side, or the first.
-
-    Tokens are planes, too. `Gz2vitError` for a network without such a stage.
-    """
+    """`class`: Grad-CAM (B, h, w) of the last stage of `LEAST_CELLS` cells a side or the first."""
     stages, kept = stages_of(network), []
 
     def begin_here(_part: nn.Module, _in: object, output: torch.Tensor) -> torch.Tensor:
@@ -354,8 +341,7 @@ def attribution_maps(
 
     `class` (B, g, g), of the classes `class_index` int64 (B,), by default those predicted; of a
     transformer `attention` (B, g, g) and `heads` (B, H, g, g), too, which know no class: a
-    Linformer's hardly tell galaxies apart, as its projections are the same for all. `Gz2vitError`
-    for a network that no method fits.
+    Linformer's hardly tell galaxies apart, as its projections are the same for all.
     """
     make = transformer_maps if "attention" in methods_of(network) else class_activation
     parts = check_images(network, images).split(BATCH_SIZE)

@@ -11,7 +11,6 @@
 import copy
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
 from itertools import product
 from threading import local
 
@@ -53,41 +52,45 @@ def change_patches(
 ) -> tuple[np.ndarray, np.ndarray]:  # fmt: skip
     """Class probabilities while patches of some images become those of others, in `steps` steps.
 
-    `images`: (N, 3, H, W) each; `changes`: from which, to which, and each patch's turn, int64
-    (N, h, w), as of `rank_patches`. Returns the fraction of patches changed, (S,), from 0 to 1, and
-    for each change the states between (fewer where there are fewer patches), float64
-    (changes, N, S - 2, classes). `bar` advances by image.
+    `images`: (N, 3, H, W) each, one of them "whole"; `changes`: from which, to which, and each
+    patch's turn, int64 (N, h, w), as of `rank_patches`. Returns the fraction of patches changed,
+    (S,), from 0 to 1, and the states between (fewer where there are fewer patches), float64
+    (changes, N, S - 2, classes).
     """
-    whole, patches = next(iter(images.values())), changes[0][2][0].size
+    whole, patches = images["whole"], changes[0][2][0].size
     counts = np.unique(np.linspace(0, patches, steps + 1).round().astype(np.int64))
-    size, shape, here = attention.batch_size(whole), whole.shape[1:], local()
-    parts = {name.rpartition(".")[2]: part for name, part in network.eval().named_modules()}
-    embed = next((parts[name] for name in EMBEDDINGS if name in parts), None)
+    size, shape, here = attention.batch_size(whole), tuple(whole.shape[1:]), local()
+    known, embed = images, None
+    if attention.has_class_token(network.eval()):
+        parts = {name.rpartition(".")[2]: part for name, part in network.named_modules()}
+        embed = next((parts[name] for name in EMBEDDINGS if name in parts), None)
+    if embed is not None:
+        with torch.inference_mode():
+            known = {n: torch.cat([*map(embed, x.split(size))]) for n, x in images.items()}
+    # A transformer embeds each patch once; of images it then needs the shape alone.
+    if not (tokens := known["whole"].shape[1:-1] == (patches,)):
+        known = images
 
     def logits_between(state: tuple[tuple[str, str, np.ndarray], int, slice]) -> torch.Tensor:
         (start, end, turns), count, rows = state
-        changed = torch.from_numpy(turns[rows] < count).to(whole.device)
-        mask = changed.flatten(1).unsqueeze(2)
-        if not tokens:
-            cells = changed.unsqueeze(1).float()
-            mask = functional.interpolate(cells, tuple(shape[1:]), mode="nearest-exact") > 0.5
-        here.tokens = torch.where(mask, known[end][rows], known[start][rows])
-        return network(whole[:1].expand(len(mask), *shape) if tokens else here.tokens)
+        mask = torch.from_numpy(turns[rows] < count).to(whole.device)
+        if tokens:
+            here.tokens = torch.where(
+                mask.flatten(1)[..., None], known[end][rows], known[start][rows]
+            )
+            return network(whole[:1].expand(len(mask), *shape))
+        mask = functional.interpolate(mask[:, None].float(), shape[1:], mode="nearest-exact") > 0.5
+        return network(torch.where(mask, known[end][rows], known[start][rows]))
 
-    with ExitStack() as restore:
-        known, tokens = images, False
-        if embed is not None and attention.has_class_token(network):
-            with torch.inference_mode():
-                made = {
-                    n: torch.cat(list(map(embed, one.split(size)))) for n, one in images.items()
-                }
-            if tokens := made["whole"].shape[1:-1] == (patches,):
-                # A transformer embeds each patch once; of images it then needs the shape alone.
-                known, embed.forward = made, lambda *_, **__: here.tokens
-                restore.callback(delattr, embed, "forward")
-        batches = [slice(start, start + size) for start in range(0, len(whole), size)]
-        states = product(changes, counts[1:-1], batches)
+    batches = [slice(start, start + size) for start in range(0, len(whole), size)]
+    states = product(changes, counts[1:-1], batches)
+    if tokens:
+        embed.forward = lambda *_, **__: here.tokens
+    try:
         found = attention.predict_batches(logits_between, states, whole.device.type, bar)
+    finally:
+        if tokens:
+            del embed.forward
     found = found.reshape(len(changes), len(counts) - 2, len(whole), -1)
     return counts / patches, found.swapaxes(1, 2)
 
@@ -127,8 +130,8 @@ def blur(images: torch.Tensor) -> torch.Tensor:
 def randomise_weights(network: nn.Module, seed: int = 0) -> nn.Module:
     """A copy of `network` that has learnt nothing; the network and torch's generator stay.
 
-    Layers are reset as torch first sets them; parameters outside such layers (class token,
-    positions, a Linformer's projections) have no known start: their own values are shuffled.
+    Layers are reset as torch first sets them; other parameters (class token, positions, a
+    Linformer's projections) have no known start: their own values are shuffled.
     """
     fresh = copy.deepcopy(network)
     devices = sorted({one.device.index for one in fresh.parameters() if one.device.type == "cuda"})
@@ -202,8 +205,8 @@ def check_maps(
       minus random): positive where the map finds what is needed;
     - `light`: the fraction of the map on the galaxy; `light_gain`, `light_gain_others`: the same
       minus that of an even map, and of other galaxies' maps;
-    - `randomised_similarity`: rank correlation with the map of the network with random weights;
-      `other_galaxy_similarity`: with the same model's map of another galaxy.
+    - `randomised_similarity`, `other_galaxy_similarity`: rank correlation with the map of the
+      network with random weights, and with the same model's map of another galaxy.
     The second has the mean curves with 95 % intervals: `model`, `map`, `kind`, `order`, `changed`
     (fraction of patches), `probability`, `low`, `high`. Shows a progress bar for each model.
     """
@@ -216,12 +219,12 @@ def check_maps(
         kinds = list(attention.methods_of(network))
         # Three orders need no map; maps of two networks take about three passes each.
         passes = 2 + 6 + (3 + 2 * len(kinds)) * (steps - 1)
-        with tqdm(total=passes * count + 1, desc=f"check {model.key}", unit=" images") as bar:
+        with tqdm(total=passes * count, desc=f"check {model.key}", unit=" images") as bar:
             mean = prepared.mean(dim=(0, 2, 3)).view(1, 3, 1, 1)
             ends = {"whole": prepared, "blurred": blur(prepared), "plane": mean.expand_as(prepared)}
             # A plane of one colour is the same for all galaxies: predicted once.
             given = {name: one[:1] if name == "plane" else one for name, one in ends.items()}
-            known = {n: attention.predict_probabilities(network, x, bar) for n, x in given.items()}
+            known = {n: attention.predict_probabilities(network, x) for n, x in given.items()}
             predicted = known["whole"].argmax(axis=1)
             known = {
                 n: np.broadcast_to(x, known["whole"].shape)[rows, predicted]
@@ -231,7 +234,7 @@ def check_maps(
                 attention.attribution_maps(one, prepared, torch.from_numpy(predicted))
                 for one in (network, randomise_weights(network, seed))
             )
-            bar.update(6 * count)
+            bar.update(8 * count)
             fine = {name: refine(maps[name]) for name in kinds}
             keys = [
                 (k, o, name) for k, o in ORDERS for name in (kinds if o == "most" else kinds[:1])

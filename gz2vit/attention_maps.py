@@ -51,7 +51,7 @@ class TrainedModel:
 
 
 def open_model(results_dir: Path | str, key: str) -> TrainedModel:
-    """A trained model, on the GPU where there is one; its network must be one that can be built."""
+    """A trained model, on the GPU where there is one, in evaluation mode."""
     classifier = load_classifier(Path(results_dir) / "models" / key)
     return TrainedModel(key, classifier.to("cuda" if torch.cuda.is_available() else "cpu").eval())
 
@@ -108,7 +108,7 @@ class Sample:
 
 
 def read_all_predictions(results_dir: Path | str, keys: Sequence[str]) -> dict[str, pd.DataFrame]:
-    """The test predictions of models, by galaxy id, in one order; all must have the same galaxies."""
+    """The test predictions of models, by galaxy id, all in one order."""
     tables: dict[str, pd.DataFrame] = {}
     for key in keys:
         path = require(Path(results_dir) / "models" / key / "predictions.csv", key)
@@ -210,20 +210,14 @@ def load_sample(folder: Path | str) -> Sample:
 
 @dataclass(frozen=True)
 class GalaxyMaps:
-    """Where one model looks in N galaxies; every map float32, its maximum 1 (or 0 throughout).
+    """Where one model looks in N galaxies; every map float32, its maximum 1 (or 0 throughout)."""
 
-    `average` (N, g, g): rollout with all heads averaged, of a CNN its class activation; `heads`
-    (N, H, g, g): of each head alone, H = 0 for a CNN; `of_class` (N, g, g): what speaks for the
-    predicted class; `probability` float64 (N, 8); `method`, `class_method`: how `average` and
-    `of_class` were made. A network without maps has one cell of 0, and the reason as `method`.
-    """
-
-    average: np.ndarray
-    heads: np.ndarray
-    of_class: np.ndarray
-    probability: np.ndarray
-    method: str
-    class_method: str
+    average: np.ndarray  # (N, g, g): rollout with all heads averaged, of a CNN `of_class`
+    heads: np.ndarray  # (N, H, g, g): of each head alone, H = 0 for a CNN
+    of_class: np.ndarray  # (N, g, g): what speaks for the predicted class
+    probability: np.ndarray  # float64 (N, 8)
+    method: str  # how `average` was made, or why there is no map, which then is a cell of 0
+    class_method: str  # how `of_class` was made
 
     @property
     def seen(self) -> bool:

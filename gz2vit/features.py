@@ -1,9 +1,8 @@
 """What each layer of a network makes of a galaxy, and what can be read from it.
 
 `features/<key>.parquet` has one row per galaxy: `galaxyID`, `split`, `class`, and a column of
-vectors for each layer: of a transformer with a class token, that token after each block (`block 1`,
-...); of a CNN, the mean over the plane after each stage (`stage 1`, ...). Vectors are float16: all
-layers of a ViT-Base for the paper's 155,951 galaxies are then 2.9 GB.
+vectors, float16, for each layer: of a transformer with a class token, that token after each block
+(`block 1`, ...); of a CNN, the mean over the plane after each stage (`stage 1`, ...).
 
 Sources: linear probes, Alain & Bengio 2016, arXiv:1610.01644; UMAP, McInnes, Healy & Melville 2018,
 arXiv:1802.03426, by umap-learn.
@@ -122,13 +121,9 @@ def write_features(
     """Write the features of a model, of `most` galaxies of each split, and return the path."""
     splits = [open_split(results_dir, split) for split in SPLIT_FRACTIONS]
     drawn = [_draw(np.arange(len(one.cache)), most, seed) for one in splits]
-    look = {"desc": f"features of {model.key}", "unit": " images"}
     path, writer = features_path(results_dir, model.key), None
-    with (
-        atomic_path(path) as temporary,
-        tqdm(total=sum(map(len, drawn)), **look) as bar,
-        ExitStack() as closing,
-    ):
+    bar = tqdm(total=sum(map(len, drawn)), desc=f"features of {model.key}", unit=" images")
+    with atomic_path(path) as temporary, bar, ExitStack() as closing:
         for galaxies, rows in zip(splits, drawn, strict=True):
             for own in np.split(rows, range(CHUNK, len(rows), CHUNK)):
                 columns = {
@@ -165,17 +160,15 @@ def layers_of(path: Path | str) -> list[str]:
 
 
 def read_features(path: Path | str, layer: str | None = None) -> Features:
-    """The vectors of one layer, by default the last; `Gz2vitError` without the file or layer."""
+    """The vectors of one layer, by default the last."""
     layers = layers_of(path)
     if not layers or layer not in (None, *layers):
         known = ", ".join(layers) or "none: the network could not be built"
         raise Gz2vitError(f"{path} has no layer '{layer or 'last'}'; it has {known}")
     layer = layer or layers[-1]
     table = pq.read_table(path, columns=[*ABOUT, layer]).combine_chunks()
-    about = [table.column(name).to_numpy() for name in ABOUT]
-    column = table.column(layer).combine_chunks()
-    vectors = column.flatten().to_numpy(zero_copy_only=False).reshape(-1, column.type.list_size)
-    return Features(layer, *about, vectors.astype(np.float32))
+    vectors = np.stack(table.column(layer).to_numpy()).astype(np.float32)
+    return Features(layer, *(table.column(name).to_numpy() for name in ABOUT), vectors)
 
 
 def probe_hits(train: Features, test: Features, strength: float = 1.0) -> np.ndarray:

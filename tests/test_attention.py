@@ -19,10 +19,8 @@ from gz2vit.attention import (
     class_activation,
     collect_attention,
     family_of,
-    in_evaluation,
     linformer_layers,
     methods_of,
-    planes_of,
     predict_probabilities,
     stages_of,
     value_projection,
@@ -57,7 +55,7 @@ def by_head(values: torch.Tensor, dim_head: int) -> torch.Tensor:
 
 
 # For each family: its layers; their last projection; what makes values; values of what it made.
-LAYERS: dict[str, tuple[Callable, Callable, Callable, Callable]] = {
+LAYERS = {
     "vit": (
         lambda n: [layer[0].fn for layer in n.transformer.layers],
         lambda layer: layer.to_out,
@@ -121,29 +119,23 @@ def test_a_linformers_effective_attention_is_exact(options: dict):
     with pytest.raises(Gz2vitError):
         attention_rollout(exact)  # its rows are not distributions
     check_products("linformer", network, images)
-
-
-def test_effective_attention_of_smaller_images():
-    network, _ = build("linformer")
-    check_products("linformer", network, torch.randn(2, 3, 16, 16))  # 5 of the 17 tokens
+    check_products("linformer", network, images[:, :, :16, :16])  # 5 of the 17 tokens
 
 
 @pytest.mark.parametrize("name", ["linformer", "vit", "hf_vit", TIMM, "timm/convnext_atto"])
-def test_a_network_is_left_as_it_was(name: str):
+def test_maps_leave_the_network_and_do_not_mix_images(name: str):
     network, images = build(name)
     with torch.no_grad():
         before = network(images)
     network.train().requires_grad_(False)
     with torch.inference_mode():
         maps = attribution_maps(network, images)
-    assert all(part.training for part in network.modules())
     assert not any(one.requires_grad for one in (images, *maps.values()))
     assert predict_probabilities(network, images) == pytest.approx(before.softmax(1), abs=1e-6)
-    # images do not mix: alone each has the same maps
     for kind, alone in attribution_maps(network, images[1:2]).items():
         assert torch.allclose(alone, maps[kind][1:2], atol=1e-3)
     with torch.no_grad():
-        assert torch.equal(network.eval()(images), before)
+        assert torch.equal(network(images), before)
     if name == TIMM:
         assert all(block.attn.fused_attn for block in network.blocks)
 
@@ -161,20 +153,10 @@ def test_threads_share_the_images_not_a_batch(name: str):
     np.testing.assert_allclose(found, alone, atol=1e-6)
 
 
-def test_every_part_returns_to_its_mode_after_an_error():
-    network = nn.Sequential(nn.Dropout(), nn.Sequential(nn.Dropout(), nn.Dropout()))
-    network[1][0].eval()
-    with pytest.raises(ZeroDivisionError), in_evaluation(network):
-        assert not any(part.training for part in network.modules())
-        raise ZeroDivisionError
-    assert [part.training for part in network.modules()] == [True, True, True, False, True]
-
-
 def random_attention(layers: int = 4, heads: int = 3, grid: int = 3) -> list[torch.Tensor]:
     """Softmax rows, float32 (2, heads, N, N) for each layer; sharp, so that layers differ."""
-    generator = torch.Generator().manual_seed(0)
-    shape = (2, heads, grid**2 + 1, grid**2 + 1)
-    return [(2 * torch.randn(shape, generator=generator)).softmax(-1) for _ in range(layers)]
+    torch.manual_seed(0)
+    return [(2 * torch.randn(2, heads, *2 * [grid**2 + 1])).softmax(-1) for _ in range(layers)]
 
 
 def test_rollout_is_the_definition():
@@ -203,12 +185,8 @@ def test_the_last_layer_comes_last():
     turned = attention_rollout([last[None, None], first[None, None]])
     assert turned[0].flatten().tolist() == [1.0, 0.0, 0.0, 0.0]
     assert not attention_rollout([torch.eye(5)[None, None]]).any()  # a token that looks nowhere
-
-
-def test_half_precision_is_within_the_tolerance():
     rough = [layer.bfloat16() for layer in random_attention(grid=14)]
-    assert attention_rollout(rough).amax() == 1.0
-    attention_rollout([torch.eye(5)[None, None] * (1 + 0.9 * ROW_SUM_TOLERANCE)])
+    assert attention_rollout(rough).amax() == 1.0  # half precision is within the tolerance
 
 
 def spoilt(value: float) -> list[torch.Tensor]:
@@ -221,17 +199,11 @@ def spoilt(value: float) -> list[torch.Tensor]:
 @pytest.mark.parametrize(
     ("attentions", "named"),
     [
-        ([], "set()"),
-        ([torch.eye(5)], r"\(5, 5\)"),
-        ([torch.zeros(0, 1, 5, 5)], r"\(0, 1, 5, 5\)"),
-        ([torch.ones(1, 1, 5, 4) / 4], r"\(1, 1, 5, 4\)"),
-        (random_attention() + random_attention(grid=2), "3, 5, 5"),
         ([torch.eye(6)[None, None]], "6 tokens"),
         ([torch.eye(1)[None, None]], "1 tokens"),
         (spoilt(float("nan")), "layer 1"),
         (spoilt(float("inf")), "layer 1"),
         (spoilt(-0.5), "layer 1 .* -0.5"),
-        (spoilt(2.0), "layer 1"),
         ([torch.eye(5)[None, None] * (1 + 1.1 * ROW_SUM_TOLERANCE)], "0.0055"),
     ],
 )
@@ -343,31 +315,19 @@ def test_the_class_is_the_predicted_one_by_default(name: str):
     assert not torch.equal(maps, attribution_maps(network, images, (predicted + 1) % 8)["class"])
 
 
-def test_planes_are_known_by_their_shape():
-    for shape in ((2, 64, 7, 7), (2, 7, 7, 64), (2, 49, 64)):
-        assert planes_of(torch.zeros(shape), (2, 3, 224, 224)).shape == (2, 64, 7, 7)
-    for shape in ((2, 50, 64), (2, 64), (), (2, 5, 6, 7)):
-        assert planes_of(torch.zeros(shape), (2, 3, 224, 224)) is None
-    assert planes_of(torch.zeros(2, 64, 4, 8), (2, 3, 112, 224)).shape == (2, 64, 4, 8)
-    assert planes_of(torch.zeros(2, 49, 64), (2, 3, 112, 224)) is None
+TWO = [ROLLOUT, CLASS_RELEVANCE]
+METHODS = {
+    "linformer": ("linformer", [EFFECTIVE_ROLLOUT, CLASS_RELEVANCE]), "vit": ("vit", TWO),
+    "hf_vit": ("hugging_face", TWO), "resnet50": ("resnet", [CLASS_ACTIVATION]),
+    "vgg16_bn": ("vgg", [CLASS_ACTIVATION]), "backbone": ("timm", [CLASS_ACTIVATION]),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("name", "family", "methods"),
-    [
-        ("linformer", "linformer", [EFFECTIVE_ROLLOUT, CLASS_RELEVANCE]),
-        ("vit", "vit", [ROLLOUT, CLASS_RELEVANCE]),
-        ("hf_vit", "hugging_face", [ROLLOUT, CLASS_RELEVANCE]),
-        ("resnet50", "resnet", [CLASS_ACTIVATION]),
-        ("vgg16_bn", "vgg", [CLASS_ACTIVATION]),
-        ("backbone", "timm", [CLASS_ACTIVATION]),
-    ],
-)
-def test_every_architecture_has_maps(
-    name: str, family: str, methods: list[str], monkeypatch: pytest.MonkeyPatch
-):
+@pytest.mark.parametrize("name", METHODS)
+def test_every_architecture_has_maps(name: str, monkeypatch: pytest.MonkeyPatch):
     network, images = build(name)
-    assert (family_of(network), list(methods_of(network).values())) == (family, methods)
+    methods = list(methods_of(network).values())
+    assert (family_of(network), methods) == METHODS[name]
     classes = torch.tensor([0, 5, 2])
     whole = attribution_maps(network, images, classes)
     monkeypatch.setattr("gz2vit.attention.BATCH_SIZE", 2)

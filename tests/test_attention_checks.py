@@ -11,7 +11,6 @@ from torch import nn
 
 from gz2vit.attention import attribution_maps, predict_probabilities
 from gz2vit.attention_checks import (
-    blur,
     change_patches,
     check_maps,
     describe_failures,
@@ -26,7 +25,7 @@ from gz2vit.attention_maps import open_model
 from gz2vit.evaluation import bootstrap_interval
 from gz2vit.io import Gz2vitError
 from gz2vit.models import build_model
-from tests.test_attention import SMALL
+from tests.test_attention import SMALL, TIMM, build
 from tests.trained_run import open_splits
 
 QUANTITIES = [
@@ -59,12 +58,11 @@ def changed(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Fractions changed, and class 1's probability while IMAGES become black, or the other way."""
     images = IMAGES[: len(ranks)]
-    both = (images, torch.zeros_like(images))
-    known = [predict_probabilities(OnePatch(), one) for one in both]
-    turn = -1 if insertion else 1
-    ends = (*both[::turn], *known[::turn])
-    fractions, found = change_patches(OnePatch(), *ends, ranks, steps)
-    return fractions, found[:, :, 1]
+    both = {"whole": images, "black": torch.zeros_like(images)}
+    ends = tuple(both)[:: -1 if insertion else 1]
+    first, last = (predict_probabilities(OnePatch(), both[one])[:, 1] for one in ends)
+    fractions, found = change_patches(OnePatch(), both, [(*ends, ranks)], steps)
+    return fractions, np.column_stack([first, found[0, :, :, 1], last])
 
 
 def maps_of(row: int, column: int, count: int = 3) -> np.ndarray:
@@ -77,22 +75,18 @@ def test_deletion_and_insertion_of_what_the_network_looks_at():
     ranks = rank_patches(maps_of(1, 2), "most")
     fractions, deletion = changed(ranks)
     assert fractions == pytest.approx(np.arange(17) / 16)
-    assert deletion.shape == (3, 17)
     assert deletion[:, 0] == pytest.approx(FULL)
     assert deletion[:, 1:] == pytest.approx(0.5)
     insertion = changed(ranks, insertion=True)[1]
     assert insertion[:, 0] == pytest.approx(0.5)
     assert insertion[:, 1:] == pytest.approx(FULL)
-
-
-def test_a_right_map_beats_random_and_a_wrong_one_does_not():
+    # a right map beats random order, and a wrong one does not; at random the patch goes at any step
     maps = maps_of(1, 2, 40)
     orders = ((maps, "most"), (maps, "random"), (-maps, "most"))
     right, random, wrong = (
         np.trapezoid(changed(rank_patches(*order))[1], dx=1 / 16, axis=1) for order in orders
     )
     assert right.max() < random.mean() < wrong.min()
-    # at random the patch goes at any step alike: its area is on average the middle one
     assert random.mean() == pytest.approx((FULL + 0.5) / 2, abs=0.05)
 
 
@@ -110,14 +104,6 @@ def test_orders_of_patches():
     assert (centre[:, [0, 0, 4, 4], [0, 4, 0, 4]] >= 21).all()
 
 
-def test_a_blurred_image_keeps_its_light():
-    torch.manual_seed(0)
-    images = 0.1 * torch.rand(3, 3, 8, 8) + IMAGES[:3]
-    blurred = blur(images)
-    assert torch.allclose(blurred.mean(dim=(2, 3)), images.mean(dim=(2, 3)), atol=1e-2)
-    assert 0 < blurred.std(dim=(2, 3)).max() < 0.5 * images.std(dim=(2, 3)).min()
-
-
 def test_maps_of_any_grid():
     fractions, found = changed(rank_patches(np.random.rand(2, 3, 3), "most"), steps=4)
     assert fractions == pytest.approx(np.array([0, 2, 4, 7, 9]) / 9)
@@ -127,7 +113,6 @@ def test_maps_of_any_grid():
 
 
 def test_rank_correlation_is_spearmans():
-    torch.manual_seed(0)
     first, second = torch.rand(4, 5, 5), torch.rand(4, 5, 5).round(decimals=1)  # with ties
     expected = [
         spearmanr(one.flatten(), other.flatten()).statistic
@@ -137,6 +122,26 @@ def test_rank_correlation_is_spearmans():
     second[1] = 1.0  # flat
     assert np.isnan(rank_correlation(first, second)).tolist() == [False, True, False, False]
     assert np.isnan(rank_correlation(first, torch.ones(4, 5, 5))).all()
+
+
+@pytest.mark.parametrize("name", ["linformer", "vit", "hf_vit", TIMM, "resnet50"])
+def test_patches_are_embedded_once_with_the_same_result(name: str):
+    """Of embedded patches as of whole images; of a CNN there are only images."""
+    network, images = build(name)
+    grid, both = 2 if name == TIMM else 4, {"whole": images, "b": images.flip(0)}
+    ranks = rank_patches(np.random.default_rng(0).random((3, grid, grid)), "most")
+    fractions, found = change_patches(
+        network, both, [("whole", "b", ranks), ("b", "whole", ranks)], 4
+    )
+    for number, fraction in enumerate(fractions[1:-1]):
+        mask = torch.from_numpy(ranks < fraction * grid**2).repeat_interleave(32 // grid, 1)
+        mask = mask.repeat_interleave(32 // grid, 2)[:, None]
+        for own, pair in zip(found, (both.values(), reversed(both.values())), strict=True):
+            first, last = pair
+            expected = predict_probabilities(network, torch.where(mask, last, first))
+            np.testing.assert_allclose(own[:, number], expected, atol=1e-6)
+    with torch.no_grad():
+        assert network(images).shape == (3, 8)  # and the network takes images again
 
 
 @pytest.mark.parametrize("architecture", ["linformer", "vit", "hf_vit", "resnet50", "backbone"])
@@ -190,9 +195,7 @@ def test_fractions_of_known_maps():
     assert found.others[1] == pytest.approx((1.0 + area[1]) / 2)
     # a cell counts with the fraction of its pixels
     assert light_fraction(torch.ones(3, 1, 1), masks).light.to_numpy() == pytest.approx(area)
-
-
-def test_what_does_not_exist_has_no_value():
+    # what does not exist has no value
     masks = galaxy_masks(galaxies(8, 0, 8))
     maps = torch.ones(3, 4, 4)
     maps[2] = 0.0
@@ -241,7 +244,7 @@ def test_every_quantity_of_every_map(trained_run: Path, capsys: pytest.CaptureFi
         ends = mean[(mean["kind"] == "deletion") & (mean["changed"] == 0)]
         assert ends["probability"].to_numpy() == pytest.approx(sure, abs=1e-3)
         assert ((mean["low"] <= mean["probability"]) & (mean["probability"] <= mean["high"])).all()
-    for wrong in ((images[:1], 2), (images, 0)):
+    for wrong in ((images[:1], 2), (images, 1)):
         with pytest.raises(Gz2vitError, match="galaxies in"):
             check_maps(models.values(), *wrong)
 

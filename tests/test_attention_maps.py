@@ -39,13 +39,10 @@ GALAXIES = [
 
 def predictions(rows: list[tuple[int, int, float]] = GALAXIES) -> pd.DataFrame:
     """A table as `read_all_predictions` returns it."""
-    shares = np.full((len(rows), 8), 0.0)
-    for row, (_, pred, certainty) in enumerate(rows):
-        shares[row] = (1 - certainty) / 7
-        shares[row, pred] = certainty
-    table = pd.DataFrame(shares, columns=list(PROBABILITY_COLUMNS))
-    table.insert(0, "class", [row[0] for row in rows])
-    table.insert(1, "pred", [row[1] for row in rows])
+    table = pd.DataFrame(rows, columns=["class", "pred", "certainty"])
+    for number, name in enumerate(PROBABILITY_COLUMNS):
+        table[name] = (1 - table.certainty) / 7
+        table.loc[table.pred == number, name] = table.certainty
     return table.set_index(pd.Index([f"g{row}" for row in range(len(rows))], name="GalaxyID"))
 
 
@@ -56,23 +53,18 @@ def choose(*extra: str, count: int = 3, seed: int = 0, chosen: tuple = (), **oth
     return choose_lists(selection, {"vit": predictions(), **other}, "vit", count, seed, chosen)
 
 
-def test_fig5_has_the_papers_galaxies_or_stand_ins_of_their_kinds_surest_first():
+def test_lists_of_galaxies():
     lists = choose()
-    assert lists["A"] == ["g0", "g2", "g4", "g3", "g5", "g6"]
+    assert lists["A"] == ["g0", "g2", "g4", "g3", "g5", "g6"]  # stand-ins, surest first
     assert lists["B"] == ["g8", "g7", "g9", "g10"]  # recognised mergers, then the others
     known = [str(one) for one in FIG5_GALAXY_IDS["A"][1:3]]
-    assert choose(*known)["A"] == known
-
-
-def test_mistakes_are_those_of_all_models_together():
+    assert choose(*known)["A"] == known  # the paper's own
     other = predictions([(5, 0, 0.8), *GALAXIES[1:9], (7, 7, 0.999), *GALAXIES[10:]])
     lists = choose(count=2, cnn=other)
-    # g9: 0.99 for class 2 and 0.999 for its own; g0: 0.9 for its own and 0.8 for another
+    # of all models together: g9: 0.99 for class 2 and 0.999 for its own; g0: 0.9 for its own and
+    # 0.8 for another
     assert lists["mistakes"] == ["g5", "g6"]
     assert lists["classes"] == ["g4", "g11", "g2", "g8"]  # classes 0, 3, 5, 7; others have none
-
-
-def test_draws_depend_on_the_seed_alone_and_chosen_galaxies_must_exist():
     first, again, other = (choose("t1", count=2, seed=seed) for seed in (1, 1, 2))
     assert first == again
     assert first["random"] != other["random"]
@@ -93,12 +85,9 @@ def test_a_sample_keeps_images_classes_and_lists_on_disk(trained_run: Path, tmp_
         load_sample(tmp_path)
     # ids that look like missing values survive
     lists["one"].append("NA")
-    sample = replace(
-        sample,
-        galaxy_ids=(*sample.galaxy_ids, "NA"),
-        class_index=np.append(sample.class_index, 0),
-        images=np.concatenate([sample.images, sample.images[:1]]),
-    )
+    more = {"class_index": np.append(sample.class_index, 0)}
+    more |= {"images": np.concatenate([sample.images, sample.images[:1]])}
+    sample = replace(sample, galaxy_ids=(*sample.galaxy_ids, "NA"), **more)
     write_sample(tmp_path, sample)
     for one in (sample, load_sample(tmp_path)):
         assert one.lists == lists
@@ -168,18 +157,13 @@ def test_predictions_of_other_galaxies_are_refused(trained_run: Path, tmp_path: 
 @pytest.mark.parametrize("key", KEYS)
 def test_maps_are_those_of_the_network_on_disk_too(trained_run: Path, tmp_path: Path, key: str):
     model, images = open_model(trained_run, key), open_splits(trained_run)[2].cache[:3]
-    maps, expected = (
-        map_galaxies(model, images),
-        attribution_maps(model.network, model.prepare(images)),
-    )
+    maps = map_galaxies(model, images)
+    expected = attribution_maps(model.network, model.prepare(images))
     if key == "convnext":  # a CNN: one kind, no heads
         no_heads = expected["class"][:, None][:, :0]
         expected |= {"attention": expected["class"], "heads": no_heads}
-    for name, one in {
-        "attention": maps.average,
-        "heads": maps.heads,
-        "class": maps.of_class,
-    }.items():
+    found = {"attention": maps.average, "heads": maps.heads, "class": maps.of_class}
+    for name, one in found.items():
         np.testing.assert_allclose(one, expected[name], atol=1e-5)
     with pytest.raises(Gz2vitError, match=rf"{key}\.npz"):
         read_maps(tmp_path, key)

@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,29 +38,22 @@ def jupyter_lab(folder: Path) -> Iterator[str]:
     options += ["--ip=127.0.0.1", "--no-browser", "--allow-root", "--IdentityProvider.token="]
     homes = {f"JUPYTER_{name}_DIR": str(folder / name) for name in ("CONFIG", "DATA", "RUNTIME")}
     homes |= {"IPYTHONDIR": str(folder / "ipython"), "JUPYTERLAB_SETTINGS_DIR": str(folder / "s")}
-    environment = os.environ | homes | {"PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "jupyterlab", *options]
-    with (folder / "lab.log").open("w") as log:
-        server = subprocess.Popen(command, stdout=log, stderr=log, env=environment, cwd=folder)
+    words = {"env": os.environ | homes | {"PYTHONPATH": str(ROOT)}, "cwd": folder}
+    address, log = f"http://127.0.0.1:{port}/lab", folder / "lab.log"
+    with log.open("w") as stream:
+        command = [sys.executable, "-m", "jupyterlab", *options]
+        server = subprocess.Popen(command, stdout=stream, stderr=stream, **words)
         try:
-            address = f"http://127.0.0.1:{port}/lab"
-            wait_for(address, server, folder / "lab.log")
+            for _ in range(WAIT_MS // 200):
+                assert server.poll() is None, log.read_text()
+                with suppress(OSError):  # not yet
+                    urllib.request.urlopen(address, timeout=5).close()
+                    break
+                time.sleep(0.2)
             yield address
         finally:
             server.terminate()  # which ends the kernels, too
             server.wait(30)
-
-
-def wait_for(address: str, server: subprocess.Popen, log: Path) -> None:
-    """Until the server answers; its log where it does not."""
-    for _ in range(WAIT_MS // 200):
-        assert server.poll() is None, log.read_text()
-        try:
-            urllib.request.urlopen(address, timeout=5).close()
-            return
-        except OSError:
-            time.sleep(0.2)
-    pytest.fail(log.read_text())
 
 
 def picture(page: Any, but: str = "") -> str:
