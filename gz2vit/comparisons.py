@@ -1,9 +1,8 @@
 """Two models on one test set: who is right about which galaxies, and is one of them better?
 
-McNemar's test (1947) of the galaxies that only one of them has right, with Bonett and Price's
-interval of the difference (2012). p-values shown side by side are corrected: Holm (1979) keeps the
-chance of one false claim, Benjamini and Hochberg (1995) the expected fraction of false ones.
-Positive differences favour the first model. Galaxies without a property (NaN) are left out.
+By McNemar's test (1947) with Bonett and Price's interval (2012); p-values shown side by side are
+corrected after Holm (1979) or Benjamini and Hochberg (1995). Positive differences favour the first
+model. Galaxies without a property (NaN) are left out.
 """
 
 import warnings
@@ -50,8 +49,7 @@ def corrected(p_values: Sequence[float] | np.ndarray, method: str = "holm") -> n
 def right_table(predictions: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     """`true` (class index) and for each model whether it is right (bool), by galaxy id.
 
-    `predictions`: tables of `read_predictions` by model; the first one's order is kept. Raises
-    `Gz2vitError` where the test sets differ.
+    The order is that of the first model's predictions; `Gz2vitError` where the test sets differ.
     """
     tables = {name: table.set_index("GalaxyID") for name, table in predictions.items()}
     first_name, first = next(iter(tables.items()))
@@ -85,10 +83,7 @@ def region_counts(joined: pd.DataFrame) -> dict[str, int]:
 
 
 def compare_counts(both_right: int, only_first: int, only_second: int, both_wrong: int) -> dict:
-    """McNemar's test of four counts of galaxies, two-sided; `effect`: difference of accuracies.
-
-    `standard_error` is that of equally good models. Raises `Gz2vitError` without galaxies.
-    """
+    """McNemar's test, two-sided; `effect`: difference of accuracies, with the error if alike."""
     n = both_right + only_first + only_second + both_wrong
     if n == 0:
         raise Gz2vitError("there are no galaxies to compare the models on")
@@ -113,10 +108,7 @@ def compare_right(first_right: Answers, second_right: Answers) -> dict[str, Any]
 
 
 def macro_difference(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any]:
-    """The macro-averaged recall of the first predictions less the second's, paired bootstrap.
-
-    `p_value`: how often the difference falls beyond zero, two-sided, at least 2 / (RESAMPLES + 1).
-    """
+    """The macro-averaged recall of the first predictions less the second's, paired bootstrap."""
     true, one = first["class"], first.pred
     two = second.set_index("GalaxyID").pred.reindex(first.GalaxyID).to_numpy()
     # Galaxies by true class, first and second prediction: all that the metric can see.
@@ -126,7 +118,7 @@ def macro_difference(first: pd.DataFrame, second: pd.DataFrame) -> dict[str, Any
     draws = evaluation.metrics_of(drawn.sum(axis=3)) - evaluation.metrics_of(drawn.sum(axis=2))
     draws = draws[:, evaluation.QUANTITIES.index("recall_macro")]
     low, high = percentile_bounds(draws).tolist()
-    beyond = min((draws <= 0).sum(), (draws >= 0).sum())
+    beyond = min((draws <= 0).sum(), (draws >= 0).sum())  # the difference falls beyond zero
     scores = [evaluation.classification_metrics(true, pred)["recall_macro"] for pred in (one, two)]
     found = {"effect": scores[0] - scores[1], "low": low, "high": high, "n": len(true)}
     found["p_value"] = float(min(1.0, 2 * (beyond + 1) / (len(draws) + 1)))
@@ -153,8 +145,8 @@ def separation(first: Values, second: Values) -> dict[str, float]:
         method = PermutationMethod(n_resamples=PERMUTATIONS, rng=np.random.default_rng(0))
         test = anderson_ksamp([one, two], variant="midrank", method=method)
         found["ad"], found["ad_p"] = float(test.statistic), float(test.pvalue)
-    found["cliffs_delta"] = cliffs_delta(one, two)
-    found["median_shift"] = float(np.median(one) - np.median(two))
+    shift = float(np.median(one) - np.median(two))
+    found |= {"cliffs_delta": cliffs_delta(one, two), "median_shift": shift}
 
     def effects(chosen: np.ndarray, others: np.ndarray) -> np.ndarray:
         """Cliff's delta and the shift of the median of galaxies drawn from each group, (R, 2)."""
@@ -167,9 +159,8 @@ def separation(first: Values, second: Values) -> dict[str, float]:
 
     if min(len(one), len(two)) >= MIN_GROUP:
         draws = evaluation.bootstrap(effects, len(one), len(two), resamples=RESAMPLES)
-        delta, shift = percentile_bounds(draws).T.tolist()
-        found["delta_low"], found["delta_high"] = delta
-        found["shift_low"], found["shift_high"] = shift
+        ends = ("delta_low", "delta_high", "shift_low", "shift_high")
+        found |= zip(ends, percentile_bounds(draws).T.ravel().tolist(), strict=True)
     return found
 
 
@@ -204,10 +195,9 @@ def _in_bins(values: Values, bins: Bins, **columns: Answers) -> pd.DataFrame:
 def accuracy_trends(
     right: Mapping[str, Answers], values: Values, bins: Bins = BINS
 ) -> pd.DataFrame:
-    """Accuracy of every model in the same bins of `values`: a row for each model and bin.
+    """Accuracy of every model, `low` and `high` (Wilson) in the same bins of `values`, a row each.
 
-    Columns: `model`, `low_edge`, `high_edge` (included), `median`, `galaxies`, `right`, `accuracy`,
-    `low`, `high` (Wilson). Values beyond the edges are left out.
+    The upper edge belongs to a bin; values beyond the edges are left out.
     """
     named = {"galaxies": ("right", "size"), "right": ("right", "sum")}
     parts = {}

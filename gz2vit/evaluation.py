@@ -31,7 +31,7 @@ def classification_metrics(true: ClassIndices, pred: ClassIndices) -> dict:
     """`accuracy`, `recall_macro`, `f1_macro` and `class_acc` of predictions (N,) of galaxies (N,).
 
     `class_acc` is a list of eight recalls, NaN for a class without galaxies in `true`; the macro
-    averages are over the classes in `true`. Raises `Gz2vitError` as `confusion_matrix` does.
+    averages are over the classes in `true`. `Gz2vitError` without galaxies or for a wrong class.
     """
     class_acc = metrics_of(confusion_matrix(true, pred)[None])[0, 3:].tolist()
     options = {"labels": np.unique(true), "average": "macro", "zero_division": 0}
@@ -42,10 +42,7 @@ def classification_metrics(true: ClassIndices, pred: ClassIndices) -> dict:
 
 
 def confusion_matrix(true: ClassIndices, pred: ClassIndices) -> np.ndarray:
-    """Counts, int64 (8, 8): row = true class, column = predicted class.
-
-    Raises `Gz2vitError` without galaxies and for an unknown class.
-    """
+    """Counts of true (row) and predicted class, int64 (8, 8); `Gz2vitError` for an unknown one."""
     classes = np.concatenate([true, pred])
     for one in classes[~np.isin(classes, range(CLASS_COUNT))]:
         raise Gz2vitError(f"{one} is not a class index; give classes from 0 to {CLASS_COUNT - 1}")
@@ -62,10 +59,7 @@ def confusion_percent(counts: np.ndarray) -> np.ndarray:
 
 
 def read_predictions(path: Path | str) -> pd.DataFrame:
-    """A `predictions.csv`: `GalaxyID` (text), `class`, `pred` (int), and `p0` to `p7` if present.
-
-    Raises `Gz2vitError` naming the file where it is missing, or a column, class or id is wrong.
-    """
+    """`GalaxyID` (text), `class`, `pred` and what else a `predictions.csv` has; checked."""
     unknown = dict.fromkeys(("class", "pred", *PROBABILITY_COLUMNS), ["", "nan"])
     try:  # a galaxy may be called NA
         table = pd.read_csv(path, dtype={"GalaxyID": str}, na_values=unknown, keep_default_na=False)

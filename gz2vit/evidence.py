@@ -71,14 +71,11 @@ FIG4_PROPERTIES = (
     Property("petroR90_r", "size", "arcsec", "smaller", "smallest", -1),
     Property("dered_r", "r magnitude", "mag", "fainter", "faintest", 1),
 )
-FIG4_COLUMNS = tuple(what.column for what in FIG4_PROPERTIES)
+FIG4_COLUMNS = [what.column for what in FIG4_PROPERTIES]
 
 
 def judge(claims: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """The verdicts on `claims` (dicts with keys of `CLAIM`), a table with `VERDICT_COLUMNS`.
-
-    The `sentence` of a verdict has all the numbers that it rests on.
-    """
+    """The verdicts on `claims` (dicts with keys of `CLAIM`), a table with `VERDICT_COLUMNS`."""
     rows = [CLAIM | claim for claim in claims]
     for family in {row["family"] for row in rows}:
         own = [row for row in rows if row["family"] == family]
@@ -201,18 +198,15 @@ def published_edges(column: str) -> np.ndarray:
 
 
 def published_galaxies(column: str) -> pd.DataFrame:
-    """The galaxies of the paper's Fig. 4, like a table of `join_predictions`, at bins' middles.
-
-    `both right` are those both right or both wrong, which the figure does not separate.
-    """
+    """The galaxies of the paper's Fig. 4, like a table of `join_predictions`, at bins' middles."""
     histogram, edges = FIG4_HISTOGRAMS[column], published_edges(column)
     counts = {name: np.array(histogram[name]) for name in ("only first", "only second")}
-    counts["both right"] = np.array(histogram["all"]) - sum(counts.values())
+    counts["both right"] = np.array(histogram["all"]) - sum(counts.values())  # or both wrong
     middles = (edges[:-1] + edges[1:]) / 2
-    parts = [pd.DataFrame({column: np.repeat(middles, n), "region": r}) for r, n in counts.items()]
-    table = pd.concat(parts, ignore_index=True)
-    right = {"first_right": table.region != "only second"}
-    return table.assign(**right, second_right=table.region != "only first")
+    values = np.concatenate([np.repeat(middles, n) for n in counts.values()])
+    region = np.repeat([*counts], [n.sum() for n in counts.values()])
+    right = {"first_right": region != "only second", "second_right": region != "only first"}
+    return pd.DataFrame({column: values, "region": region, **right})
 
 
 def claim_accuracy(predictions: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
@@ -279,14 +273,12 @@ def add_properties(table: pd.DataFrame, results_dir: Path | str) -> tuple[pd.Dat
     path = Path(read_selection(results_dir).data["folder"]) / "galaxy_properties.csv"
     properties = read_properties(path)
     if properties is None:
-        return table, (
-            f"the galaxies' sizes and magnitudes are not known, because {path} does not exist; put "
-            "a table there with the columns galaxyID, petroR90_r (arcsec), dered_r and dered_g_r "
-            "(mag); for Galaxy Zoo 2 `gz2vit download` makes it"
-        )
+        words = f"the galaxies' sizes and magnitudes are not known, because {path} does not exist; "
+        words += "put a table there with the columns galaxyID, petroR90_r (arcsec), dered_r and "
+        return table, f"{words}dered_g_r (mag); for Galaxy Zoo 2 `gz2vit download` makes it"
     for galaxy_id in properties.galaxyID[properties.galaxyID.duplicated()]:
         return table, f"{path} lists galaxy {galaxy_id} more than once; keep one row of it"
-    known = properties.set_index("galaxyID")[list(FIG4_COLUMNS)].reindex(table.index)
+    known = properties.set_index("galaxyID")[FIG4_COLUMNS].reindex(table.index)
     for name in known.columns[known.isna().all()]:
         return table, f"no test galaxy has a {name} in {path}; check its galaxyIDs"
     return table.assign(**known), ""
@@ -306,10 +298,9 @@ def verdict_paragraph(
     joined: pd.DataFrame | None = None,
     bins: Mapping[str, comparisons.Bins] | None = None,
 ) -> str:
-    """`PAPER_CLAIM`, and what these predictions support of it, in plain words.
+    """`PAPER_CLAIM`, and what the `verdicts` on it support, in plain words.
 
-    `verdicts`: of `claim_fig4(joined, ...)`, with bins to count the lead in, by column; without
-    `joined` of `claim_published_fig4`.
+    With `joined` they are of `claim_fig4`, and the lead is counted in `bins`, by column.
     """
     counts = FIG4_COUNTS if joined is None else comparisons.region_counts(joined)
     total, both = sum(counts.values()), counts["both right"]

@@ -81,8 +81,8 @@ def results_table(
 def read_run(folder: Path, data: Mapping[str, Any]) -> dict[str, Any]:
     """A run's `metrics.json`; without one, what its `predictions.csv` shows, of `data`; or nothing.
 
-    With it `recipe` (parameters), `started` (record of the weights) and `sessions` of `params.json`
-    and `intervals`: (low, high) of the bootstrap by macro average.
+    With `intervals` (low, high) by macro average, and what `params.json` has: `recipe`, `started`
+    (record of the weights), `sessions`.
     """
     path, predictions = folder / "metrics.json", folder / "predictions.csv"
     run = {"intervals": {}}
@@ -145,8 +145,8 @@ def _rows(key: str, runs: Sequence[Run]) -> list[tuple]:
 def comparability(key: str, runs: Sequence[Run], galaxies: Mapping[str, int] | None = None) -> str:
     """One sentence on the `runs` of model `key` (its seeds): "comparable", or why they are not.
 
-    `galaxies`: how many there were in each split, None where that is not known. What a reader must
-    know of comparable runs (other seeds, other precision) follows after a semicolon.
+    `galaxies`: how many there were in each split. What a reader must know of comparable runs (other
+    seeds, other precision) follows after a semicolon.
     """
     first, architecture = runs[0], key.removesuffix(WEIGHTED)
     if first.get("profile") == "published":
@@ -219,10 +219,7 @@ def span(values: Sequence[int]) -> str:
 
 
 def training_words(results_dir: Path | str, model_keys: Sequence[str]) -> str:
-    """How models were trained, for a figure's footer: `trained from scratch for 10 epochs`.
-
-    Those that began alike are named together; one that is not trained is left out.
-    """
+    """How those models were trained that are, for a footer: `trained from scratch for 10 epochs`"""
     groups: dict[str, dict[str, int]] = {}
     for folder in (Path(results_dir) / "models" / key for key in model_keys):
         run, record = (read_record(folder / name) for name in ("metrics.json", "params.json"))
@@ -311,8 +308,8 @@ def printed_tables(table: pd.DataFrame) -> dict[str, pd.DataFrame]:
     for key, rows in table.groupby("model", sort=False):
         own, runs = rows.set_index("quantity"), table.attrs["runs"][key]
         same = "yes" if table.attrs["notes"][key].startswith("comparable") else "no"
-        same = {"comparable": same if runs else MISSING}
-        summary.append({"model": key, **_beside(own, test, " [95 %]"), **same})
+        summary.append({"model": key, **_beside(own, test, " [95 %]")})
+        summary[-1]["comparable"] = same if runs else MISSING
         fitted.append({"model": key, **_beside(own, fit)})
         seconds, device = EPOCH_SECONDS.get(key.removesuffix(WEIGHTED), (None, ""))
         known = [run for run in runs if "epochs" in run]

@@ -9,32 +9,15 @@ import pandas as pd
 import pytest
 from scipy.stats import binom
 
-from gz2vit import comparisons
+from gz2vit import comparisons, evidence
 from gz2vit.calibration import calibrate
 from gz2vit.comparisons import join_predictions
 from gz2vit.evaluation import classification_metrics
-from gz2vit.evidence import (
-    FIG4_PROPERTIES,
-    OUR_FIG4,
-    PUBLISHED_NAMES,
-    VALID_FILE,
-    VERDICT_COLUMNS,
-    add_properties,
-    claim_accuracy,
-    claim_calibration,
-    claim_class_weights,
-    claim_fig4,
-    claim_published_fig4,
-    gather_predictions,
-    judge,
-    published_galaxies,
-    verdict_paragraph,
-    verdicts_markdown,
-)
+from gz2vit.evidence import add_properties, claim_fig4, judge, verdict_paragraph
 from gz2vit.io import write_json, write_text
 from gz2vit.paper import FIG4_COUNTS
 
-SIZE = FIG4_PROPERTIES[:1]
+SIZE = evidence.FIG4_PROPERTIES[:1]
 CLAIM = {
     **{"family": "sizes", "claim": "A is larger", "quantity": "difference", "test": "some test"},
     **{"effect": 0.02, "low": 0.01, "high": 0.03, "n": 1234},
@@ -66,27 +49,22 @@ def test_the_rules(change: dict, outcome: str):
     assert judge([CLAIM | change]).outcome.tolist() == [outcome]
 
 
-def test_claims_are_corrected_within_their_family():
+def test_claims_are_corrected_within_their_family_and_sentences_have_the_numbers():
     claims = [CLAIM, CLAIM | {"p_value": 0.03}, CLAIM | {"p_value": np.nan}]
     found = judge([*claims, CLAIM | {"family": "colours", "p_value": 0.03}])
     np.testing.assert_allclose(found.p_corrected, [0.02, 0.03, np.nan, 0.03])
-    assert list(found.columns) == list(judge([]).columns) == list(VERDICT_COLUMNS)
-    text = verdicts_markdown(found)
+    assert list(found.columns) == list(judge([]).columns) == list(evidence.VERDICT_COLUMNS)
+    text = evidence.verdicts_markdown(found)
     assert text.startswith("**sizes**\n\n- *supported*: The claim") and "\n\n**colours**\n" in text
-
-
-def test_the_sentence_has_the_numbers():
     found = judge([CLAIM | {"scale": 100.0, "unit": " points", "note": "mind this"}])
     for words in ("is larger is supported", "+2.0 points", "+1.0 to +3.0", "n = 1,234", "p = 0.01"):
         assert words in found.sentence[0]
     assert found.sentence[0].endswith("mind this.")
     undecided = judge([CLAIM | {"p_value": 0.6}])
-    # (1.96 + 0.84) x 0.005
-    assert undecided.smallest_effect[0] == pytest.approx(0.0140, abs=1e-4)
+    assert undecided.smallest_effect[0] == pytest.approx(0.014, abs=1e-4)  # (1.96 + 0.84) x 0.005
     assert "an effect of 0.014 would have been seen" in undecided.sentence[0]
     blind = judge([CLAIM | {"p_value": np.nan, "reason": "too few", "largest": 0.001}])
-    assert "too few" in blind.sentence[0]
-    assert "no effect, however large" in blind.sentence[0]
+    assert "too few" in blind.sentence[0] and "no effect, however large" in blind.sentence[0]
 
 
 def fig4_table(n: int, slope: float, lead: float, seed: int) -> pd.DataFrame:
@@ -128,9 +106,7 @@ def test_the_ends_are_the_smallest_and_the_faintest_quarter():
     assert small["only_first"] > small["only_second"]
     assert faint["only_first"] < faint["only_second"]
     assert claims[5]["left_out"] == 1
-
-
-def test_losing_less_on_small_galaxies_is_not_being_better_on_them():
+    # Losing less on small galaxies is not being better on them.
     joined = fig4_table(4000, slope=0.4, lead=-1.5, seed=2)
     verdicts = judge(claim_fig4(joined, "the ViT", "the CNN", SIZE))
     assert verdicts.outcome.tolist() == ["supported"] * 3 + ["contradicted"]
@@ -169,16 +145,16 @@ def test_few_galaxies_or_equal_models_decide_nothing():
 
 def test_the_papers_numbers():
     for column in ("petroR90_r", "dered_r"):
-        galaxies = published_galaxies(column)
+        galaxies = evidence.published_galaxies(column)
         assert len(galaxies) == pytest.approx(31_191, abs=150)  # heights are read off pixels
         counts = galaxies.region.value_counts()
         for name in ("only first", "only second"):
             assert counts[name] == pytest.approx(FIG4_COUNTS[name], rel=0.005)
-    verdicts = judge(claim_published_fig4())
+    verdicts = judge(evidence.claim_published_fig4())
     sizes, magnitudes = ["supported"] * 2 + ["contradicted"], ["supported"] * 2 + ["contradicted"]
     assert verdicts.outcome.tolist() == ["contradicted", *sizes, *magnitudes]
     assert verdicts.effect[0] == pytest.approx(0.8055 - 0.8558, abs=1e-4)
-    words = verdict_paragraph(verdicts, *PUBLISHED_NAMES)
+    words = verdict_paragraph(verdicts, *evidence.PUBLISHED_NAMES)
     assert "80.55 % correctly" in words and "85.58 %" in words
     assert "contradicted for the smallest and the faintest galaxies" in words
 
@@ -198,25 +174,26 @@ def predictions(n: int, correct: float, seed: int, confident: float = 3.0) -> pd
 def test_claims_on_accuracy_class_weights_and_calibration():
     tables = {"linformer": predictions(200, 0.5, 1), "mine": predictions(200, 0.5, 2)}
     tables["resnet50"] = predictions(200, 0.9, 3)
-    verdicts = judge(claim_accuracy(tables))  # the published accuracies decide what is claimed
+    verdicts = judge(
+        evidence.claim_accuracy(tables)
+    )  # the published accuracies decide what is claimed
     assert [one.split()[0] for one in verdicts.claim] == ["resnet50", "resnet50", "linformer"]
     assert verdicts.outcome.tolist() == ["supported", "supported", "not decided"]
-    assert claim_accuracy({"mine": tables["mine"]}) == []
+    assert evidence.claim_accuracy({"mine": tables["mine"]}) == []
     tables = {"vit": predictions(300, 0.5, 1), "vit_weighted": predictions(300, 0.8, 2)}
-    verdicts = judge(claim_class_weights(tables | {"other_weighted": tables["vit"]}))
+    verdicts = judge(evidence.claim_class_weights(tables | {"other_weighted": tables["vit"]}))
     assert verdicts.outcome.tolist() == ["supported"]
     metrics = [classification_metrics(one["class"], one.pred) for one in tables.values()]
     recall = [one["recall_macro"] for one in metrics]
     assert verdicts.effect[0] == pytest.approx(recall[1] - recall[0])
     calibrations = {"sure": calibrate(predictions(300, 0.6, 1, confident=4.0), resamples=50)}
-    verdicts = judge(claim_calibration(calibrations))
+    verdicts = judge(evidence.claim_calibration(calibrations))
     assert verdicts.outcome.tolist() == ["supported", "supported"]
     assert verdicts.p_value[0] == pytest.approx(calibrations["sure"].p_value.overconfidence)
 
 
-@pytest.fixture
-def results(tmp_path: Path) -> Path:
-    """A run with one trained model of two, and sizes of all but one galaxy."""
+def test_what_a_run_offers_and_lacks(tmp_path: Path):
+    """One trained model of two, and sizes of all but one galaxy."""
     root, data, ids = tmp_path / "results" / "demo", tmp_path / "mine", list("abcd")
     for split in ("train", "valid", "test"):
         path = root / "selection" / f"gz2_{split}.csv"
@@ -227,28 +204,24 @@ def results(tmp_path: Path) -> Path:
     properties = {"petroR90_r": [4, 5, 6, ""], "dered_r": 16, "dered_g_r": 0.5}
     table = pd.DataFrame({"galaxyID": ids, **properties})
     write_text(data / "galaxy_properties.csv", table.to_csv(index=False))
-    return root
-
-
-def test_what_a_run_offers_and_lacks(results: Path):
-    found, missing = gather_predictions(results, ["vit", "resnet50"])
+    found, missing = evidence.gather_predictions(root, ["vit", "resnet50"])
     assert list(found) == ["vit"]
     assert "--only resnet50" in missing["resnet50"]
-    assert gather_predictions(results, ["vit"], VALID_FILE)[0] == {}
+    assert evidence.gather_predictions(root, ["vit"], evidence.VALID_FILE)[0] == {}
     joined = join_predictions(found["vit"], found["vit"])
-    table, why = add_properties(joined, results)
+    table, why = add_properties(joined, root)
     assert why == ""
     np.testing.assert_array_equal(table.petroR90_r, [4, 5, 6, np.nan])
-    path = results.parents[1] / "mine" / "galaxy_properties.csv"
+    path = data / "galaxy_properties.csv"
     text = path.read_text().replace("a,4", "x,4")
     path.write_text(text)
-    assert add_properties(joined, results)[0].petroR90_r.isna().sum() == 2
+    assert add_properties(joined, root)[0].petroR90_r.isna().sum() == 2
     for wrong in (text.replace("x,4", "b,4"), "galaxyID,petroR90_r,dered_r,dered_g_r\n"):
         path.write_text(wrong)
-        assert str(path) in add_properties(joined, results)[1]
+        assert str(path) in add_properties(joined, root)[1]
     path.unlink()
-    table, why = add_properties(joined, results)
-    verdicts = judge([{"family": OUR_FIG4, "claim": "one is better", "reason": why}])
+    table, why = add_properties(joined, root)
+    verdicts = judge([{"family": evidence.OUR_FIG4, "claim": "one is better", "reason": why}])
     assert (verdicts.outcome[0], verdicts.n[0]) == ("not decided", 0)
     assert str(path) in why and str(path) in verdicts.sentence[0]
     assert "not known here" in verdict_paragraph(verdicts, "one", "two", joined)

@@ -18,23 +18,15 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 
 from gz2vit import evidence
+from gz2vit import paper as facts
 from gz2vit.attention_maps import GalaxyMaps, Sample
 from gz2vit.evaluation import confusion_percent
 from gz2vit.io import Gz2vitError
-from gz2vit.paper import (
-    CLASS_NAMES,
-    CLASS_SHORT_NAMES,
-    FIG3_CONFUSION_PERCENT,
-    FIG4_COUNTS,
-    FIG5_GALAXY_IDS,
-    NETWORKS,
-)
 from gz2vit.plots import extra_figures as extra
 from gz2vit.plots import paper_figures as paper
 from gz2vit.plots import style
 from gz2vit.plots.captions import FIGURES, entry_of, figures_of
 from gz2vit.plots.style import describe, description
-from tests.folders import needs_shared
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = {"profile": "demo", "name": "2,640 galaxies of real_gz2", "simulated": False}
@@ -127,14 +119,12 @@ def test_figures_without_words_and_frames_without_figures_are_described():
     assert style.draw_missing("Fig. 4", "", DATA) is None
 
 
-def test_models_that_share_a_panel_have_different_looks():
+def test_models_and_figures_have_names():
     assert style.full_name("linformer_weighted") == "Linformer, class weights"
     assert style.full_name("my_weighted") == "my_weighted"
     shown = style.looks("abcdefghi")
     assert len({tuple(look.values()) for look in shown.values()}) == 8 and shown["i"] == shown["a"]
 
-
-def test_every_figure_is_listed_once_with_its_step():
     names = [one.name for one in FIGURES]
     assert len(names) == len(set(names))
     assert figures_of("fig3") == ["fig3", "fig3_paper"]
@@ -160,15 +150,24 @@ def fig1(network: dict, image: np.ndarray | None = None) -> Figure:
     return scope["figure"]
 
 
-def test_fig1_has_the_papers_numbers():
-    shown = words(fig1(NETWORKS["linformer"]))
+def test_fig1_has_the_papers_numbers_and_stays_on_the_paper():
+    small = SMALL | {"heads": 1, "dim": 512}
+    figures = [fig1(one, picture(7)) for one in (facts.NETWORKS["linformer"], small)]
+    shown = words(figures[0])
     for part in (
         *("2,785,416 parameters", "224 × 224 px, cut into 8 × 8 patches of 28 px"),
         *("linear projection, 2,352 to 128", "N = 65 tokens, 128 wide"),  # 3 x 28 x 28
         *("× 12 layers", "8 heads, 16 wide", "MLP, 128 – 512 – 128", "N k = 4,160", "N² = 4,225"),
-        *CLASS_SHORT_NAMES,
+        *facts.CLASS_SHORT_NAMES,
     ):
         assert part in shown, part
+    for figure in figures:
+        figure.canvas.draw()
+        assert (figure.axes[0].images[0].get_array() == picture(7)).all()
+        for part in (*figure.axes[0].texts, *figure.axes[0].patches):
+            box = part.get_window_extent()
+            assert box.x0 >= 0 and box.x1 <= figure.bbox.x1, part
+            assert box.y0 >= 0 and box.y1 <= figure.bbox.y1, part
 
 
 def test_fig1s_matrices_fit_together_and_are_to_scale():
@@ -186,38 +185,21 @@ def test_fig1s_matrices_fit_together_and_are_to_scale():
     assert "| F |" not in shared and "| V |" not in shared and shared.count("| EK |") == 3
 
 
-@pytest.mark.parametrize(
-    "network", [NETWORKS["linformer"], SMALL, SMALL | {"heads": 1, "dim": 512}]
-)
-def test_fig1_stays_on_the_paper(network: dict):
-    figure = fig1(network, picture(7))
-    figure.canvas.draw()
-    assert (figure.axes[0].images[0].get_array() == picture(7)).all()
-    for part in (*figure.axes[0].texts, *figure.axes[0].patches):
-        box = part.get_window_extent()
-        assert box.x0 >= 0 and box.x1 <= figure.bbox.x1, part
-        assert box.y0 >= 0 and box.y1 <= figure.bbox.y1, part
-
-
-def predictions() -> pd.DataFrame:
-    """Four galaxies: right, wrong and sure, right, wrong and unsure."""
+def test_mistakes_come_surest_first_and_galaxies_have_their_class_and_id():
+    images = np.stack([picture(grey) for grey in (0, 1, 2, 3)])
     table = pd.DataFrame({"class": [0, 1, 2, 3], "pred": [0, 0, 2, 7]})
     chances = np.full((4, 8), 0.01)
     chances[np.arange(4), table.pred] = [0.9, 0.8, 0.7, 0.6]
-    return table.assign(**{f"p{index}": chances[:, index] for index in range(8)})
-
-
-def test_mistakes_come_surest_first():
-    images = np.stack([picture(grey) for grey in (0, 1, 2, 3)])
-    shown = [axes for axes in paper.draw_mistakes(predictions(), images).axes if axes.images]
+    table = table.assign(**{f"p{index}": chances[:, index] for index in range(8)})
+    shown = [axes for axes in paper.draw_mistakes(table, images).axes if axes.images]
     assert [axes.images[0].get_array()[0, 0, 0] for axes in shown] == [1, 3]
     titles = [axes.get_title() for axes in shown]
     assert titles == ["In-between\n→ Round, 80%", "Edge-on\n→ Merger, 60%"]
-    assert len(paper.draw_mistakes(predictions(), images, 1).axes) == 1
-    right = predictions().query("`class` == pred")
-    assert "no mistakes among 2 galaxies" in words(paper.draw_mistakes(right, images[:2]))
+    assert len(paper.draw_mistakes(table, images, 1).axes) == 1
+    figure = paper.draw_mistakes(table[::2], images[::2])
+    assert "no mistakes among 2 galaxies" in words(figure)
     with pytest.raises(Gz2vitError, match="4 galaxies.* 3 images"):
-        paper.draw_mistakes(predictions(), images[:3])
+        paper.draw_mistakes(table, images[:3])
     figure = paper.draw_galaxies([picture(1), picture(2)], [7, 0], ["12", "NGC1300"])
     assert [axes.get_title() for axes in figure.axes] == ["Merger\n12", "Round\nNGC1300"]
 
@@ -226,7 +208,7 @@ def test_mistakes_come_surest_first():
 
 
 def test_fig3_from_counts_matches_the_papers_cell_by_cell():
-    exact = [np.array(percent) for percent in FIG3_CONFUSION_PERCENT.values()]
+    exact = [np.array(percent) for percent in facts.FIG3_CONFUSION_PERCENT.values()]
     # A million galaxies of each class: enough to hold the published tenths of a percent.
     counts = [np.rint(1e6 * one / one.sum(axis=1, keepdims=True)).astype(int) for one in exact]
     for one in counts:
@@ -237,33 +219,25 @@ def test_fig3_from_counts_matches_the_papers_cell_by_cell():
         drawn = np.array([float(text.rstrip("%")) for text in texts(axes)]).reshape(8, 8)
         assert np.abs(drawn - published).max() <= 0.2  # its rows add up to 99.8 to 100.2
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
-    assert labels == [f"{name} (1,000,000)" for name in CLASS_NAMES]
+    assert labels == [f"{name} (1,000,000)" for name in facts.CLASS_NAMES]
     assert "for 3 epochs" in words(figure)
     assert "Irregular taken for Unbarred, 18.6%" in description(figure).partition("model 1")[0]
     rare = paper.draw_fig3(panels, [1] * 8, "none is ours", "Reds", classes=[6, 7])
-    assert [len(texts(axes)) for axes in rare.axes] == [4, 4]
+    assert [len(texts(axes)) for axes in rare.axes] == [4, 4] and "none is ours" in words(rare)
     assert texts(rare.axes[1])[3] == texts(figure.axes[1])[63]
-    assert "none is ours" in words(rare)
-
-
-def test_titles_name_model_accuracy_and_class_weights():
     metrics = {"model": "linformer_weighted", "class_weights": [0.19, 3.23, 12.345, 2.0]}
     title = paper.confusion_title(metrics, "77.42%")
     assert title == "Linformer, accuracy 77.42%\nclass weights = [0.19, 3.23, 12.3, 2]"
-    plain = paper.confusion_title({"model": "vit", "class_weights": [1.0] * 8}, "1%")
-    assert plain.endswith("[1, 1, 1, 1, 1, 1, 1, 1]")
     # Published predictions have no class weights to show.
     assert paper.confusion_title({"model": "vit"}, "1%") == "ViT, accuracy 1%"
 
 
-@pytest.mark.parametrize("gap", [0, 1])
-def test_what_is_not_known_says_so_in_its_panel_and_cell(gap: int):
-    panels = [("resnet50 is not trained: run `./run_all.sh`", None), ("a", 100.0 * np.eye(8))]
-    figure = paper.draw_fig3(dict(panels if gap == 0 else panels[::-1]), [1] * 8, DATA)
-    assert "resnet50 is not trained" in texts(figure.axes[gap])[0]
-    assert len(texts(figure.axes[1 - gap])) == 64
-    labels = [label.get_text() for label in figure.axes[1 - gap].get_yticklabels()]
-    assert labels == [f"{name} (1)" for name in CLASS_NAMES]
+def test_what_is_not_known_says_so_in_its_panel_and_cell():
+    panels = {"resnet50 is not trained: run `./run_all.sh`": None, "a": 100.0 * np.eye(8)}
+    figure = paper.draw_fig3(panels, [1] * 8, DATA)
+    assert "resnet50 is not trained" in texts(figure.axes[0])[0]
+    labels = [label.get_text() for label in figure.axes[1].get_yticklabels()]
+    assert labels == [f"{name} (1)" for name in facts.CLASS_NAMES]
     assert "resnet50 is not trained: run" in description(figure)
     figure = paper.draw_confusion([0, 0, 0, 1], [0, 0, 1, 1])
     cells = np.array(texts(figure.axes[0])).reshape(8, 8)
@@ -283,7 +257,6 @@ TOPS_PX = {
     "only second": (511, 376, 200, 140, 201, 284, 330, 414, 460, 502,
                     523, 523, 554, 548, 562, 570, 572, 567, 574, 571),
 }  # fmt: skip
-COLOURS = {"all": (211, 211, 211), "only first": (178, 34, 34), "only second": (255, 165, 0)}
 BASE_PX = 580.0  # zero, in rows
 AREA_PX = 2570.0  # of each histogram: the sum of its heights
 
@@ -299,7 +272,7 @@ def heights(axes: Axes) -> dict[str, np.ndarray]:
 def test_fig4s_left_panel_from_counts_matches_the_papers_bin_by_bin():
     whole = {column: evidence.published_galaxies(column) for column in paper.FIG4_PANELS}
     edges = {column: evidence.published_edges(column) for column in paper.FIG4_PANELS}
-    totals = {**FIG4_COUNTS, "all": sum(FIG4_COUNTS.values())}
+    totals = {**facts.FIG4_COUNTS, "all": sum(facts.FIG4_COUNTS.values())}
     figure = paper.draw_fig4(whole, PAIR, "none is ours", edges, totals=totals)
     drawn = {name: one * 1.0982 * AREA_PX for name, one in heights(figure.axes[0]).items()}
     for name in ("only first", "only second"):
@@ -308,28 +281,8 @@ def test_fig4s_left_panel_from_counts_matches_the_papers_bin_by_bin():
     tops = np.array(TOPS_PX["all"])
     seen = tops > 0
     np.testing.assert_allclose(drawn["all"][seen], BASE_PX + 0.5 - tops[seen], atol=1.0)
-    # Where the line hides the grey's edge, the edge is somewhere behind its six pixels.
-    covered = np.array(TOPS_PX["only first"])[~seen]
-    assert (np.abs(drawn["all"][~seen] - (BASE_PX - covered - 2.5)) < 4).all()
     labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
-    assert labels == [
-        "full test set (31,191)",
-        "Linformer right, ResNet-50 wrong (1,116)",
-        "Linformer wrong, ResNet-50 right (2,683)",
-    ]
-    assert "none is ours" in words(figure)
-
-
-def test_those_heights_are_the_published_pictures():
-    path = needs_shared("paper/figures/fig4.png")
-    shown = np.array(Image.open(path).convert("RGB")).astype(int)
-    for name, tops in TOPS_PX.items():
-        for index, top in enumerate(tops):
-            if top:
-                left = int(77.5 + 33.0 * index)  # the first bin's left edge, a bin's width
-                inside = shown[top - 1 : top + 1, left + 6 : left + 28]
-                near = (np.abs(inside - COLOURS[name]).max(axis=2) < 40).any(axis=1)
-                assert near.tolist() == [False, True], f"{name}, bin {index}"
+    assert labels[:2] == ["full test set (31,191)", "Linformer right, ResNet-50 wrong (1,116)"]
 
 
 def galaxies(n: int) -> pd.DataFrame:
@@ -359,8 +312,7 @@ def test_fig4_shows_each_group_where_its_galaxies_are():
     assert (drawn["only second"][middles < 8] == 0).all()
     assert "3 of unknown size; 1 beyond the axis of size" in words(figure)
     never = paper.draw_fig4(galaxies(50).assign(region="both right"), PAIR, DATA)
-    legend = never.axes[0].get_legend().get_texts()
-    assert "Linformer right, ResNet-50 wrong (0)" in legend[1].get_text()
+    assert "right, ResNet-50 wrong (0)" in never.axes[0].get_legend().get_texts()[1].get_text()
     colours = {"all": "#ffff00", "only first": "#ff0000", "only second": "#0000ff"}
     chosen = {"petroR90_r": np.arange(4, 15, 5)}  # bins and colours are the reader's choice
     figure = paper.draw_fig4(galaxies(500), PAIR, DATA, chosen, colours)
@@ -370,17 +322,13 @@ def test_fig4_shows_each_group_where_its_galaxies_are():
 
 
 @pytest.mark.parametrize("sizes", [np.linspace(100, 200, 400), np.full(400, 300.0)])
-def test_fig4_has_other_bins_for_other_sizes_and_few_galaxies(sizes: np.ndarray):
+def test_fig4_has_room_for_other_sizes_few_galaxies_and_long_footers(sizes: np.ndarray):
     table = galaxies(400).assign(petroR90_r=sizes)
     bars = heights(paper.draw_fig4(table, PAIR, DATA).axes[0])
     assert all(one.sum() > 0 for one in bars.values()) and len(bars["all"]) == 20
-    few = heights(paper.draw_fig4(table[:50], PAIR, DATA).axes[0])
-    assert len(few["all"]) == 10
-
-
-def test_a_long_footer_is_no_wider_than_the_figure():
     training = "linformer trained from the file mine/best.ckpt (SHA-256 0123456789ab…); " * 4
-    figure = paper.draw_fig4(galaxies(200), PAIR, DATA | {"training": training.strip()})
+    figure = paper.draw_fig4(table[:50], PAIR, DATA | {"training": training.strip()})
+    assert len(heights(figure.axes[0])["all"]) == 10
     assert "from the file mine/best.ckpt (SHA-256 0123456789ab…)" in words(figure)
     figure.canvas.draw()
     label = figure._supxlabel.get_window_extent()
@@ -402,17 +350,18 @@ def test_trends_of_all_models_in_percent():
 
 IMAGES = RNG.integers(0, 40, (3, 32, 32, 3), dtype=np.uint8)
 IMAGES[:, 12:20, 12:20] = 255  # a galaxy brighter than its sky
-PAPERS = str(FIG5_GALAXY_IDS["B"][0])
+PAPERS = str(facts.FIG5_GALAXY_IDS["B"][0])
 LISTS = {"A": ["g1", "g0"], "B": [PAPERS], "random": ["g0"]}
 SAMPLE = Sample(("g0", "g1", PAPERS), np.array([0, 5, 7]), IMAGES, LISTS)
 
 
-def galaxy_maps(heads: int) -> GalaxyMaps:
-    arrays = (RNG.random((3, 4, 4)), RNG.random((3, heads, 4, 4)), RNG.random((3, 4, 4)))
-    return GalaxyMaps(*arrays, RNG.dirichlet(np.ones(8), 3), "attention rollout", "evidence")
-
-
-MAPS = {"vit": galaxy_maps(3), "resnet50": galaxy_maps(0)}
+MAPS = {
+    key: GalaxyMaps(
+        *(RNG.random((3, 4, 4)), RNG.random((3, heads, 4, 4)), RNG.random((3, 4, 4))),
+        *(RNG.dirichlet(np.ones(8), 3), "attention rollout", "evidence"),
+    )
+    for key, heads in {"vit": 3, "resnet50": 0}.items()
+}
 
 
 def lines(figure: Figure) -> list[list[np.ndarray]]:
@@ -428,7 +377,8 @@ def test_fig5_has_a_line_per_galaxy_with_its_maps():
     vit = MAPS["vit"]
     figure = paper.draw_fig5(SAMPLE, "A", MAPS, DATA, "vit")
     for line, row in zip(lines(figure), (1, 0), strict=True):
-        assert all(map(np.array_equal, line, [IMAGES[row], vit.average[row], *vit.heads[row]]))
+        expected = [IMAGES[row], vit.average[row], *vit.heads[row]]
+        assert [*map(np.array_equal, line, expected)] == [True] * 5
     titles = ["image", "average", "head 1", "head 2", "head 3"]
     assert [axes.get_title() for axes in figure.axes[:5]] == titles
     assert all(axes.images[0].get_clim() == (0, 1) for axes in figure.axes[1:5])
@@ -438,7 +388,7 @@ def test_fig5_has_a_line_per_galaxy_with_its_maps():
         assert any(one.endswith(f"{100 * vit.probability[1].max():.0f}%") for one in labels)
         for line, row in zip(lines(figure), (1, 0), strict=True):
             expected = [IMAGES[row], *(getattr(one, kind)[row] for one in MAPS.values())]
-            assert all(map(np.array_equal, line, expected))
+            assert [*map(np.array_equal, line, expected)] == [True] * 3
         assert len(figure.axes[1].collections) == 1  # the outline
     shown = {one: words(paper.draw_fig5(SAMPLE, one, MAPS, DATA, "vit")) for one in LISTS}
     assert "stand-ins" in shown["A"]
@@ -446,16 +396,12 @@ def test_fig5_has_a_line_per_galaxy_with_its_maps():
     assert "galaxies are" not in shown["random"]
 
 
-@pytest.mark.parametrize(
-    ("model", "name", "why"),
-    [
-        *(("hf_vit", "A", "vit, resnet50"), ("resnet50", "A", "CNN")),
-        *(("vit", "mergers", "none"), ("", "mergers", "none")),
-    ],
-)
-def test_maps_that_cannot_be_drawn_are_a_frame_with_the_reason(model: str, name: str, why: str):
-    figure = paper.draw_fig5(SAMPLE, name, MAPS, DATA, model)
-    assert why in words(figure) and "not drawn" in description(figure)
+def test_maps_that_cannot_be_drawn_are_a_frame_with_the_reason():
+    wrong = {"hf_vit": "vit, resnet50", "resnet50": "CNN", "vit": "none", "": "none"}
+    for model, why in wrong.items():
+        name = "mergers" if why == "none" else "A"
+        figure = paper.draw_fig5(SAMPLE, name, MAPS, DATA, model)
+        assert why in words(figure) and "not drawn" in description(figure)
 
 
 @pytest.mark.parametrize("model", ["vit", ""])
@@ -470,9 +416,6 @@ def test_the_colours_are_explained_where_nothing_else_is(model: str):
     for one in (low, high, strip):
         assert figure.bbox.fully_contains(*one.get_window_extent().p0)
         assert not any(one.get_window_extent().overlaps(other) for other in taken)
-    footer, lowest = figure._supxlabel.get_window_extent(), figure.axes[-1]
-    beneath = lowest.xaxis.label if lowest.get_xlabel() else lowest.patch
-    assert footer.y1 <= beneath.get_window_extent().y0 + 1
 
 
 def test_a_drawn_map_keeps_its_maximum_and_leaves_no_rings():
@@ -522,9 +465,8 @@ def test_learning_curves_mark_the_first_best_epoch(epochs: int):
     assert loss.lines[1].get_ydata().tolist() == history.valid_loss.tolist()
     assert f"training loss from 2 to {2 / epochs:.3g}" in description(figure)
     authors = history.assign(epoch=steps).iloc[:3].assign(valid_acc=0.9)
-    beside = extra.draw_learning_curves(history[:2], authors=authors).axes[1].lines
-    dashed = [line for line in beside if line.get_linestyle() == "--"]
+    beside = extra.draw_learning_curves(history[:2], authors=authors).axes[1]
+    dashed = [line for line in beside.lines if line.get_linestyle() == "--"]
     assert dashed[1].get_ydata().tolist() == [0.9] * min(epochs, 2)
     figure.canvas.draw()
-    ticks = [tick for tick in loss.get_xticks() if 0.5 <= tick <= epochs + 0.5]
-    assert all(float(tick).is_integer() for tick in ticks)
+    assert all(float(x).is_integer() for x in loss.get_xticks() if 0.5 <= x <= epochs + 0.5)

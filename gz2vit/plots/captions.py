@@ -35,10 +35,7 @@ def figures_of(step: str) -> list[str]:
 
 
 def entry_of(name: str) -> FigureEntry:
-    """The entry for the figure file `name` (without ending).
-
-    `fig2_mine` is listed as a part of `fig2`; a name that is not known has a title and no step.
-    """
+    """The entry for the figure `name`; `fig2_mine` is a part of `fig2`, another of no step."""
     if name in _ENTRIES:
         return _ENTRIES[name]
     if begun := [key for key in _ENTRIES if name.startswith(f"{key}_")]:

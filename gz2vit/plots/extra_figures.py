@@ -77,8 +77,8 @@ def draw_accuracy_trends(
             shift = 0.55 * ((place + 0.5) / len(model_keys) - 0.5)
             x = x + shift * (np.diff(x).min() if len(x) > 1 else 0.1)
             bars = np.abs(100 * own[["low", "high"]].to_numpy().T - value.to_numpy())
-            options = {"markersize": 3.5, "linewidth": 0.9, "elinewidth": 0.6}
-            panel.errorbar(x, value, yerr=bars, label=full_name(key), **styles[key], **options)
+            options = styles[key] | {"markersize": 3.5, "linewidth": 0.9, "elinewidth": 0.6}
+            panel.errorbar(x, value, yerr=bars, label=full_name(key), **options)
             ends.append(f"{full_name(key)} {value.iloc[0]:.0f}% to {value.iloc[-1]:.0f}%")
         name_axis(panel, column)
         words.append(f"By {look['name']}, from the lowest to the highest bin: {', '.join(ends)}.")
@@ -112,9 +112,8 @@ def draw_explored(
 ) -> Figure:
     """A galaxy, where a network looks in it, its class probabilities, and its nearest galaxies.
 
-    `image`: uint8 (H, W, 3); `attention`: (g, g), 0 to 1; `probability` (8,), whose bar of the
-    class `true` is orange; `titles`: of image and map; `neighbours`: images with their captions;
-    `note`: above them, or why there are none.
+    `image`: uint8 (H, W, 3); `attention`: (g, g), 0 to 1; `probability` (8,); `titles`: of image
+    and map; `neighbours`: images with their captions; `note`: on them, or why there are none.
     """
     heights = (3.3, 1.8 if neighbours else 0.3)
     figure = plt.figure(figsize=(style.NOTEBOOK_WIDTH_IN, sum(heights)), layout="constrained")

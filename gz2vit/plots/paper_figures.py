@@ -1,7 +1,6 @@
 """Figs. 3 to 5 of the paper (arXiv:2110.01024), and pictures of galaxies like its Fig. 2.
 
-Each figure is one function that a notebook calls in one cell; bins, colours, classes are arguments.
-Fig. 1 and Fig. 2 are drawn in their notebooks.
+Bins, colours and classes are arguments. Fig. 1 and Fig. 2 are drawn in their notebooks.
 """
 
 import textwrap
@@ -57,8 +56,7 @@ def draw_galaxies(
 def draw_mistakes(predictions: pd.DataFrame, images: np.ndarray, count: int = 16) -> Figure:
     """The `count` mistakes that a network was most certain of, each under "true → predicted".
 
-    `predictions`: one row per image, in the order of `images`, with `class`, `pred` and `p0` to
-    `p7`; `images`: uint8 (N, H, W, 3), of which only those shown are read.
+    `predictions`: of `read_predictions`, a row per image; `images`: uint8 (N, H, W, 3).
     """
     if len(predictions) != len(images):
         raise Gz2vitError(f"predictions of {len(predictions)} galaxies, but {len(images)} images")
@@ -106,11 +104,10 @@ def draw_fig3(
     colour_map: str = "Blues",
     classes: Sequence[int] = range(CLASS_COUNT),
 ) -> Figure:
-    """Fig. 3: confusion matrices side by side.
+    """Fig. 3: confusion matrices of the `classes` side by side.
 
     `panels`: by title, percentages of `confusion_percent` (8, 8), or None where the title says why
-    there are none; `totals` (8,): the galaxies of each true class; `data`: as of `footer`;
-    `classes`: those shown.
+    there are none; `totals` (8,): the galaxies of each true class; `data`: as of `footer`.
     """
     size = (style.TEXT_WIDTH_IN if len(panels) > 1 else 5.0, 3.55)
     figure, axes = plt.subplots(1, len(panels), figsize=size, squeeze=False, layout="constrained")
@@ -282,8 +279,7 @@ def draw_fig5(
     if not len(rows):
         why = "the test galaxies have none of this kind"
     elif model and own is None:
-        known = ", ".join(maps)
-        why = f"{model} is not among the mapped models, {known}; train it, or name another"
+        why = f"{model} is not mapped, only {', '.join(maps)} are; train it, or name another"
     elif model and not own.heads.shape[1]:
         why = f"{model} is a CNN and has no attention heads; name a transformer"
     if why:

@@ -46,10 +46,8 @@ STYLE = {
     "pdf.fonttype": 42,  # TrueType: text stays text, as journals ask
     "text.parse_math": False,  # a dollar sign in a folder's name is a dollar sign
 }
-MODEL_NAMES = {
-    **{"linformer": "Linformer", "vit": "ViT", "hf_vit": "Hugging Face ViT"},
-    **{"resnet50": "ResNet-50", "vgg16_bn": "VGG-16"},
-}
+MODEL_NAMES = {"linformer": "Linformer", "vit": "ViT", "hf_vit": "Hugging Face ViT",
+               "resnet50": "ResNet-50", "vgg16_bn": "VGG-16"}  # fmt: skip
 NOT_DRAWN = " is not drawn: "  # in the description of a frame that replaces a figure
 LONGEST = 900  # characters of a description: beyond, it no longer helps a listener
 
@@ -126,10 +124,7 @@ def say(axes: Axes, words: str, **options: Any) -> None:
 
 @styled
 def draw_missing(what: str, why: str, data: Mapping[str, Any]) -> Figure | None:
-    """A frame that says that `what` is not drawn, and `why` (a sentence without its full stop).
-
-    None where `why` is empty, so that `draw_missing(...) or draw_...(...)` draws what can be drawn.
-    """
+    """A frame that says that `what` is not drawn, and `why`; None where there is no reason."""
     if not why:
         return None
     words = f"{what}{NOT_DRAWN}{why}."
@@ -172,11 +167,7 @@ def png_bytes(figure: Figure, dpi: int = 150) -> bytes:
 
 
 def save_figure(figure: Figure, stem: Path | str) -> list[Path]:
-    """Write `<stem>.pdf` and `<stem>.png` (300 dpi) with its description; returns the two paths.
-
-    Without a date, so that the same figure gives the same bytes; the figure stays open, so that the
-    notebook's cell still shows it.
-    """
+    """Write `<stem>.pdf` and `<stem>.png` (300 dpi), described, the same each time; their paths."""
     stem, words, paths = Path(stem), description(figure), []
     kernel = get_ipython()  # the report links the cell that drew a picture
     cell = {"Source": f"[{len(kernel.user_ns['In']) - 1}]"} if kernel else {}

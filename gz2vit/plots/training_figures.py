@@ -23,10 +23,7 @@ from gz2vit.plots.style import BLUE, NOTEBOOK_WIDTH_IN, describe, png_bytes, sty
 def draw_batch(
     before: np.ndarray, after: torch.Tensor, class_index: Sequence[int], count: int = 8
 ) -> Figure:
-    """The first `count` images of a batch: as they are stored, and below as the network gets them.
-
-    `before`: uint8 (B, H, W, 3); `after`: the same galaxies augmented, (B, 3, H, W), 0 to 255.
-    """
+    """Galaxies of a batch: `before`, uint8 (B, H, W, 3), above `after`, (B, 3, H, W), 0 to 255."""
     count = min(count, len(before))
     turned = after[:count].permute(0, 2, 3, 1).round().to(torch.uint8).cpu().numpy()
     size = (NOTEBOOK_WIDTH_IN, 1.96 * NOTEBOOK_WIDTH_IN / count + 0.2)
@@ -53,10 +50,7 @@ def draw_schedule(rates: Sequence[float]) -> Figure:
 
 
 def beside_authors(history: pd.DataFrame, authors: pd.DataFrame, model_dir: Path) -> str:
-    """The validation accuracy that the authors had after as many epochs, and what seeds change.
-
-    `model_dir`: of the model, with the histories of the seeds that have been trained.
-    """
+    """The authors' validation accuracy after as many epochs, and how far the seeds here spread."""
     last = min(len(history), len(authors))
     theirs, ours = (100 * one.valid_acc.iloc[last - 1] for one in (authors, history))
     words = f"after epoch {last} the authors had {theirs:.1f} % on validation, you have {ours:.1f}"
@@ -72,7 +66,7 @@ class LiveCurve(Callback):
     """Learning curves in JupyterLab, drawn anew after every epoch.
 
     Where nobody watches (a terminal, a notebook run by the pipeline) it draws nothing. After the
-    first epoch it prints what the authors had by then. `model_dir`: as of `beside_authors`.
+    first epoch it prints `beside_authors`.
     """
 
     def __init__(self, authors: pd.DataFrame | None = None, model_dir: Path = Path()) -> None:
