@@ -39,8 +39,7 @@ IMAGE_DIGESTS = Path("logs", "images.json")  # in a results folder: digests of i
 # ---- Tables that people hand in
 
 SEPARATORS = (",", ";", "\t", "|", " ")  # the last: any white space
-EXACT = 2**53  # up to here a floating-point number holds every integer
-EXCEL_DIGITS = 15
+EXACT, EXCEL_DIGITS = 2**53, 15  # up to where floating-point numbers and Excel hold every integer
 
 
 def read_table(
@@ -49,10 +48,9 @@ def read_table(
 ) -> pd.DataFrame:  # fmt: skip
     """Columns of a CSV table as text: of `ids` those that there are, `required`, and `optional`.
 
-    Accepts what catalogues, spreadsheets and TOPCAT write: a byte order mark, UTF-16, `#` lines
-    before the header or before its names, other separators, other capitals, a comma at the end of
-    each line, ids as `123.0` or `123.jpg`. Raises `Gz2vitError` for a file that cannot be read, a
-    missing column or value, and ids that have lost digits.
+    Accepts what catalogues, spreadsheets and TOPCAT write: a byte order mark, UTF-16, `#` lines,
+    other separators and capitals, a comma at the end of each line, ids as `123.0` or `123.jpg`.
+    Raises `Gz2vitError`, also for a missing column or value, and ids that have lost digits.
     """
     path, rows, places = Path(path), {}, {}  # values by line; columns by name
     opener = gzip.open if path.suffix == ".gz" else open
@@ -252,10 +250,9 @@ def data_signature(folder: DataFolder, cache: Path | None = None) -> dict[str, s
 
 
 def pixels_digest(ids: Sequence[str], paths: Sequence[Path], cache: Path | None = None) -> str:
-    """The sha256 over these galaxies' ids and the bytes of their image files.
+    """The sha256 over these galaxies' ids and the bytes of their images; unreadable ones are empty.
 
-    `cache`, a JSON file, holds each image's digest for its size and time of change, so that
-    unchanged images are not read again. A file that cannot be read counts as empty.
+    `cache`, a JSON file, holds each image's digest for its size and time of change.
     """
     known = {}
     with suppress(Gz2vitError):  # missing, or cut short by a power cut
@@ -293,22 +290,21 @@ def class_weights(choice: ClassWeights, class_counts: Sequence[int]) -> np.ndarr
     """The loss's eight weights, float64 (8,), for a training set with `class_counts` (8,) galaxies.
 
     `choice`: "uniform" (all 1); "tuned" (the paper's, scaled to sum to 8); "reciprocal" (all
-    galaxies / galaxies of the class, as the authors compute it); or eight positive numbers, used
-    as they are. Raises `Gz2vitError` for anything else, and for "reciprocal" with an empty class.
+    galaxies / galaxies of the class, as the authors compute it); or eight positive numbers.
     """
-    counts, weights = np.float64(class_counts), choice
+    counts = np.float64(class_counts)
     match choice:
         case "uniform":
-            weights = np.ones(CLASS_COUNT)
+            return np.ones(CLASS_COUNT)
         case "tuned":
-            weights = np.array(TUNED_CLASS_WEIGHTS) * CLASS_COUNT / sum(TUNED_CLASS_WEIGHTS)
-        case "reciprocal" if not counts.all():
-            empty = CLASS_NAMES[counts.argmin()]
-            raise Gz2vitError(f"reciprocal class weights need training galaxies of class '{empty}'")
+            return np.array(TUNED_CLASS_WEIGHTS) * CLASS_COUNT / sum(TUNED_CLASS_WEIGHTS)
         case "reciprocal":
-            weights = counts.sum() / counts
+            for index in np.flatnonzero(counts == 0):
+                words = f"training galaxies of class '{CLASS_NAMES[index]}'"
+                raise Gz2vitError(f"reciprocal class weights need {words}")
+            return counts.sum() / counts
     with suppress(TypeError, ValueError):
-        weights = np.asarray(weights, dtype=np.float64)
+        weights = np.asarray(choice, dtype=np.float64)
         if weights.shape == (CLASS_COUNT,) and np.all(np.isfinite(weights) & (weights > 0)):
             return weights
     known = f"uniform, tuned, reciprocal or {CLASS_COUNT} positive numbers"
@@ -371,10 +367,8 @@ def write_selection(
         with atomic_path(target / f"{name}.csv") as temporary:
             table.to_csv(temporary, index=False)
     simulated, count = (folder.path / SIMULATION_RECORD).exists(), sum(map(len, tables.values()))
-    name = (
-        f"{count:,} simulated galaxies"
-        if simulated
-        else f"{count:,} galaxies of {folder.path.name}"
+    name = f"{count:,} " + (
+        "simulated galaxies" if simulated else f"galaxies of {folder.path.name}"
     )
     lost = {split: pd.Series(dtype=int) for split in tables}
     if left_out is not None and len(left_out):

@@ -42,15 +42,15 @@ UNPACKED_PER_ZIPPED = 1.15
 CAP_FACTOR = 4  # other copies of the images may be larger, but not by more (a zip can be a bomb)
 IMAGE_NAME = re.compile(r"[0-9]+\.jpg")
 CHUNK_BYTES = 1 << 20
+NO_NOTE = {"url": "", "validator": "", "length": None}
 CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+)")
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """One public file: a table, or the zip of images.
+    """One public file: a table, or the zip of images; `entries`: rows or images.
 
-    `entries`: rows or images; `size_bytes`: of the zip; `columns`: those that a table must have;
-    `checksum`: as published, such as "md5:bc64...", or ""; `place`: its folder in the data folder.
+    `checksum`: as published, such as "md5:bc64...", or "", where a table must have `columns`.
     """
 
     url: str
@@ -134,10 +134,9 @@ def require_room(directory: Path, needed_bytes: float, purpose: str) -> None:
     """Raise `Gz2vitError`, in GB, if the disk of `directory` has less than `needed_bytes` free."""
     free_bytes = shutil.disk_usage(directory).free
     if free_bytes < needed_bytes:
-        raise Gz2vitError(
-            f"{purpose} needs {needed_bytes / 1e9:.3g} GB on the disk of {directory}, which has "
-            f"{free_bytes / 1e9:.3g} GB free; make room or choose another folder with --to"
-        )
+        needs = f"{purpose} needs {needed_bytes / 1e9:.3g} GB on the disk of {directory}"
+        free = f"which has {free_bytes / 1e9:.3g} GB free"
+        raise Gz2vitError(f"{needs}, {free}; make room or choose another folder with --to")
 
 
 # ---- one large file over a bad line
@@ -160,8 +159,7 @@ def fetch(
 ) -> None:  # fmt: skip
     """Bring the file at `url`, or a local one of that path, to `path`, resumed and verified.
 
-    `find_fault`: what is wrong with a file, or "". `part`: where its bytes are kept until then, by
-    default beside it. `checksummed`: as of `resume_download`. Raises `Gz2vitError`, with `advice`.
+    `find_fault`: what is wrong with a file, or "". `part`: where its bytes are kept until then.
     """
     part, in_pieces = part or path.with_name(f".{path.name}.part"), True
     with writing(part):
@@ -192,13 +190,15 @@ def resume_download(url: str, part: Path, advice: str, checksummed: bool = False
 
     A note beside it (`<part>.json`) holds address, validator (RFC 9110: a strong ETag or
     Last-Modified) and length: the rest is asked for if the file is still the same (`If-Range`).
-    `checksummed`: the caller compares a checksum, so that bytes may be joined without a validator
-    and across mirrors. Returns whether they came in pieces; raises `Gz2vitError` with `advice`.
+    `checksummed`: the caller notices bytes of different files. Returns whether there were pieces.
     """
     note_path, failures, best, problem = part.with_name(f"{part.name}.json"), 0, 0, ""
     with tqdm(desc=part.name.strip("."), unit="B", unit_scale=True) as bar, _session() as session:
         while failures < ATTEMPTS:
-            note, size = _read_note(note_path), part.stat().st_size if part.exists() else 0
+            note, size = NO_NOTE, part.stat().st_size if part.exists() else 0
+            with suppress(OSError, ValueError, KeyError, TypeError):
+                known = json.loads(note_path.read_text(encoding="utf-8"))
+                note = {name: known[name] for name in NO_NOTE}
             validator = note["validator"] if note["url"] == url else ""
             if size and size == note["length"] and (note["url"] == url or checksummed):
                 return True
@@ -272,13 +272,6 @@ def _append(response: requests.Response, part: Path, size: int, bar: tqdm) -> st
     return ""
 
 
-def _read_note(path: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        note = json.loads(path.read_text(encoding="utf-8"))
-        return {name: note[name] for name in ("url", "validator", "length")}
-    return {"url": "", "validator": "", "length": None}
-
-
 # ---- one file of Galaxy Zoo 2
 
 
@@ -286,7 +279,6 @@ def bring_file(remote: RemoteFile, directory: Path, mirror: str = "") -> str:
     """Have `remote` in its place, verified and recorded; one line on what was done.
 
     A file whose size and time are those of its record is trusted, so that 3.4 GB are hashed once.
-    Raises `Gz2vitError` where it cannot be had, or where another file is in its place.
     """
     path, record_path = remote.path(directory), remote.record_path(directory)
     record = read_json(record_path) if record_path.exists() else {}
@@ -301,12 +293,10 @@ def bring_file(remote: RemoteFile, directory: Path, mirror: str = "") -> str:
         if not published and (fault := _table_fault(file, remote)):
             return fault
         digest = git_name(file) if algorithm == "git" else pooch.file_hash(str(file), alg=algorithm)
-        right = f"published is {published}"
-        if not published:
-            seen = record.get("first_seen")
-            right = f"the copy first seen on {seen} had {record.get(algorithm)}"
-        fits = digest == (published or record.get(algorithm, digest))
-        return "" if fits else f"its {algorithm} is {digest}, {right}"
+        if digest == (published or record.get(algorithm, digest)):
+            return ""
+        seen = f"the copy first seen on {record.get('first_seen')} had {record.get(algorithm)}"
+        return f"its {algorithm} is {digest}, {f'published is {published}' if published else seen}"
 
     source = f"{mirror}/{remote.name}" if mirror else remote.url
     if path.is_file():
@@ -413,12 +403,10 @@ def _check_cover(directory: Path, names: set[str], source: Path) -> None:
 
 
 def _unpack(path: Path, directory: Path, remote: RemoteFile) -> dict[str, Any]:
-    """Unpack the images of a zip as `images/`; {"source", "images", "skipped"}.
+    """Unpack the images of a zip as `images/`, all or none; {"source", "images", "skipped"}.
 
     Nothing of a member's path is used but its last part, and that only where it is digits and
-    `.jpg`, so that a path that climbs (`../`) or is absolute leads nowhere. They are unpacked into
-    `.images/`, which becomes `images/` when it is whole. Raises `Gz2vitError` for too few images,
-    a labelled galaxy without one, more than the images can have, and a damaged member.
+    `.jpg`, so that a path that climbs (`../`) or is absolute leads nowhere.
     """
     target, staged, members, skipped = directory / "images", directory / ".images", {}, 0
     try:
@@ -439,9 +427,8 @@ def _unpack(path: Path, directory: Path, remote: RemoteFile) -> dict[str, Any]:
             total_bytes = sum(member.file_size for member in members.values())
             cap_bytes = CAP_FACTOR * UNPACKED_PER_ZIPPED * remote.size_bytes
             if total_bytes > cap_bytes:
-                sizes = f"{total_bytes / 1e9:.3g} GB, more than the {cap_bytes / 1e9:.3g} GB"
-                words = f"would unpack to {sizes} that images can have"
-                raise Gz2vitError(f"{path} {words}; give another")
+                words = f"{total_bytes / 1e9:.3g} GB, more than the possible {cap_bytes / 1e9:.3g}"
+                raise Gz2vitError(f"{path} would unpack to {words} GB; give another")
             staged.mkdir(exist_ok=True)
             there = {name: (staged / name).stat().st_size for name in image_names(staged)}
             missing = {name: m for name, m in members.items() if there.get(name) != m.file_size}

@@ -91,11 +91,9 @@ NETWORKS = {
 
 # AUTHORS, outputs of their notebooks: seconds of a training epoch, and on which device.
 EPOCH_SECONDS = {
-    "linformer": (672, "Tesla T4"),
-    "resnet50": (1574, "Tesla T4"),
-    "vgg16_bn": (1854, "Tesla T4"),
+    "linformer": (672, "Tesla T4"), "resnet50": (1574, "Tesla T4"), "vgg16_bn": (1854, "Tesla T4"),
     "hf_vit": (1649, "Tesla V100"),
-}
+}  # fmt: skip
 
 # AUTHORS, notebooks: parameters of each network; accuracies and macro averages as printed there
 # and in PAPER. A missing key is a number that was not published.

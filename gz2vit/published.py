@@ -24,14 +24,11 @@ COLUMNS = {CATALOGUE: paper.PREDICTION_CATALOGUE["predictions"], HF_VIT: {HF_VIT
 ACCURACIES = {key: paper.PUBLISHED_RESULTS[key]["test_acc"] for key in COLUMNS[CATALOGUE]}
 ACCURACIES |= {HF_VIT: paper.HF_VIT_PREDICTIONS["test_acc"]}
 GIT_NAME = f"git:{paper.PREDICTION_CATALOGUE['git_blob_sha1']}"
+_HF_COLUMNS = ("GalaxyID", "class", "pred")
 AUTHORS = {  # as `download.FILES`
-    CATALOGUE: (
-        RemoteFile(paper.PREDICTION_CATALOGUE["url"], ROWS, 20_000_000, checksum=GIT_NAME),
-    ),
+    CATALOGUE: (RemoteFile(paper.PREDICTION_CATALOGUE["url"], ROWS, checksum=GIT_NAME),),
     "labels": FILES["labels"],
-    HF_VIT: (
-        RemoteFile(paper.HF_VIT_PREDICTIONS["url"], ROWS, 1_000_000, ("GalaxyID", "class", "pred")),
-    ),
+    HF_VIT: (RemoteFile(paper.HF_VIT_PREDICTIONS["url"], ROWS, columns=_HF_COLUMNS),),
 }
 UNKNOWN_FROM = 900  # sizes and magnitudes beyond it stand for a missing value: -9999 and the like
 
@@ -91,10 +88,9 @@ def read_published(paths: Mapping[str, Path]) -> pd.DataFrame | None:
         wrong = table.galaxyID[own.reindex(table.galaxyID).to_numpy() != table["class"].to_numpy()]
         if len(own) != len(table) or len(wrong):
             where = f", such as {wrong.iloc[0]}" if len(wrong) else ""
-            raise Gz2vitError(
-                f"{paths[first]} and {paths[kind]} do not agree on {len(wrong):,} galaxies of "
-                f"{len(table):,} and {len(own):,}{where}; give files of the same galaxies"
-            )
+            words = f"{len(wrong):,} galaxies of {len(table):,} and {len(own):,}{where}"
+            files = f"{paths[first]} and {paths[kind]}"
+            raise Gz2vitError(f"{files} do not agree on {words}; give others")
     if HF_VIT in tables:
         table[HF_VIT] = table.galaxyID.map(tables[HF_VIT].set_index("galaxyID")[HF_VIT])
     return table
@@ -129,10 +125,8 @@ def check_published(table: pd.DataFrame, source: str) -> pd.DataFrame:
     if len(wrong):
         words = [f"{name} is {one.found:,g}, not {one.paper:,g}" for name, one in wrong.iterrows()]
         more = f", and {len(words) - 6} more" if len(words) > 6 else ""
-        raise Gz2vitError(
-            f"{source} does not give the paper's numbers: {'; '.join(words[:6])}{more}; give "
-            "another file, or none so that the published one is fetched"
-        )
+        what = f"{source} does not give the paper's numbers: {'; '.join(words[:6])}{more}"
+        raise Gz2vitError(f"{what}; give another, or none so that the published one is fetched")
     return checks
 
 
@@ -146,7 +140,8 @@ def write_published(
     the published file. `missing`: what could not be had, for the report. Returns the data's name.
     Raises `Gz2vitError` in a folder that holds a training, whose predictions would be replaced.
     """
-    results, name = Path(results_dir), "the paper's own numbers, without its missing predictions"
+    name = "the paper's own numbers, without its predictions, which are missing"
+    results = Path(results_dir)
     if trained := [*results.glob(f"models/*/{CHECKPOINT}")]:
         raise Gz2vitError(f"{trained[0]} is a training's; name other results with --results DIR")
     files: dict[str, pd.DataFrame | None] = {"data/galaxy_properties.csv": None}
@@ -157,9 +152,8 @@ def write_published(
     if table is not None:
         name = f"the paper's {len(table):,} test galaxies with its authors' predictions"
         name += "" if verified else f" from {paths[CATALOGUE].name}, which was not verified"
-        files["selection/gz2_test.csv"] = table[["galaxyID", "class"]].set_axis(
-            ["galaxyID", "label1"], axis=1
-        )
+        labels = table[["galaxyID", "class"]].rename(columns={"class": "label1"})
+        files["selection/gz2_test.csv"] = labels
         for key in table.columns.intersection([*ACCURACIES]):
             own = table[["galaxyID", "class", key]].set_axis(["GalaxyID", "class", "pred"], axis=1)
             files[f"models/{key}/predictions.csv"] = own

@@ -34,8 +34,7 @@ PATHS = (
     ("features_or_disk", "not_edgeon", "spiral", "no_bar"), ("odd", "irregular"), ("odd", "merger"),
 )  # fmt: skip
 ASKED = {*itertools.chain(*PATHS), "not_odd"}
-IRREGULAR = 6
-NOT_ODD = ("not_odd",)
+IRREGULAR, NOT_ODD = 6, ("not_odd",)
 ODD_FEATURES = ("disturbed", "irregular", "other", "dust_lane", "ring", "lens_or_arc")
 MAX_ROUNDS = 20
 # First guesses: half of the votes, or (for labels without errors) what all of a class's have.
@@ -50,12 +49,11 @@ PUBLISHED = {**WILLETT_MIN_FRACTION, **ZHU_MIN_FRACTION}
 class Recovery:
     """The rule found, and how well it agrees.
 
-    `thresholds`: by condition, and by single answer of "any of", its `threshold`; the interval
-    `above` < threshold <= `up to` that gives the same labels (0 or NEVER: unbounded); how many
-    galaxies `decide` it, and the nearest on either side; how many galaxies a condition alone
-    `removes` from a class, or an answer alone `adds`. `agreement`: share of all galaxies with the
-    right class, or rightly none; `agreement_other`: the same of the best rule that chooses in the
-    other way; `several`: galaxies that fulfil several classes, `several_labelled` with a label.
+    `thresholds`: by condition, and by single answer of "any of": the interval `above` < `threshold`
+    <= `up to` that gives the same labels (0 or NEVER: unbounded), how many galaxies `decide` it,
+    the nearest ones, how many it alone `removes` from a class or `adds`. `agreement`: share of all
+    galaxies that come out right; `agreement_other`: of the best rule that chooses in the other way;
+    `several`: galaxies that fulfil several classes, `several_labelled` with a label.
     """
 
     rule: Rule
@@ -78,9 +76,8 @@ def recover_rule(votes: pd.DataFrame, labels: pd.Series) -> Recovery:
     few = np.arange(len(truth))
     if len(few) > START_GALAXIES:
         few = np.sort(np.random.default_rng(0).choice(few, START_GALAXIES, replace=False))
-    starts = list(
-        itertools.product((True, False), vote_kinds(votes, ASKED.union(ODD_FEATURES)), STARTS)
-    )
+    kinds = vote_kinds(votes, ASKED.union(ODD_FEATURES))
+    starts = list(itertools.product((True, False), kinds, STARTS))
     best: dict[bool, _Fit] = {}
     for exactly_one, column, guess in tqdm(starts, desc="fit rule", unit=" starts"):
         fit = _Fit(votes.iloc[few], truth[few], column)

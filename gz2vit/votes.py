@@ -49,11 +49,9 @@ NO_CLASS = -1  # the class of a galaxy that is not selected
 LABELS = tuple(f"{index} {name}" for index, name in enumerate(CLASS_NAMES))
 DR8_ID = r"1237\d{15}"
 KEYS = ("asset_id", "dr7objid", "objid")  # a galaxy's name: its image's, or its SDSS DR7 object
-
 VOTES_FILE = "downloads/gz2_hart16.csv.gz"  # in a data folder
 MAPPING_FILE = "downloads/gz2_filename_mapping.csv"
 SAMPLE_FILE = "downloads/gz2sample.csv.gz"
-DERIVATION_RECORD = "derivation.json"
 # The real Galaxy Zoo 2 is kept in the project, unless the environment names another folder.
 GALAXY_ZOO_DIR = Path(
     os.environ.get("GZ2VIT_DATA") or Path(__file__).resolve().parents[1] / "gz2_data"
@@ -68,10 +66,7 @@ _BY_NAME = (BeforeValidator(CLASS_NAMES.index), PlainSerializer(CLASS_NAMES.__ge
 
 @dataclass(frozen=True)
 class Condition:
-    """The votes for `answers` (short names), added up, reach `at_least`.
-
-    `column`: what is added up, fractions of 0 to 1 or counts. With `any_of`, one answer alone does.
-    """
+    """The votes for `answers` (short names) in `column`, their sum or any, are `at_least`."""
 
     answers: Annotated[tuple[Literal[*ANSWERS], ...], _AtLeastOne]
     at_least: float
@@ -98,11 +93,6 @@ class ClassRule:
     class_index: Annotated[int, Field(alias="class"), *_BY_NAME]
     conditions: Annotated[tuple[Condition, ...], _AtLeastOne]
 
-    @property
-    def class_name(self) -> str:
-        """The class's name in the paper."""
-        return CLASS_NAMES[self.class_index]
-
     def asked(self, min_votes: int) -> tuple[Condition, ...]:
         """All conditions: with `min_votes`, also that so many answered the class's question."""
         if not min_votes:
@@ -114,10 +104,9 @@ class ClassRule:
 
 @dataclass(frozen=True)
 class Rule:
-    """All classes, and how one is chosen.
+    """All classes; a galaxy that fulfils several is left out (`exactly_one`) or gets the first.
 
-    `exactly_one`: a galaxy that fulfils several classes is left out; otherwise it gets the first
-    of them. `min_votes`: volunteers, at least, who answered the class's own question.
+    `min_votes`: volunteers, at least, who answered the class's own question.
     """
 
     name: str
@@ -158,11 +147,8 @@ class Rule:
 
 
 def _chosen(class_index: int, words: str) -> ClassRule:
-    answers, least = (
-        [tuple(word.split("|")) for word in words.split()],
-        paper.SELECTION_MIN_FRACTION,
-    )
-    conditions = (Condition(one, least[one[0]], any_of=len(one) > 1) for one in answers)
+    least, answers = paper.SELECTION_MIN_FRACTION, [word.split("|") for word in words.split()]
+    conditions = (Condition(tuple(a), least[a[0]], any_of=len(a) > 1) for a in answers)
     return ClassRule(class_index, tuple(conditions))
 
 
@@ -187,10 +173,7 @@ def write_rule(path: Path | str, rule: Rule) -> None:
 
 
 def read_rule(path: Path | str) -> Rule:
-    """A rule from a YAML file; `Gz2vitError` names the file and what is wrong in it.
-
-    A file without `exactly_one` lists its classes in order of precedence.
-    """
+    """A rule from a YAML file; without `exactly_one`, in order of precedence. `Gz2vitError`."""
     try:
         content = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
         return TypeAdapter(Rule).validate_python(content)
@@ -310,10 +293,10 @@ def split_galaxies(table: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
 
     The published sizes tell how: a fifth for testing, then a fifth of the rest for validation.
     """
-    if len(table) < 5:
-        raise Gz2vitError(f"{len(table)} galaxies got a class; three splits need at least 5")
     from sklearn.model_selection import train_test_split  # slow to import
 
+    if len(table) < 5:
+        raise Gz2vitError(f"{len(table)} galaxies got a class; three splits need at least 5")
     rest, test = train_test_split(table, test_size=0.2, random_state=seed)
     parts = (*train_test_split(rest, test_size=0.2, random_state=seed), test)
     return {split: one.reset_index(drop=True) for split, one in zip(SPLITS, parts, strict=True)}
@@ -357,12 +340,10 @@ def explain_class(votes: pd.DataFrame, galaxy_id: str, rule: Rule) -> str:
             lines.append(f"       {'yes' if passed[-1] else ' no'}  {one.describe()}: {found})")
         fits += [each.class_index] if all(passed) else []
         lines.insert(place, f"{'yes' if all(passed) else ' no'}  {LABELS[each.class_index]}")
-    names = ", ".join(CLASS_NAMES[index] for index in fits)
-    if not fits:
-        end = "no class: the galaxy fits none, and is not selected"
-    elif rule.exactly_one and len(fits) > 1:
+    names, end = ", ".join(CLASS_NAMES[index] for index in fits), "no class: the galaxy fits none"
+    if rule.exactly_one and len(fits) > 1:
         end = f"no class: the galaxy fits {len(fits)} ({names}); left out"
-    else:
+    elif fits:
         end = LABELS[fits[0]] + f", the first of {names}" * (len(fits) > 1)
     return "\n".join([*lines, f"=> {end}"])
 
@@ -381,7 +362,7 @@ def derive_folder(
     `directory/images` becomes a link to it. Returns counts: {"galaxies": by split, "classes": by
     class name, "without_image"}. Raises `Gz2vitError`, also where tables of others are there.
     """
-    link, record = directory / "images", directory / DERIVATION_RECORD
+    link, record = directory / "images", directory / "derivation.json"
     foreign = [] if record.exists() else sorted(directory.glob("gz2_t*.csv"))
     if images and os.path.lexists(link) and link.resolve() != Path(images).resolve():
         foreign.append(link)
@@ -404,11 +385,9 @@ def derive_folder(
     directory.mkdir(parents=True, exist_ok=True)
     if images and not link.exists():
         link.symlink_to(Path(images).resolve(), target_is_directory=True)
-    derived = {
-        "galaxies": {split: len(table) for split, table in tables.items()},
-        "classes": class_counts(classes).to_dict(),
-        "without_image": len(chosen) - len(named),
-    }
+    derived = {"galaxies": {split: len(table) for split, table in tables.items()}}
+    derived["classes"] = class_counts(classes).to_dict()
+    derived["without_image"] = len(chosen) - len(named)
     digest = pooch.file_hash(str(votes_path), alg="sha256")
     origin = {"votes": Path(votes_path).name, "votes_sha256": digest, "rule": asdict(rule)}
     # the record first: tables without one are taken for somebody else's
@@ -445,33 +424,29 @@ def explain_galaxy(galaxy_id: str, votes_path: Path, rule: Rule, data_dir: Path)
     if object_id != galaxy_id:
         lines.insert(0, f"image {galaxy_id}.jpg shows SDSS object {object_id}")
     tables = label_tables(data_dir)
-    published = [
-        f"{LABELS[row.label1]} (image {row.galaxyID}, {split})"
-        for split, table in tables.items()
-        for row in table[table.galaxyID.isin(names)].itertuples()
-    ]
-    if tables and not published:
-        published = ["none; it is not in the label tables"]
-    return "\n".join([*lines, *(f"published class: {found}" for found in published)])
+    for split, table in tables.items():
+        for row in table[table.galaxyID.isin(names)].itertuples():
+            lines.append(f"published class: {LABELS[row.label1]} (image {row.galaxyID}, {split})")
+    if tables and not lines[-1].startswith("published"):
+        lines.append("published class: none; it is not in the label tables")
+    return "\n".join(lines)
 
 
 def load_votes(
     data_dir: Path | str, votes_path: Path | str | None = None, seed: int = 0,
     simulated_galaxies: int = 0, labels_dir: Path | str | None = None,
 ) -> tuple[pd.DataFrame, pd.Series | None, dict[str, Any]]:  # fmt: skip
-    """Votes, the label tables' classes by the same ids, and {"name", "simulated"}.
+    """Votes, label tables' classes by the same ids (None: of others), and {"name", "simulated"}.
 
     Votes are those in `votes_path`, tables those in `labels_dir`, or else the data folder's; where
-    its galaxies are simulated, so are volunteers (with `seed`): on these, or on
-    `simulated_galaxies` others in the paper's class mix. None for classes of other galaxies.
+    its galaxies are simulated, so are volunteers: on these, or on `simulated_galaxies` others.
     """
     data_dir, labels = Path(data_dir), pd.Series(dtype=np.int64, name="label1")
     if tables := label_tables(Path(labels_dir or data_dir).expanduser()):
         labels = pd.concat(tables.values()).set_index("galaxyID").label1
     elif labels_dir is not None:
         raise Gz2vitError(f"{labels_dir} holds no gz2_train.csv; give a folder of label tables")
-    simulated = votes_path is None and (data_dir / catalog.SIMULATION_RECORD).exists()
-    if simulated:
+    if votes_path is None and (data_dir / catalog.SIMULATION_RECORD).exists():
         from gz2sim.volunteers import simulate_votes
 
         if simulated_galaxies:

@@ -8,7 +8,7 @@ import hashlib
 import re
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -41,11 +41,9 @@ class FileServer:
     """Files by name, the script of replies, and what was asked: path, Range and If-Range."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
-        self.files = dict(files)
+        self.files, self.address, self.healthy = dict(files), "", Reply()
         self.script: list[Reply] = []
-        self.healthy = Reply()
         self.log: list[tuple[str, str, str]] = []
-        self.address = ""
         self.closing = threading.Event()
 
     def ranges(self) -> list[str]:
@@ -60,36 +58,30 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, *words: object) -> None:
         pass
 
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
     def do_GET(self) -> None:
         wanted, condition = self.headers.get("Range", ""), self.headers.get("If-Range", "")
         self.shop.log.append((self.path, wanted, condition))
-        is_hub = self.shop.healthy.etag is None
-        assert is_hub or self.headers["Accept-Encoding"] == "identity"
+        assert self.shop.healthy.etag is None or self.headers["Accept-Encoding"] == "identity"
         reply = self.shop.script.pop(0) if self.shop.script else self.shop.healthy
         content = self.shop.files.get(self.path.rpartition("/")[2].partition("?")[0])
         if content is None:
             reply, content = replace(reply, status=404), b""
         content = content if reply.body is None else reply.body
-        if reply.etag is None:
-            reply = replace(reply, etag=f'"{hashlib.sha256(content).hexdigest()}"')
+        etag = reply.etag
+        if etag is None:
+            etag = f'"{hashlib.sha256(content).hexdigest()}"'
         start = re.fullmatch(r"bytes=(\d+)-", wanted)
-        validators = [value for value in (reply.etag, reply.last_modified) if value]
-        matches = not condition or condition in validators or not reply.heeds_condition
-        headers = {"ETag": reply.etag, "Last-Modified": reply.last_modified, **reply.headers}
-        if reply.status == 200 and reply.knows_ranges and start and matches:
-            first, size = int(start[1]), len(content)
-            if first >= size:
-                reply = replace(reply, status=416)
-                headers["Content-Range"] = f"bytes */{size}"
-            else:
-                reply, content = replace(reply, status=206), content[first:]
-                stated = reply.content_range or f"bytes {first}-{size - 1}/{size}"
-                headers["Content-Range"] = stated
-        content = content if reply.status in (200, 206) else b"no"
-        self.send_response(reply.status)
+        matches = condition in ("", etag, reply.last_modified) or not reply.heeds_condition
+        headers = {"ETag": etag, "Last-Modified": reply.last_modified, **reply.headers}
+        status, size = reply.status, len(content)
+        if status == 200 and reply.knows_ranges and start and matches:
+            first = int(start[1])
+            status = 416 if first >= size else 206
+            stated = f"bytes */{size}" if first >= size else f"bytes {first}-{size - 1}/{size}"
+            headers["Content-Range"] = reply.content_range or stated
+            content = content[first:]
+        content = content if status in (200, 206) else b"no"
+        self.send_response(status)
         if reply.states_length:
             headers["Content-Length"] = str(len(content))
         for name, value in {**headers, "X-Repo-Commit": COMMIT, "Connection": "close"}.items():
@@ -98,12 +90,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.close_connection = True
         sent = content[: reply.cut_after] if self.command == "GET" else b""
-        try:
+        with suppress(OSError):  # the other side was killed or has lost patience
             for place in range(0, len(sent), reply.piece):
                 self.wfile.write(sent[place : place + reply.piece])
                 self.shop.closing.wait(reply.pause_s)
-        except OSError:
-            pass  # the other side was killed or has lost patience
+
+    do_HEAD = do_GET
 
 
 @contextmanager

@@ -25,29 +25,17 @@ def folder(tmp_path: Path) -> DataFolder:
 PLAIN = "galaxyID,label1,label2\n587722981741363294,5,2\nNA,3,\n"
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        PLAIN,
-        "\ufeff" + PLAIN,
-        PLAIN.replace("\n", "\r\n"),
-        PLAIN.replace(",", ";"),
-        "sep=;\n" + PLAIN.replace(",", ";"),
-        PLAIN.replace(",", "\t"),
-        PLAIN.replace("\n", ",\n"),
-        "galaxyID,label1,label2\n587722981741363294,5,2,\nNA,3,,\n",
-        "#Table1\n\n" + PLAIN,
-        "# " + PLAIN,
-        PLAIN + "# the end, of it, all\n\n,,\n",
-        PLAIN.replace("galaxyID", "GalaxyID"),
-        PLAIN.replace("galaxyID", "Galaxy_id").replace("label1", '"Label 1"'),
-        PLAIN.replace("galaxyID", "number,galaxyID").replace("\n", "\n7,", 2),
-        PLAIN.replace("294,", "294.0,"),
-        PLAIN.replace("294,", "294.JPG,"),
-        PLAIN.replace("587722981741363294", '="587722981741363294"'),
-        PLAIN.replace("587722981741363294", "'587722981741363294"),
-    ],
-)
+@pytest.mark.parametrize("content", [
+    PLAIN, "\ufeff" + PLAIN, PLAIN.replace("\n", "\r\n"), PLAIN.replace(",", ";"),
+    "sep=;\n" + PLAIN.replace(",", ";"), PLAIN.replace(",", "\t"), PLAIN.replace("\n", ",\n"),
+    "galaxyID,label1,label2\n587722981741363294,5,2,\nNA,3,,\n", "#Table1\n\n" + PLAIN,
+    "# " + PLAIN, PLAIN + "# the end, of it, all\n\n,,\n", PLAIN.replace("galaxyID", "GalaxyID"),
+    PLAIN.replace("galaxyID", "Galaxy_id").replace("label1", '"Label 1"'),
+    PLAIN.replace("galaxyID", "number,galaxyID").replace("\n", "\n7,", 2),
+    PLAIN.replace("294,", "294.0,"), PLAIN.replace("294,", "294.JPG,"),
+    PLAIN.replace("587722981741363294", '="587722981741363294"'),
+    PLAIN.replace("587722981741363294", "'587722981741363294"),
+])  # fmt: skip
 def test_tables_of_many_writers_are_read_alike(tmp_path: Path, content: str):
     path = tmp_path / "t.csv"
     path.write_bytes(content.encode())
@@ -75,24 +63,17 @@ def test_columns_between_spaces_quotes_and_decimal_commas(tmp_path: Path, conten
     assert read_table(path, ["petroR90_r"], ids=["objid"]).to_numpy().tolist() == rows
 
 
-@pytest.mark.parametrize(
-    ("content", "culprit"),
-    [
-        ("", "t.csv is empty"),
-        ("name,label1\nx,1\n", "name, label1"),
-        ("1,5\n2,3\n", "1, 5"),
-        ("galaxyID,galaxyID,label1\nx,y,1\n", "'galaxyID'"),
-        ("galaxyID,label1\nx,1\nx,1,2\n", "line 3"),
-        ("#\ngalaxyID,label1\nx,1\ny\n", "line 4"),
-        ("galaxyID,label1\n,1\n", "line 2"),
-        ('galaxyID,label1\nx,"1\ny,1\n', "unexpected end"),
-        ("galaxyID,label1\n5.87720E+17,1\n", "5.87720E.17"),
-        ("galaxyID,label1\n1,1\n1.23457E+11,1\n", "1.23457E.11"),
-        ("galaxyID,label1\n" + "".join(f"58772298{n}41363000,1\n" for n in range(3)), "413630"),
-        ("galaxyID,label1\n" + "".join(f"{n * 2**51},1\n" for n in range(300, 303)), "6755"),
-        ("galaxyID,label1\ncaf\udce9,1\n", "t.csv"),
-    ],
-)
+@pytest.mark.parametrize(("content", "culprit"), [
+    ("", "t.csv is empty"), ("name,label1\nx,1\n", "name, label1"), ("1,5\n2,3\n", "1, 5"),
+    ("galaxyID,galaxyID,label1\nx,y,1\n", "'galaxyID'"),
+    ("galaxyID,label1\nx,1\nx,1,2\n", "line 3"), ("#\ngalaxyID,label1\nx,1\ny\n", "line 4"),
+    ("galaxyID,label1\n,1\n", "line 2"), ('galaxyID,label1\nx,"1\ny,1\n', "unexpected end"),
+    ("galaxyID,label1\n5.87720E+17,1\n", "5.87720E.17"),
+    ("galaxyID,label1\n1,1\n1.23457E+11,1\n", "1.23457E.11"),
+    ("galaxyID,label1\n" + "".join(f"58772298{n}41363000,1\n" for n in range(3)), "413630"),
+    ("galaxyID,label1\n" + "".join(f"{n * 2**51},1\n" for n in range(300, 303)), "6755"),
+    ("galaxyID,label1\ncaf\udce9,1\n", "t.csv"),
+])  # fmt: skip
 def test_tables_that_cannot_be_read_are_refused(tmp_path: Path, content: str, culprit: str):
     path = tmp_path / "t.csv"
     path.write_bytes(content.encode(errors="surrogateescape"))
@@ -104,22 +85,18 @@ def test_tables_that_cannot_be_read_are_refused(tmp_path: Path, content: str, cu
 # ---- data folders
 
 
-@pytest.mark.parametrize(
-    ("file", "content", "culprit"),
-    [
-        ("gz2_test.csv", "galaxyID,label1\nx,8\n", "'8'"),
-        ("gz2_test.csv", "galaxyID,label1\nx,spiral\n", "'spiral'"),
-        ("gz2_test.csv", "galaxyID,label1\nx,1.5\n", "'1.5'"),
-        ("gz2_test.csv", "galaxyID,label1\nx,\n", "''"),
-        ("gz2_test.csv", "galaxyID,label1\nx,1\nx,1\n", "galaxy x"),
-        ("gz2_test.csv", "galaxyID,label1\ntrain-003,3\n", "train-003 .*gz2_train.csv"),
-        ("gz2_valid.csv", "galaxyID,label1\n", "gz2_valid.csv"),
-        ("galaxy_properties.csv", "galaxyID,petroR90_r\nx,1\n", "dered_r"),
-        ("galaxy_properties.csv", "galaxyID,petroR90_r,dered_r,dered_g_r\nx,big,1,1\n", "'big'"),
-        ("gz2_train.csv", None, "gz2_train.csv"),
-        ("images", None, "images"),
-    ],
-)
+@pytest.mark.parametrize(("file", "content", "culprit"), [
+    ("gz2_test.csv", "galaxyID,label1\nx,8\n", "'8'"),
+    ("gz2_test.csv", "galaxyID,label1\nx,spiral\n", "'spiral'"),
+    ("gz2_test.csv", "galaxyID,label1\nx,1.5\n", "'1.5'"),
+    ("gz2_test.csv", "galaxyID,label1\nx,\n", "''"),
+    ("gz2_test.csv", "galaxyID,label1\nx,1\nx,1\n", "galaxy x"),
+    ("gz2_test.csv", "galaxyID,label1\ntrain-003,3\n", "train-003 .*gz2_train.csv"),
+    ("gz2_valid.csv", "galaxyID,label1\n", "gz2_valid.csv"),
+    ("galaxy_properties.csv", "galaxyID,petroR90_r\nx,1\n", "dered_r"),
+    ("galaxy_properties.csv", "galaxyID,petroR90_r,dered_r,dered_g_r\nx,big,1,1\n", "'big'"),
+    ("gz2_train.csv", None, "gz2_train.csv"), ("images", None, "images"),
+])  # fmt: skip
 def test_what_is_wrong_in_a_folder_is_named(
     folder: DataFolder, file: str, content: str | None, culprit: str
 ):
@@ -290,17 +267,10 @@ def test_class_weights():
     assert np.array_equal(class_weights(given, CLASS_COUNTS), given)
 
 
-@pytest.mark.parametrize(
-    ("choice", "culprit"),
-    [
-        ("heavy", "heavy"),
-        ([1, 2, 3], r"\[1, 2, 3\]"),
-        ([1, 1, 1, 1, 1, 1, 1, 0], "0"),
-        ([1, 1, 1, 1, 1, 1, 1, float("nan")], "nan"),
-        (["a"] * 8, "'a'"),
-        ("reciprocal", "Merger"),
-    ],
-)
+@pytest.mark.parametrize(("choice", "culprit"), [
+    ("heavy", "heavy"), ([1, 2, 3], r"\[1, 2, 3\]"), ([1, 1, 1, 1, 1, 1, 1, 0], "0"),
+    ([1, 1, 1, 1, 1, 1, 1, float("nan")], "nan"), (["a"] * 8, "'a'"), ("reciprocal", "Merger"),
+])  # fmt: skip
 def test_other_class_weights_are_refused(choice: object, culprit: str):
     with pytest.raises(Gz2vitError, match=culprit):
         class_weights(choice, [5, 5, 5, 5, 5, 5, 5, 0])

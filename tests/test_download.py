@@ -14,7 +14,7 @@ import time
 import warnings
 import zipfile
 from collections import namedtuple
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,31 +23,17 @@ import pytest
 
 from gz2vit import download
 from gz2vit.catalog import read_data_folder, read_properties
+from gz2vit.cli import main
 from gz2vit.download import FILES, RemoteFile, bring_file, fetch_galaxy_zoo, resume_download
 from gz2vit.io import ROOT, Gz2vitError, sole_user
 from tests.file_server import FileServer, Reply, serve
-from tests.folders import needs_shared
 
 IMAGES = {f"{100 + row}.jpg": bytes([row]) * (500 + row) for row in range(16)}
-LABELS = {
-    name: "galaxyID,label1\n" + "".join(f"{row},{row % 8}\n" for row in rows)
-    for name, rows in {
-        "gz2_train.csv": range(100, 108),
-        "gz2_valid.csv": range(108, 111),
-        "gz2_test.csv": range(111, 114),
-    }.items()
-}
+SPLITS = {"train": range(100, 108), "valid": range(108, 111), "test": range(111, 114)}
 OBJECTS = [587722981736120347 + row for row in range(14)]
-MAPPING = "objid,sample,asset_id\n" + "".join(
-    f"{objid},original,{100 + row}\n" for row, objid in enumerate(OBJECTS)
-)
-SAMPLE = "OBJID,PETROR90_R,PETROMAG_R,EXTINCTION_R\n" + "".join(
-    f"{objid},{5 + row},16.5,0.1\n" for row, objid in enumerate(OBJECTS[2:])
-)
-VOTES = "dr7objid\n" + "".join(f"{objid}\n" for objid in range(900))
 
 
-def zip_of(members: Mapping[str, bytes]) -> bytes:
+def zip_of(members: dict[str, bytes]) -> bytes:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in members.items():
@@ -55,35 +41,39 @@ def zip_of(members: Mapping[str, bytes]) -> bytes:
     return stream.getvalue()
 
 
+def table(header: str, *rows: str) -> bytes:
+    return "\n".join([header, *rows, ""]).encode()
+
+
+LABELS = {f"gz2_{split}.csv": table("galaxyID,label1", *(f"{row},{row % 8}" for row in rows))
+          for split, rows in SPLITS.items()}  # fmt: skip
+PROPERTIES = "OBJID,PETROR90_R,PETROMAG_R,EXTINCTION_R"
+MAPPING = [f"{objid},original,{100 + row}" for row, objid in enumerate(OBJECTS)]
+SAMPLE = [f"{objid},{5 + row},16.5,0.1" for row, objid in enumerate(OBJECTS[2:])]
+VOTES = table("dr7objid", *map(str, range(900)))
 ZIP = zip_of(
     {"images/": b""}
     | {f"images/{name}": content for name, content in IMAGES.items()}
     | {f"__MACOSX/images/._{name}": b"finder" for name in IMAGES}
 )
-CONTENTS = {name: text.encode() for name, text in LABELS.items()} | {
-    "gz2_filename_mapping.csv": MAPPING.encode(),
-    "gz2_hart16.csv.gz": gzip.compress(VOTES.encode(), mtime=0, compresslevel=1),
-    "gz2sample.csv.gz": gzip.compress(SAMPLE.encode(), mtime=0),
+CONTENTS = LABELS | {
+    "gz2_filename_mapping.csv": table("objid,sample,asset_id", *MAPPING),
+    "gz2_hart16.csv.gz": gzip.compress(VOTES, mtime=0, compresslevel=1),
+    "gz2sample.csv.gz": gzip.compress(table(PROPERTIES, *SAMPLE), mtime=0),
     "images_gz2.zip": ZIP,
 }
 
 
-def small(kind: str, remote: RemoteFile) -> RemoteFile:
+def small(remote: RemoteFile) -> RemoteFile:
     """The published file in small, at an address where nothing is."""
-    content = CONTENTS[remote.name]
-    algorithm = remote.checksum.partition(":")[0]
+    content, algorithm = CONTENTS[remote.name], remote.checksum.partition(":")[0]
     rows = {"gz2_hart16.csv.gz": 900, "gz2sample.csv.gz": 12}.get(remote.name, 16)
-    return RemoteFile(
-        f"http://127.0.0.1:9/{remote.name}",
-        rows,
-        len(content),
-        {"votes": ("dr7objid",), "properties": ("OBJID",)}.get(kind, ()),
-        f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}" if algorithm else "",
-        remote.place,
-    )
+    checksum = f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}" if algorithm else ""
+    address, size = f"http://127.0.0.1:9/{remote.name}", len(content)
+    return replace(remote, url=address, entries=rows, size_bytes=size, checksum=checksum)
 
 
-SMALL = {kind: tuple(small(kind, one) for one in remotes) for kind, remotes in FILES.items()}
+SMALL = {kind: tuple(map(small, remotes)) for kind, remotes in FILES.items()}
 WITH_CHECKSUM, WITHOUT = SMALL["mapping"][0], SMALL["votes"][0]
 
 
@@ -112,8 +102,8 @@ def test_everything_becomes_a_data_folder(tmp_path: Path, server: FileServer, ca
     home = tmp_path / "new" / "gz2"
     get(home, server)
     folder = read_data_folder(home)
-    for table in folder.tables.values():
-        assert all(folder.image_path(name).is_file() for name in table.galaxyID)
+    for labels in folder.tables.values():
+        assert all(folder.image_path(name).is_file() for name in labels.galaxyID)
     properties = read_properties(home / "galaxy_properties.csv").set_index("galaxyID")
     assert np.allclose(properties.loc["102", ["petroR90_r", "dered_r"]].astype(float), [5, 16.4])
     assert set(properties.index[properties.petroR90_r.isna()]) == {"100", "101"}
@@ -123,10 +113,11 @@ def test_everything_becomes_a_data_folder(tmp_path: Path, server: FileServer, ca
     record = json.loads((home / "downloads" / "images.record.json").read_text())
     assert (record["images"], record["skipped"]) == (16, 16)
     assert "2 without petroR90_r" in capsys.readouterr().out
-    # again: nothing is asked for or written, even without the zip
+    # again: nothing is asked for or written, even without the zip, or with a full disk
     (home / "downloads" / "images_gz2.zip").unlink()
     before = {path: path.stat().st_mtime_ns for path in home.rglob("*") if path.name != ".lock"}
     asked = len(server.log)
+    give(monkeypatch, 0)
     get(home, server)
     del before[home / "downloads"]
     assert {path: path.stat().st_mtime_ns for path in before} == before
@@ -138,26 +129,26 @@ def test_everything_becomes_a_data_folder(tmp_path: Path, server: FileServer, ca
     assert (home / "gz2_test.csv").read_text() == "galaxyID,label1\n1,1\n"
 
 
-def test_only_what_was_asked_for(tmp_path: Path, server: FileServer):
+def test_only_what_was_asked_for_from_an_address_or_a_folder(
+    tmp_path: Path, server: FileServer, monkeypatch
+):
     get(tmp_path, server, "votes", "mapping")
-    paths = [path for path, _, _ in server.log]
-    assert paths == ["/gz2_filename_mapping.csv", "/gz2_hart16.csv.gz"]
+    assert [one[0] for one in server.log] == ["/gz2_filename_mapping.csv", "/gz2_hart16.csv.gz"]
     with pytest.raises(Gz2vitError, match="'pictures'"):
         get(tmp_path, server, "pictures")
-
-
-def test_a_mirror_is_an_address_or_a_folder(tmp_path: Path, server: FileServer, monkeypatch):
     monkeypatch.setenv("GZ2VIT_MIRROR", server.address)
     get(tmp_path / "a", None, "labels")
-    assert len(server.log) == 3
+    assert len(server.log) == 5
     monkeypatch.setenv("HOME", str(tmp_path))
     fetch_galaxy_zoo(Path("~/b"), ["labels"], "~/a", None, SMALL)
-    assert len(server.log) == 3
-    assert (tmp_path / "b" / "gz2_valid.csv").read_text() == LABELS["gz2_valid.csv"]
-    with pytest.raises(Gz2vitError, match="nowhere"):
-        fetch_galaxy_zoo(tmp_path / "c", ["labels"], "nowhere", None, SMALL)
-    with pytest.raises(Gz2vitError, match=r"gz2_filename_mapping\.csv"):
-        fetch_galaxy_zoo(tmp_path / "c", ["mapping"], str(tmp_path / "a"), None, SMALL)
+    assert len(server.log) == 5
+    assert (tmp_path / "b" / "gz2_valid.csv").read_bytes() == LABELS["gz2_valid.csv"]
+    for mirror, offending in (
+        ("nowhere", "nowhere"),
+        (str(tmp_path / "a"), "gz2_filename_mapping"),
+    ):
+        with pytest.raises(Gz2vitError, match=offending):
+            fetch_galaxy_zoo(tmp_path / "c", ["mapping"], mirror, None, SMALL)
 
 
 def give(monkeypatch: pytest.MonkeyPatch, free_bytes: int) -> None:
@@ -165,18 +156,13 @@ def give(monkeypatch: pytest.MonkeyPatch, free_bytes: int) -> None:
     monkeypatch.setattr(download.shutil, "disk_usage", lambda _: usage)
 
 
-def test_room_is_checked_before_images_come(tmp_path: Path, server: FileServer, monkeypatch):
+def test_no_room_no_folder_and_two_downloads_at_once(
+    tmp_path: Path, server: FileServer, monkeypatch
+):
     give(monkeypatch, int(2.15 * len(ZIP)) - 1)
     with pytest.raises(Gz2vitError, match="GB free"):
         get(tmp_path, server, "images")
     assert server.log == []
-    give(monkeypatch, 10_000_000)
-    get(tmp_path, server)
-    give(monkeypatch, 0)
-    get(tmp_path, server)  # all is there
-
-
-def test_two_downloads_at_once(tmp_path: Path, server: FileServer):
     lock = sole_user(tmp_path / "downloads" / ".lock", "mine")
     with lock, pytest.raises(Gz2vitError, match="another download"):
         get(tmp_path, server)
@@ -187,22 +173,17 @@ def test_two_downloads_at_once(tmp_path: Path, server: FileServer):
 
 
 CHILD = """
-import sys
-from pathlib import Path
-from gz2vit.download import fetch_galaxy_zoo
-from tests.test_download import SMALL
+from tests.test_download import *
 fetch_galaxy_zoo(Path(sys.argv[1]), [sys.argv[3]], sys.argv[2], None, SMALL)
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT], ids=["kill -9", "Ctrl-C"])
-@pytest.mark.parametrize("kind", ["votes", "images"])
+@pytest.mark.parametrize(("kind", "number"), [("votes", signal.SIGINT), ("images", signal.SIGKILL)])
 def test_killed_in_mid_transfer(tmp_path: Path, server: FileServer, kind: str, number: int):
     (remote,) = SMALL[kind]
-    half = remote.size_bytes // 2
+    half, part = remote.size_bytes // 2, remote.part(tmp_path)
     server.script = [Reply(piece=half, pause_s=60)]
     words = [sys.executable, "-c", CHILD, str(tmp_path), server.address, kind]
-    part = remote.part(tmp_path)
     with subprocess.Popen(words, cwd=ROOT, stderr=subprocess.DEVNULL) as child:
         until = time.monotonic() + 60
         while not part.exists() or part.stat().st_size < half:
@@ -219,13 +200,10 @@ def test_killed_in_mid_transfer(tmp_path: Path, server: FileServer, kind: str, n
 
 # ---- one file
 
-CUT = Reply(cut_after=300)
-BARE = Reply(etag="")
+CUT, BARE = Reply(cut_after=300), Reply(etag="")
 DATED = Reply(etag='W/"weak"', last_modified="Mon, 02 Nov 2020 10:00:00 GMT")
-HTML = b"<!DOCTYPE html>\n<html><body>please log in</body></html>"
 ENDS_VERIFIED = {
-    "healthy": [],
-    "cut four times": [CUT, *[Reply(cut_after=20)] * 2, Reply(cut_after=1)],
+    "healthy": [], "cut four times": [CUT, *[Reply(cut_after=20)] * 2, Reply(cut_after=1)],
     "cut, a weak ETag but a date": [replace(DATED, cut_after=300), DATED],
     "cut, neither ETag nor date": [replace(BARE, cut_after=300), BARE],
     "cut, then the whole instead of the range": [CUT, Reply(knows_ranges=False)],
@@ -236,25 +214,23 @@ ENDS_VERIFIED = {
     "cut, then another version in one part": [CUT, Reply(etag='"b"', heeds_condition=False)],
     "cut, then 416": [CUT, Reply(status=416)],
     "pieces that do not fit": [replace(CUT, body=b"x" * len(CONTENTS[WITHOUT.name])), Reply()],
-    "no length": [Reply(states_length=False)],
-    "stalls": [Reply(piece=200, pause_s=0.7)],
+    "no length": [Reply(states_length=False)], "stalls": [Reply(piece=200, pause_s=0.7)],
     "errors that pass": [Reply(status=500), Reply(status=502), Reply(status=503)],
     "Retry-After": [Reply(status=429, headers={"Retry-After": "3600"})],
     "said to be compressed": [Reply(headers={"Content-Encoding": "gzip"})],
     "redirect": [Reply(status=302, headers={"Location": "/elsewhere/{name}"})],
-}
+}  # fmt: skip
 ENDS_IN_AN_ERROR = {
-    "404": ([Reply(status=404)], "404 Not Found"),
-    "416 at once": ([Reply(status=416)], "416"),
+    "404": ([Reply(status=404)], "404 Not Found"), "416 at once": ([Reply(status=416)], "416"),
     "500 for ever": ([Reply(status=500)] * 5, "500"),
     "cut for ever": ([Reply(cut_after=0)] * 5, "failed 5 times"),
     "cut at the same place": ([Reply(cut_after=300, knows_ranges=False)] * 5, "failed 5 times"),
     "wrong bytes": ([Reply(body=b"dr7objid\n1\n")], "is not the published"),
     "truncated, no length": ([Reply(cut_after=300, states_length=False)], "is not the published"),
-    "web page": ([Reply(body=HTML)], "is not the published"),
+    "web page": ([Reply(body=b"<!DOCTYPE html>\n<html>log in</html>")], "is not the published"),
     "empty": ([Reply(body=b"")], "is not the published"),
     "moves in a circle": ([Reply(status=302, headers={"Location": "/{name}"})] * 40, "no answer"),
-}
+}  # fmt: skip
 BOTH = pytest.mark.parametrize("remote", [WITH_CHECKSUM, WITHOUT], ids=["checksum", "none"])
 
 
@@ -268,7 +244,7 @@ def at(remote: RemoteFile, server: FileServer, script: list[Reply]) -> RemoteFil
 
 def bring(remote: RemoteFile, home: Path) -> str:
     remote.part(home).parent.mkdir(parents=True, exist_ok=True)
-    return bring_file(remote, home, None)
+    return bring_file(remote, home)
 
 
 def assert_verified(remote: RemoteFile, home: Path) -> None:
@@ -287,7 +263,7 @@ def test_ends_verified(tmp_path: Path, server: FileServer, remote: RemoteFile, f
     assert server.script == [], "the fault did not happen"
     assert_verified(remote, tmp_path)
     asked = len(server.log)
-    assert bring_file(remote, tmp_path, None).endswith("already there")
+    assert bring(remote, tmp_path).endswith("already there")
     assert len(server.log) == asked
 
 
@@ -313,12 +289,12 @@ def test_the_first_copy_decides_where_no_checksum_is_published(tmp_path: Path, s
     remote = at(WITHOUT, server, [])
     bring(remote, tmp_path)
     remote.path(tmp_path).unlink()
-    other = VOTES.replace("899", "999").encode()
-    server.script = [Reply(body=gzip.compress(other))]
+    other = Reply(body=gzip.compress(VOTES.replace(b"899", b"999")))
+    server.script = [other]
     with pytest.raises(Gz2vitError, match=r"first seen .*delete .*record\.json"):
         bring(remote, tmp_path)
     remote.record_path(tmp_path).unlink()
-    server.script = [Reply(body=gzip.compress(other))]
+    server.script = [other]
     bring(remote, tmp_path)
 
 
@@ -333,57 +309,55 @@ def large() -> Iterator[FileServer]:
         yield running
 
 
-def test_the_rest_is_asked_for_on_condition(tmp_path: Path, large: FileServer, capsys):
+def resume(server: FileServer, folder: Path, path: str = "large", checksummed=False) -> bool:
+    joined = resume_download(f"{server.address}/{path}", folder / "part", "do this", checksummed)
+    assert (folder / "part").read_bytes() == CONTENT
+    return joined
+
+
+def test_the_rest_is_asked_for_on_condition(tmp_path: Path, large: FileServer, monkeypatch, capsys):
     large.script = [Reply(cut_after=700)]
-    part = tmp_path / "part"
-    assert resume_download(f"{large.address}/large", part, "do this")
-    assert part.read_bytes() == CONTENT
+    assert resume(large, tmp_path)
     assert large.log[1][1:] == ("bytes=700-", '"first"')
     assert "100%" in capsys.readouterr().err
     # all is there, as after a kill while the checksum is computed
-    assert resume_download(f"{large.address}/large", part, "do this")
+    assert resume(large, tmp_path)
     assert len(large.log) == 2
     # more is there than belongs
-    part.write_bytes(CONTENT + b"more")
-    assert not resume_download(f"{large.address}/large", part, "do this")
-    assert part.read_bytes() == CONTENT
+    (tmp_path / "part").write_bytes(CONTENT + b"more")
+    assert not resume(large, tmp_path)
+    # progress gives new attempts
+    (tmp_path / "part").unlink()
+    monkeypatch.setattr(download, "PROGRESS_BYTES", 200)
+    large.script = [Reply(cut_after=200)] * 8
+    assert resume(large, tmp_path)
+    assert large.script == []
 
 
-@pytest.mark.parametrize("note", ["same", "other address", "", "{", "[]", '{"url": "x"}'])
+@pytest.mark.parametrize("note", ["same", "other address", "", "[]", '{"url": "x"}'])
 @pytest.mark.parametrize("checksummed", [False, True])
 def test_the_next_call_continues_what_is_known(
     tmp_path: Path, large: FileServer, monkeypatch, note: str, checksummed: bool
 ):
     large.script = [Reply(cut_after=700)]
-    part, url = tmp_path / "part", f"{large.address}/large"
     with monkeypatch.context() as impatient:
         impatient.setattr(download, "ATTEMPTS", 1)
         with pytest.raises(Gz2vitError, match="do this"):
-            resume_download(url, part, "do this", checksummed)
-    assert part.read_bytes() == CONTENT[:700]
-    if note == "other address":
-        url = f"{large.address}/mirror/large"
-    elif note != "same":
+            resume(large, tmp_path, checksummed=checksummed)
+    assert (tmp_path / "part").read_bytes() == CONTENT[:700]
+    if note not in ("same", "other address"):
         (tmp_path / "part.json").write_text(note)
     large.log.clear()
-    joined = resume_download(url, part, "do this", checksummed)
-    assert part.read_bytes() == CONTENT
+    joined = resume(large, tmp_path, "a/" * (note == "other address") + "large", checksummed)
     assert joined == (note == "same" or (note == "other address" and checksummed))
     assert large.ranges() == ["bytes=700-" if joined else ""]
-
-
-def test_progress_gives_new_attempts(tmp_path: Path, large: FileServer, monkeypatch):
-    monkeypatch.setattr(download, "PROGRESS_BYTES", 200)
-    large.script = [Reply(cut_after=200)] * 8
-    resume_download(f"{large.address}/large", tmp_path / "part", "do this")
-    assert (tmp_path / "part").read_bytes() == CONTENT and large.script == []
 
 
 def test_a_full_disk_keeps_what_came(tmp_path: Path, large: FileServer, monkeypatch):
     large.healthy = Reply(piece=1024, pause_s=0.05)
     give(monkeypatch, len(CONTENT) - 1)
     with pytest.raises(Gz2vitError, match="GB free"):
-        resume_download(f"{large.address}/large", tmp_path / "part", "do this")
+        resume(large, tmp_path)
     give(monkeypatch, len(CONTENT))
 
     class FullBar(download.tqdm):
@@ -393,10 +367,10 @@ def test_a_full_disk_keeps_what_came(tmp_path: Path, large: FileServer, monkeypa
     with monkeypatch.context() as full:
         full.setattr(download, "tqdm", FullBar)
         with pytest.raises(Gz2vitError, match="No space left"):
-            resume_download(f"{large.address}/large", tmp_path / "part", "do this")
+            resume(large, tmp_path)
     kept = (tmp_path / "part").stat().st_size
     assert 0 < kept < len(CONTENT)
-    assert resume_download(f"{large.address}/large", tmp_path / "part", "do this")
+    assert resume(large, tmp_path)
     assert large.ranges()[-1] == f"bytes={kept}-"
 
 
@@ -419,14 +393,12 @@ def pictures(folder: Path, without: tuple[str, ...] = ()) -> Path:
 
 
 def assert_whole(home: Path) -> None:
-    assert {path.name for path in (home / "images").iterdir()} == set(IMAGES)
-    for name, content in IMAGES.items():
-        assert (home / "images" / name).read_bytes() == content
+    found = {path.name: path.read_bytes() for path in (home / "images").iterdir()}
+    assert found == IMAGES
 
 
-def write_zip(path: Path, change: Callable[[bytes], bytes] = bytes, **members: bytes) -> Path:
-    named = {f"{name.strip('_')}.jpg": content for name, content in members.items()}
-    path.write_bytes(change(zip_of(IMAGES | named)))
+def write_zip(path: Path, members: dict[str, bytes] = IMAGES) -> Path:
+    path.write_bytes(zip_of(members))
     return path
 
 
@@ -445,24 +417,20 @@ def test_a_folder_of_images_is_linked(home: Path, tmp_path: Path, inside: str):
         get(home, None, "images")
 
 
-def test_images_that_are_in_place_stay(home: Path, tmp_path: Path):
+def test_images_that_are_in_place_or_of_another_origin_stay(home: Path, tmp_path: Path):
+    with pytest.raises(Gz2vitError, match="neither a zip nor a folder"):
+        get(home, None, "images", images=tmp_path / "absent")
+    (home / "images").mkdir()
+    (home / "images" / "103.jpg").write_bytes(b"mine")
+    with pytest.raises(Gz2vitError, match="home/images"):
+        get(home, None, "images", images=write_zip(tmp_path / "a.zip"))
+    assert (home / "images" / "103.jpg").read_bytes() == b"mine"
     pictures(home / "images")
     get(home, None, "images", images=home)
     assert not (home / "images").is_symlink()
-    assert_whole(home)
     with pytest.raises(Gz2vitError, match="other images"):
         get(home, None, "images", images=pictures(tmp_path / "mine"))
-
-
-def test_a_zip_of_another_layout_is_unpacked(home: Path, tmp_path: Path):
-    path = tmp_path / "kaggle.zip"
-    path.write_bytes(zip_of({f"images_gz2/images/{name}": data for name, data in IMAGES.items()}))
-    get(home, None, "images", images=path)
     assert_whole(home)
-    record = json.loads((home / "downloads" / "images.record.json").read_text())
-    assert record["md5"] == hashlib.md5(path.read_bytes()).hexdigest()
-    path.unlink()
-    get(home, None, "images")
 
 
 def test_images_must_be_whole(home: Path, tmp_path: Path):
@@ -471,51 +439,39 @@ def test_images_must_be_whole(home: Path, tmp_path: Path):
         get(home, None, "images", images=pictures(tmp_path / "mine", ("104.jpg", "112.jpg")))
     few = {name: data for name, data in IMAGES.items() if name != "104.jpg"}
     for extra, offending in (({}, "15 images"), ({"9.jpg": b"not labelled"}, r"104\.jpg")):
-        (tmp_path / "few.zip").write_bytes(zip_of(few | extra))
         with pytest.raises(Gz2vitError, match=offending):
-            get(home, None, "images", images=tmp_path / "few.zip")
+            get(home, None, "images", images=write_zip(tmp_path / "few.zip", few | extra))
     assert not (home / "images").exists()
-
-
-def encrypt(content: bytes) -> bytes:
-    spoiled = bytearray(content)
-    spoiled[6] |= 1
-    spoiled[content.index(b"PK\x01\x02") + 8] |= 1
-    return bytes(spoiled)
 
 
 @pytest.mark.parametrize("how", ["damaged", "encrypted", "bomb", "twice", "not a zip"])
 def test_a_bad_zip_is_refused_and_gets_no_name(home: Path, tmp_path: Path, how: str):
-    path = tmp_path / "a.zip"
+    path = write_zip(tmp_path / "a.zip")
+    content = path.read_bytes()
+    with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of a name twice
+        more = {"damaged": ("7.jpg", b"content of seven"), "twice": ("b/100.jpg", b"else")}
+        archive.writestr(*more.get(how, ("7.jpg", bytes(10_000_000))))
     if how == "damaged":
-        write_zip(path)
-        with zipfile.ZipFile(path, "a") as archive:
-            archive.writestr("7.jpg", b"content of seven")
         path.write_bytes(path.read_bytes().replace(b"content of seven", b"c0ntent of seven"))
     elif how == "encrypted":
-        write_zip(path, encrypt)
-    elif how == "bomb":
-        write_zip(path, _7=bytes(10_000_000))
-    elif how == "twice":
-        with zipfile.ZipFile(write_zip(path), "a") as archive, warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            archive.writestr("b/100.jpg", b"else")
-    else:
-        write_zip(path, lambda content: content[:-40])
+        spoiled = bytearray(content)
+        spoiled[6], spoiled[content.index(b"PK\x01\x02") + 8] = 1, 1
+        path.write_bytes(spoiled)
+    elif how == "not a zip":
+        path.write_bytes(content[:-40])
     with pytest.raises(Gz2vitError, match=r"a\.zip"):
         get(home, None, "images", images=path)
     assert "7.jpg" not in download.image_names(home / "images")
-    write_zip(path)
-    get(home, None, "images", images=path)
+    get(home, None, "images", images=write_zip(path))
     assert_whole(home)
 
 
 def test_no_member_leaves_the_folder(home: Path, tmp_path: Path):
     path = write_zip(tmp_path / "a.zip")
     unsafe = ["../evil.jpg", "../../1.jpg", "/2.jpg", "C:\\3.jpg", "..\\4.jpg"]
-    unsafe += ["5.jpg/../../../6.jpg"]
+    unsafe += ["5.jpg/../../../6.jpg", "١٣.jpg", "14.jpg\n", "readme.txt"]
     unsafe += ["__MACOSX/7.jpg", "a/__MACOSX/8.jpg", "._9.jpg", "10.JPG", "11.jpg.exe", "x12.jpg"]
-    unsafe += ["١٣.jpg", "14.jpg\n", "readme.txt"]
     link = zipfile.ZipInfo("15.jpg")
     link.create_system, link.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
     with zipfile.ZipFile(path, "a") as archive:
@@ -529,8 +485,11 @@ def test_no_member_leaves_the_folder(home: Path, tmp_path: Path):
     assert download.image_names(home / "images") - IMAGES.keys() == {"1.jpg", "2.jpg", "6.jpg"}
 
 
-def test_an_interrupted_extraction_goes_on(home: Path, tmp_path: Path, monkeypatch):
-    path, copies = write_zip(tmp_path / "a.zip"), []
+def test_an_interrupted_extraction_of_another_layout_goes_on(
+    home: Path, tmp_path: Path, monkeypatch
+):
+    members, copies = {f"images_gz2/images/{name}": data for name, data in IMAGES.items()}, []
+    path = write_zip(tmp_path / "kaggle.zip", members)
 
     def copy(source: io.BufferedIOBase, target: io.BufferedIOBase, _size: int) -> None:
         if len(copies) == 5:
@@ -550,35 +509,23 @@ def test_an_interrupted_extraction_goes_on(home: Path, tmp_path: Path, monkeypat
     get(home, None, "images", images=path)
     assert_whole(home)
     assert all((home / "images" / name).stat().st_mtime_ns == t for name, t in times.items())
+    record = json.loads((home / "downloads" / "images.record.json").read_text())
+    assert record["md5"] == hashlib.md5(path.read_bytes()).hexdigest()
+    path.unlink()
+    get(home, None, "images")
 
 
-def test_images_of_another_origin_are_left_alone(home: Path, tmp_path: Path):
-    (home / "images").mkdir()
-    (home / "images" / "103.jpg").write_bytes(b"mine")
-    with pytest.raises(Gz2vitError, match="home/images"):
-        get(home, None, "images", images=write_zip(tmp_path / "a.zip"))
-    assert (home / "images" / "103.jpg").read_bytes() == b"mine"
-    with pytest.raises(Gz2vitError, match="neither a zip nor a folder"):
-        get(home, None, "images", images=tmp_path / "absent")
-
-
-def test_steps_that_read_votes_fetch_no_images(tmp_path: Path):
+def test_steps_that_read_votes_fetch_no_images(tmp_path: Path, monkeypatch):
     """`./run_all.sh paper --only labels --set VOTES=FILE` needs the paper's label tables alone."""
-    mirror = needs_shared("data/published")
-    places = {"GZ2VIT_DATA": str(tmp_path / "gz2"), "GZ2VIT_MIRROR": str(mirror)}
+    asked = []
+
+    def refuse(_directory: Path, kinds: list[str]) -> None:
+        asked.append(kinds)
+        raise Gz2vitError("fetched enough")
+
+    monkeypatch.setattr(download, "fetch_galaxy_zoo", refuse)
+    (tmp_path / "mine.csv").touch()
     words = ["run", "paper", "--results", str(tmp_path / "out"), "--only", "labels"]
-    votes = needs_shared("data/votes/main_survey_sample.csv")
-    for value, code in ((votes, 0), ("default", 1)):
-        done = subprocess.run(
-            [sys.executable, "-m", "gz2vit", *words, "--set", f"VOTES={value}"],
-            env=os.environ | places,
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-        )
-        output = done.stdout + done.stderr
-        assert done.returncode == code, output
-        assert "images_gz2.zip" not in output
-    assert "gz2_filename_mapping.csv" in output.splitlines()[-1]
-    assert (tmp_path / "out" / "figures" / "label_agreement.pdf").exists()
-    assert {path.name for path in (tmp_path / "gz2").glob("*.csv")} == set(LABELS)
+    for value, kinds in ((tmp_path / "mine.csv", []), ("default", ["mapping", "votes"])):
+        assert main([*words, "--set", f"VOTES={value}"]) == 1
+        assert asked.pop() == ["labels", *kinds]

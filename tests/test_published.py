@@ -9,10 +9,12 @@ import pytest
 
 from gz2vit import comparisons, evidence, published
 from gz2vit.catalog import read_properties, read_selection
+from gz2vit.cli import main
 from gz2vit.download import MIRROR_VARIABLE, git_name
 from gz2vit.evaluation import read_predictions
 from gz2vit.io import Gz2vitError
-from gz2vit.paper import FIG4_COUNTS, HF_VIT_PREDICTIONS
+from gz2vit.paper import FIG4_COUNTS, HF_VIT_PREDICTIONS, PUBLISHED_RESULTS
+from gz2vit.report import write_report
 from tests.authors_catalogue import make_catalogue
 from tests.file_server import serve
 from tests.folders import needs_shared
@@ -57,16 +59,6 @@ def test_the_papers_numbers_come_out_whatever_the_form(catalogue, form, tmp_path
     assert properties.petroR90_r.isna().sum() == 5  # the -9999
 
 
-def test_a_galaxy_twice_and_what_is_no_class_are_named(catalogue, tmp_path: Path):
-    twice = pd.concat([catalogue, catalogue.head(1).assign(pred_res=7, pred_vit=7)])
-    galaxy = str(catalogue.GalaxyID[0])
-    with pytest.raises(Gz2vitError, match=f"{galaxy} twice"):
-        published.read_catalogue(written(twice, tmp_path / "twice.csv"))
-    wrong = catalogue.assign(pred_vit=catalogue.pred_vit.where(catalogue.index > 0, -9999))
-    with pytest.raises(Gz2vitError, match=f"{galaxy} has pred_vit '-9999'"):
-        published.read_catalogue(written(wrong, tmp_path / "wrong.csv"))
-
-
 def test_what_does_not_hold_is_named(catalogue, tmp_path: Path):
     table = published.read_catalogue(written(catalogue, tmp_path / "mine.csv"))
     right = table.index[(table.linformer == table["class"]) & (table.resnet50 == table["class"])]
@@ -87,24 +79,29 @@ def test_what_does_not_hold_is_named(catalogue, tmp_path: Path):
         published.check_published(table[1:], "mine.csv")
 
 
-def test_the_files_of_the_authors_must_agree(catalogue, tmp_path: Path):
-    paths = {"catalogue": written(catalogue, tmp_path / "mine.csv")}
+def test_the_files_of_the_authors_must_be_right_and_agree(catalogue, tmp_path: Path):
+    galaxy, paths = catalogue.GalaxyID[0], {"catalogue": tmp_path / "mine.csv"}
+    twice = pd.concat([catalogue, catalogue.head(1).assign(pred_res=7, pred_vit=7)])
+    wrong = catalogue.assign(pred_vit=catalogue.pred_vit.where(catalogue.index > 0, -9999))
+    for table, words in ((twice, "twice"), (wrong, "has pred_vit '-9999'")):
+        with pytest.raises(Gz2vitError, match=f"mine.csv.*{galaxy} {words}"):
+            published.read_published({"catalogue": written(table, paths["catalogue"])})
+    written(catalogue, paths["catalogue"])
     other = catalogue[["GalaxyID", "class"]].assign(pred=catalogue.pred_res)
     paths["hf_vit"] = written(other, tmp_path / "hf.csv")
     assert (published.read_published(paths).hf_vit == catalogue.pred_res).all()
     written(other.assign(**{"class": (other["class"] + 1) % 8}), paths["hf_vit"])
     with pytest.raises(Gz2vitError, match="do not agree on 31,191 galaxies"):
         published.read_published(paths)
-
-
-def test_the_other_published_run_has_its_own_accuracy():
+    # the other published run has an accuracy of its own
     path = needs_shared("data/published/gz2_hug_vit_121221C_predictions.csv")
-    table = published.read_published({"hf_vit": path})
-    checks = published.check_published(table, path.name)
+    checks = published.check_published(published.read_published({"hf_vit": path}), path.name)
     assert checks.found["accuracy of hf_vit"] == HF_VIT_PREDICTIONS["test_acc"]
 
 
 def test_one_changed_byte_from_the_network_is_refused(catalogue, tmp_path: Path, monkeypatch):
+    (tmp_path / "greeting").write_text("hello\n")  # git names content as git does
+    assert git_name(tmp_path / "greeting") == "ce013625030ba8dba906f756967f9e9ca394464a"
     content = written(catalogue, tmp_path / "made.csv").read_bytes()
     (remote,) = published.AUTHORS["catalogue"]
     remote = replace(remote, checksum=f"git:{git_name(tmp_path / 'made.csv')}")
@@ -124,11 +121,6 @@ def test_one_changed_byte_from_the_network_is_refused(catalogue, tmp_path: Path,
         assert bool(paths) == (home == "right")
 
 
-def test_git_names_content_as_git_does(tmp_path: Path):
-    (tmp_path / "greeting").write_text("hello\n")
-    assert git_name(tmp_path / "greeting") == "ce013625030ba8dba906f756967f9e9ca394464a"
-
-
 @pytest.mark.parametrize("effect", [True, False])
 def test_the_verdict_finds_a_lead_that_is_there_and_no_other(effect, tmp_path: Path, monkeypatch):
     monkeypatch.setattr(comparisons, "PERMUTATIONS", 99)
@@ -141,34 +133,42 @@ def test_the_verdict_finds_a_lead_that_is_there_and_no_other(effect, tmp_path: P
     assert not why
     verdicts = evidence.judge(evidence.claim_fig4(joined, *PAIR))
     outcome = {row.claim: row.outcome for row in verdicts.itertuples()}
-    smaller, fainter = ("gains on resnet50 towards smaller", "gains on resnet50 towards fainter")
-    gains = {key: {o for c, o in outcome.items() if key in c} for key in (smaller, fainter)}
-    assert gains == {smaller: {"supported" if effect else "not decided"}, fainter: {"not decided"}}
+    gains = {key: {o for c, o in outcome.items() if f"gains on resnet50 towards {key}" in c}
+             for key in ("smaller", "fainter")}  # fmt: skip
+    found = {"supported" if effect else "not decided"}
+    assert gains == {"smaller": found, "fainter": {"not decided"}}
     words = evidence.verdict_paragraph(verdicts, *PAIR, joined)
     end = "supported for the smallest" if effect else "contradicted for the smallest"
     assert end in words
 
 
-def test_without_a_network_what_the_numbers_allow_then_with_a_file(catalogue, tmp_path: Path):
+def test_without_a_network_what_the_numbers_allow_then_with_a_file(
+    catalogue, tmp_path: Path, capsys
+):
     (tmp_path / "mirror").mkdir()
-    places = {"GZ2VIT_DATA": str(tmp_path / "gz2")}
-    words = ("published", "--results", tmp_path / "out", "--mirror", tmp_path / "mirror")
-    outcome = run_all(*words, "--jobs", 2, **places)
+    places, results = {"GZ2VIT_DATA": str(tmp_path / "gz2")}, tmp_path / "out"
+    words = ("published", "--results", results, "--mirror", tmp_path / "mirror")
+    assert main(["run", *map(str, words), "--plan"]) == 0
+    planned = capsys.readouterr().out
+    for step in ("evidence", "fig1", "fig2", "fig3", "fig4", "published", "report", "table"):
+        assert step in planned
+    some = ("evidence", "fig3", "fig4", "table")
+    outcome = run_all(*words, "--jobs", 2, "--only", *some, **places)
     assert outcome.returncode == 0, outcome.stdout + outcome.stderr
-    drawn = ["evidence", "fig1", "fig2", "fig3", "fig4", "published", "report", "table"]
-    assert steps_started(outcome) == drawn
+    assert steps_started(outcome) == sorted([*some, "published"])
     (line,) = [line for line in outcome.stdout.splitlines() if "missing: " in line]
     assert "the catalogue of predictions" in line and "there is no file" in line
-    assert (tmp_path / "out" / "figures" / "fig3_paper.png").exists()
+    assert (results / "figures" / "fig3_paper.png").exists()
+    report = write_report(results, list(PUBLISHED_RESULTS), {}).read_text()
+    assert "the catalogue of predictions" in report
     path = written(catalogue, tmp_path / "mine.csv")
-    outcome = run_all(
-        *words[:3], "--only", "table", "--set", f"published.CATALOGUE={path}", **places
-    )
+    own = ("--only", "table", "--set", f"published.CATALOGUE={path}")
+    outcome = run_all(*words[:3], *own, **places)
     assert steps_started(outcome) == ["published", "table"], outcome.stdout + outcome.stderr
-    data = json.loads((tmp_path / "out" / "selection" / "data.json").read_text())
-    results = (tmp_path / "out" / "tables" / "results.md").read_text()
-    assert "mine.csv, which was not verified" in data["name"] and data["name"] in results
-    assert "80.6 [80.1, 81.0]" in results and "./run_all.sh" not in results
+    data = json.loads((results / "selection" / "data.json").read_text())
+    text = (results / "tables" / "results.md").read_text()
+    assert "mine.csv, which was not verified" in data["name"] and data["name"] in text
+    assert "80.6 [80.1, 81.0]" in text and "./run_all.sh" not in text
 
 
 def test_a_training_keeps_its_predictions(tmp_path: Path):

@@ -117,17 +117,13 @@ def test_a_rule_survives_its_file(tmp_path: Path):
         assert v.read_rule(path) == rule
 
 
-@pytest.mark.parametrize(
-    ("change", "offending"),
-    [
-        ({"class": "Blob"}, "'Blob'"),
-        ({"conditions": []}, "conditions"),
-        ({"conditions": [{"answers": ["oval"], "at_least": 0.5}]}, "'oval'"),
-        ({"conditions": [{"answers": ["bar"], "at_least": "much"}]}, "'much'"),
-        ({"conditions": [{"answers": ["bar"], "at_least": 0.5, "column": "votes"}]}, "'votes'"),
-        ({"conditions": [{"answers": ["bar"], "at_least": 0.5, "any_of": "all"}]}, "'all'"),
-    ],
-)
+@pytest.mark.parametrize(("change", "offending"), [
+    ({"class": "Blob"}, "'Blob'"), ({"conditions": []}, "conditions"),
+    ({"conditions": [{"answers": ["oval"], "at_least": 0.5}]}, "'oval'"),
+    ({"conditions": [{"answers": ["bar"], "at_least": "much"}]}, "'much'"),
+    ({"conditions": [{"answers": ["bar"], "at_least": 0.5, "column": "votes"}]}, "'votes'"),
+    ({"conditions": [{"answers": ["bar"], "at_least": 0.5, "any_of": "all"}]}, "'all'"),
+])  # fmt: skip
 def test_a_wrong_rule_is_named(tmp_path: Path, change: dict, offending: str):
     path = tmp_path / "rule.yaml"
     v.write_rule(path, DEFAULT_RULE)
@@ -167,7 +163,7 @@ FAULTY = {
     "other key": (random_votes(9, seed=3), r"no column 'asset_id'.*dr8objid"),
     "absent": (None, "gz2vit download votes"),
     "half": (random_votes(200, seed=4), "not a readable"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("fault", FAULTY)
@@ -293,16 +289,10 @@ def test_a_galaxy_by_either_name(home: Path):
     assert "published class: none" in one and other.endswith(one.partition("\n")[2])
 
 
-@pytest.mark.parametrize(
-    ("asked", "reason"),
-    [
-        ("1237668296598749280", "DR8"),
-        ("5.87E+17", "all of its digits"),
-        ("77", "77 has no votes"),
-        ("2000", "object is 588015508213989555"),
-        ("588015508213989555", "catalogue with --votes"),
-    ],
-)
+@pytest.mark.parametrize(("asked", "reason"), [
+    ("1237668296598749280", "DR8"), ("5.87E+17", "all of its digits"), ("77", "77 has no votes"),
+    ("2000", "object is 588015508213989555"), ("588015508213989555", "catalogue with --votes"),
+])  # fmt: skip
 def test_an_unknown_galaxy_gets_the_true_reason(home: Path, asked: str, reason: str):
     with (home / v.MAPPING_FILE).open("a") as stream:
         stream.write("588015508213989555,stripe82,2000\n")
@@ -338,13 +328,9 @@ def test_labels_join_by_file_map_or_by_asset_id(home: Path, tmp_path: Path):
         v.load_votes(empty, path, labels_dir=home / "downloads")
 
 
-@pytest.mark.parametrize(
-    ("columns", "values", "extinction_g"),
-    [
-        (",PETROMAG_G", ",17.0", 0.2 * 3.793 / 2.751),
-        (",PETROMAG_G,EXTINCTION_G", ",17,0.3", 0.3),
-    ],
-)
+@pytest.mark.parametrize(("columns", "values", "extinction_g"), [
+    (",PETROMAG_G", ",17.0", 0.2 * 3.793 / 2.751), (",PETROMAG_G,EXTINCTION_G", ",17,0.3", 0.3),
+])  # fmt: skip
 def test_size_magnitude_and_colour(tmp_path: Path, columns: str, values: str, extinction_g: float):
     """Unknown galaxies and what SDSS did not measure (-9999) stay empty."""
     rows = [
