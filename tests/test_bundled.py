@@ -58,19 +58,15 @@ def test_other_sizes_are_refused_or_scaled_as_asked(tmp_path: Path, capsys):
     Image.fromarray(whole).resize((848, 848), Image.Resampling.NEAREST).save(tmp_path / "big.png")
     assert main(["predict", str(tmp_path / "big.png"), "--out", str(tmp_path / "out.csv")]) == 1
     assert "--resize or --pixel-scale" in capsys.readouterr().err
-    seen = [
-        read_images([str(tmp_path / name)], 224, InferenceOptions(**options, crop_px=224))[0][0]
-        for name, options in (
-            *(("gz2.png", {}), ("big.png", {"resize": True})),
-            *(("big.png", {"pixel_scale": 2.0}), ("big.png", {"pixel_scale": 1.0})),
-        )
-    ]
-    assert np.abs(seen[1] - seen[0].astype(float)).mean() < 8
-    assert np.array_equal(seen[1], seen[2]) and not np.array_equal(seen[2], seen[3])
-    ((_, fault),) = read_images(
-        [str(tmp_path / "gz2.png")], 224, InferenceOptions(pixel_scale=2.0, crop_px=224)
-    )
-    assert "448 px" in fault
+
+    def see(name: str, **how: object) -> tuple[np.ndarray, str | None]:
+        return read_images([str(tmp_path / name)], 224, InferenceOptions(**how, crop_px=224))[0]
+
+    plain, resized = see("gz2.png")[0], see("big.png", resize=True)[0]
+    assert np.abs(resized - plain.astype(float)).mean() < 8
+    assert np.array_equal(resized, see("big.png", pixel_scale=2.0)[0])
+    assert not np.array_equal(resized, see("big.png", pixel_scale=1.0)[0])
+    assert "448 px" in see("gz2.png", pixel_scale=2.0)[1]
 
 
 def test_a_fine_tuning_starts_from_all_of_it_and_its_galaxies_are_warned_of(capsys):

@@ -19,29 +19,10 @@ import torch
 from PIL import Image
 from torchvision.transforms import CenterCrop
 
+from gz2vit import catalog
 from gz2vit import images as module
-from gz2vit.catalog import (
-    DataFolder,
-    leave_out,
-    read_data_folder,
-    read_selection,
-    write_selection,
-)  # fmt: skip
-from gz2vit.images import (
-    BROKEN_LIST,
-    IMAGE_PX,
-    ImageFault,
-    check_folder,
-    decode,
-    fill_cache,
-    find_fault,
-    open_cache,
-    open_split,
-    pack_images,
-    pack_selection,
-    read_broken,
-    read_image,
-)  # fmt: skip
+from gz2vit.catalog import DataFolder, read_data_folder
+from gz2vit.images import fill_cache, find_fault, open_cache, open_split, pack_images, read_image
 from gz2vit.io import Gz2vitError
 from tests.folders import make_folder, training_images
 
@@ -141,8 +122,8 @@ def test_what_is_no_picture_is_refused_by_name(tmp_path: Path, make, culprit: st
     make(path)
     fault = find_fault(path)
     assert culprit in fault and str(path) in fault and "\n" not in fault
-    with pytest.raises(ImageFault, match=culprit):
-        decode(path, 300 if culprit != "200 x 200" else 224)
+    with pytest.raises(module.ImageFault, match=culprit):
+        module.decode(path, 300 if culprit != "200 x 200" else 224)
 
 
 def test_damage_is_found(galaxies: tuple):
@@ -154,7 +135,7 @@ def test_damage_is_found(galaxies: tuple):
     assert cut.name in find_fault(cut)
     for path in (cut, bad):
         assert path.name in find_fault(path, whole=True)
-        with pytest.raises(ImageFault, match=path.name):
+        with pytest.raises(module.ImageFault, match=path.name):
             read_image(path)
 
 
@@ -179,35 +160,35 @@ def test_broken_images_are_listed_and_only_they_are_read_again(
     folder: DataFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     out, read = tmp_path / "out", Mock(wraps=module.find_fault)
+    listed = out / module.BROKEN_LIST
     monkeypatch.setattr(module, "find_fault", read)
-    check_folder(folder, out)
+    module.check_folder(folder, out)
     (folder.path / ".DS_Store").touch()
-    check_folder(folder, out)
-    assert read.call_count == 32 and read_broken(out).empty
+    module.check_folder(folder, out)
+    assert read.call_count == 32 and module.read_broken(out).empty
 
     missing, text = folder.image_path("valid-002"), folder.image_path("test-001")
     whole = missing.read_bytes()
     missing.unlink()
     text.write_bytes(b"no galaxy")
     for expected in (64, 66):
-        with pytest.raises(Gz2vitError, match=rf"{missing}.*test-001.jpg.*{out / BROKEN_LIST}"):
-            check_folder(folder, out)
+        with pytest.raises(Gz2vitError, match=rf"{missing}.*test-001.jpg.*{listed}"):
+            module.check_folder(folder, out)
         assert read.call_count == expected
-    check_folder(folder, out, leave_out_broken=True)
-    listed = pd.read_csv(out / BROKEN_LIST)
-    assert list(listed.columns) == ["galaxyID", "split", "path", "fault"]
-    assert listed.galaxyID.tolist() == ["valid-002", "test-001"]
-    assert listed.split.tolist() == ["valid", "test"]
+    module.check_folder(folder, out, leave_out_broken=True)
+    broken = pd.read_csv(listed)
+    assert list(broken.columns) == ["galaxyID", "split", "path", "fault"]
+    assert broken.to_numpy()[:, :2].tolist() == [["valid-002", "valid"], ["test-001", "test"]]
 
     missing.write_bytes(whole)
     with pytest.raises(Gz2vitError, match="test-001"):
-        check_folder(folder, out)
-    assert read_broken(out).galaxyID.tolist() == ["test-001"]
+        module.check_folder(folder, out)
+    assert module.read_broken(out).galaxyID.tolist() == ["test-001"]
     text.write_bytes(whole)
-    check_folder(folder, out)
-    assert not (out / BROKEN_LIST).exists()
-    (out / BROKEN_LIST).write_text("galaxyID,split,path,fault\n")
-    check_folder(folder)  # without results
+    module.check_folder(folder, out)
+    assert not listed.exists()
+    listed.write_text("galaxyID,split,path,fault\n")
+    module.check_folder(folder)  # without results
 
 
 # ---- The image cache
@@ -347,11 +328,11 @@ def test_interrupted_packing_resumes(
 
 def select(results: Path, folder: DataFolder, leave_out_broken: bool = False) -> None:
     """What the notebook of the step `select` does."""
-    check_folder(folder, results, leave_out_broken)
+    module.check_folder(folder, results, leave_out_broken)
     tables, left_out = folder.tables, None
     if leave_out_broken:
-        tables, left_out = leave_out(tables, read_broken(results))
-    write_selection(results, folder, tables, "smoke", left_out)
+        tables, left_out = catalog.leave_out(tables, module.read_broken(results))
+    catalog.write_selection(results, folder, tables, "smoke", left_out)
 
 
 def test_packed_splits_are_opened(tmp_path: Path, folder: DataFolder):
@@ -359,7 +340,7 @@ def test_packed_splits_are_opened(tmp_path: Path, folder: DataFolder):
     (images / "train-000.jpg").rename(images / "train-000.JPEG")
     folder = read_data_folder(folder.path)
     select(results, folder)
-    pack_selection(results, CROP_PX)
+    module.pack_selection(results, CROP_PX)
     signatures = set()
     for split, table in folder.tables.items():
         part = open_split(results, split)
@@ -368,27 +349,27 @@ def test_packed_splits_are_opened(tmp_path: Path, folder: DataFolder):
         signatures.add(part.signature())
     assert len(signatures) == 3 and part.class_counts().sum() == len(part.cache)
     record = json.loads((results / "store" / "train.json").read_text())
-    assert (record["crop_px"], record["image_px"]) == (CROP_PX, IMAGE_PX)
+    assert (record["crop_px"], record["image_px"]) == (CROP_PX, module.IMAGE_PX)
     signature = open_split(results, "train").signature()
     os.utime(images / "train-000.JPEG", ns=(1, 1))
-    pack_selection(results, CROP_PX)
+    module.pack_selection(results, CROP_PX)
     assert open_split(results, "train").signature() == signature
-    pack_selection(results, 32)
+    module.pack_selection(results, 32)
     assert open_split(results, "train").signature() != signature
 
 
 def test_a_cache_of_changed_images_is_refused(tmp_path: Path, folder: DataFolder):
     results = tmp_path / "out"
     select(results, folder)
-    pack_selection(results, CROP_PX)
+    module.pack_selection(results, CROP_PX)
     folder.image_path("train-000").write_bytes(folder.image_path("train-001").read_bytes())
     with pytest.raises(Gz2vitError, match="--only select"):
-        pack_selection(results, CROP_PX)
+        module.pack_selection(results, CROP_PX)
     select(results, folder)
     with pytest.raises(Gz2vitError, match="source.*--only pack"):
         open_split(results, "train")
     assert len(open_split(results, "test").cache) == 8
-    pack_selection(results, CROP_PX)
+    module.pack_selection(results, CROP_PX)
     assert np.array_equal(*open_split(results, "train").cache[[0, 1]])
 
 
@@ -403,14 +384,14 @@ def test_undecodable_images_are_listed_and_then_left_out(
     select(results, folder, leaves_out)
     advice = "same command again" if leaves_out else "LEAVE_OUT_BROKEN=true"
     with pytest.raises(Gz2vitError, match=f"train-005.*{advice}"):
-        pack_selection(results, CROP_PX)
+        module.pack_selection(results, CROP_PX)
     if leaves_out:
         with pytest.raises(Gz2vitError, match="select"):
-            read_selection(results)  # the step is to run again
+            catalog.read_selection(results)  # the step is to run again
     with pytest.raises(Gz2vitError, match="train-005"):
-        check_folder(folder, results)  # packing's finds stop the next run before its work
+        module.check_folder(folder, results)  # packing's finds stop the next run before its work
     select(results, folder, leave_out_broken=True)
     lost = pd.read_csv(results / "selection" / "left_out.csv").galaxyID
     assert set(lost) == {*names, *["test-001"] * leaves_out}
-    pack_selection(results, CROP_PX)
+    module.pack_selection(results, CROP_PX)
     assert len(open_split(results, "test").cache) == 6 - leaves_out

@@ -16,33 +16,16 @@ from PIL import Image
 from pyarrow import parquet
 from torch import nn
 
+from gz2vit import io as io_module
 from gz2vit import predict as module
+from gz2vit import training
 from gz2vit.batches import shrink
 from gz2vit.cli import main
 from gz2vit.evaluation import PROBABILITY_COLUMNS, read_predictions
 from gz2vit.images import read_image
 from gz2vit.io import Gz2vitError
 from gz2vit.paper import CLASS_NAMES
-from gz2vit.predict import (
-    COLUMNS,
-    InferenceOptions,
-    Logits,
-    choose_device,
-    evaluate_model,
-    find_images,
-    mean_probabilities,
-    predict,
-    predict_images,
-    read_images,
-    symmetries,
-)  # fmt: skip
-from gz2vit.training import (
-    GalaxyClassifier,
-    TrainingSettings,
-    build_network,
-    load_classifier,
-    train_model,
-)  # fmt: skip
+from gz2vit.predict import InferenceOptions, Logits, find_images, predict_images, read_images
 from tests.trained_run import SETTINGS, make_results, open_splits
 
 P = list(PROBABILITY_COLUMNS)
@@ -54,8 +37,9 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A results folder with a trained model and its predictions; its images are of 424 px."""
     folder = make_results(tmp_path_factory.mktemp("predict"))
     train, valid, test = open_splits(folder)
-    train_model(build_network(SETTINGS), SETTINGS, train, valid, folder / "models" / "linformer")
-    evaluate_model(folder, "linformer", test)
+    network, place = training.build_network(SETTINGS), folder / "models" / "linformer"
+    training.train_model(network, SETTINGS, train, valid, place)
+    module.evaluate_model(folder, "linformer", test)
     return folder
 
 
@@ -100,7 +84,7 @@ def test_images_get_the_probabilities_of_the_models_predictions(
         assert predict_images(model, images, tmp_path / name, options) == (24, 0)
         ours = read(tmp_path / name)
         tables.append(ours)
-        assert tuple(ours.columns) == COLUMNS and ours.path.tolist() == images
+        assert tuple(ours.columns) == module.COLUMNS and ours.path.tolist() == images
         assert ours.GalaxyID.tolist() == known.GalaxyID.tolist()
         assert np.abs(ours[P].to_numpy() - known[P].to_numpy()).max() < bound
         assert ours.pred.tolist() == ours[P].to_numpy().argmax(axis=1).tolist()
@@ -125,11 +109,11 @@ def test_a_copied_model_keeps_the_crop_it_was_trained_with(
 
 def test_what_a_training_has_set_does_not_reach_predictions(results: Path, model: Path):
     """Products in TF32 or bfloat16 are fine to learn with; the test galaxies' digits are ours."""
-    classifier, test = load_classifier(model), open_splits(results)[2]
-    known = predict(classifier, test)
+    classifier, test = training.load_classifier(model), open_splits(results)[2]
+    known = module.predict(classifier, test)
     torch.set_float32_matmul_precision("medium")
     try:
-        assert predict(classifier, test).equals(known)
+        assert module.predict(classifier, test).equals(known)
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision("highest")
@@ -141,15 +125,17 @@ def test_half_precision_is_for_transformers_and_costs_less_than_a_hundredth(
     """A CNN's probabilities would differ by more."""
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     for key, dtype in (("hf_vit", torch.bfloat16), ("resnet50", torch.float32)):
-        classifier = GalaxyClassifier(nn.Identity(), asdict(TrainingSettings(key)), [1.0] * 8)
+        classifier = training.GalaxyClassifier(
+            nn.Identity(), asdict(training.TrainingSettings(key)), [1.0] * 8
+        )
         assert Logits(classifier, torch.device("cpu"), "auto").dtype == dtype
     with pytest.raises(Gz2vitError, match="precision is 'half'"):
         Logits(classifier, torch.device("cpu"), "half")
-    classifier, (pixels, _) = load_classifier("bundled"), pixels_of(images, 224, OPTIONS)
+    classifier, (pixels, _) = training.load_classifier("bundled"), pixels_of(images[::3], 224, OPTIONS)
     batch, found = torch.from_numpy(pixels).permute(0, 3, 1, 2), {}
     for precision in ("auto", "float32"):
         logits = Logits(classifier, torch.device("cpu"), precision)(batch)
-        found[precision] = mean_probabilities(classifier, [logits])
+        found[precision] = module.mean_probabilities(classifier, [logits])
     assert found["float32"].std(axis=0).max() > 0.02
     assert 0 < np.abs(found["auto"] - found["float32"]).max() < 0.01
 
@@ -196,7 +182,7 @@ def test_averaging_makes_turned_and_mirrored_images_alike(
     assert one_by_one.std(axis=0).max() > 1e-4
     assert averaged.std(axis=0).max() < 1e-6
     assert averaged[0] == pytest.approx(one_by_one.mean(axis=0), abs=1e-6)
-    views = list(symmetries(torch.arange(12).reshape(1, 3, 2, 2)))
+    views = list(module.symmetries(torch.arange(12).reshape(1, 3, 2, 2)))
     assert len({tuple(view.flatten().tolist()) for view in views}) == 8
 
 
@@ -237,40 +223,28 @@ def test_an_interrupted_run_continues_to_the_same_bytes(
     assert [path.name for path in (tmp_path / f"{name}.parts").iterdir()] == ["notes.txt"]
 
 
-def test_only_the_same_run_is_continued(
+def test_only_the_same_run_is_continued_and_by_one_at_a_time(
     model: Path, images: list[str], tmp_path: Path, parts_of_ten: None, monkeypatch
 ):
     folder, out = shutil.copytree(Path(images[0]).parent, tmp_path / "sky"), tmp_path / "out.csv"
-    interrupted(monkeypatch, lambda: predict_images(model, [folder], out), after=1)
+
+    def run(**how: object) -> tuple[int, int]:
+        return predict_images(model, [folder], out, InferenceOptions(**how))
+
+    interrupted(monkeypatch, run, after=9)
+    parts = tmp_path / "out.csv.parts"
     with pytest.raises(Gz2vitError, match=r"out.csv.parts .*average.* --restart"):
-        predict_images(model, [folder], out, InferenceOptions(average=True))
+        run(average=True)
+    with io_module.sole_user(parts / "lock", ""), pytest.raises(Gz2vitError, match="another run"):
+        run()
+    shutil.copy(parts / "part-000001.parquet", parts / "part-000009.parquet")
+    with pytest.raises(Gz2vitError, match="100 images instead of 96"):
+        run()
+    assert not out.exists()
     (folder / "another.jpg").touch()
     with pytest.raises(Gz2vitError, match="images_sha256"):
-        predict_images(model, [folder], out)
+        run()
     assert predict_images(model, [folder], out, restart=True) == (97, 1)
-
-
-def test_parts_that_do_not_add_up_are_no_table(
-    model: Path, images: list[str], tmp_path: Path, parts_of_ten: None, monkeypatch
-):
-    out = tmp_path / "out.csv"
-    interrupted(monkeypatch, lambda: predict_images(model, images, out), after=2)
-    shutil.copy(tmp_path / "out.csv.parts" / "part-000001.parquet",
-                tmp_path / "out.csv.parts" / "part-000002.parquet")  # fmt: skip
-    with pytest.raises(Gz2vitError, match="30 images instead of 24"):
-        predict_images(model, images, out)
-    assert not out.exists()
-
-
-def test_one_run_at_a_time(model: Path, images: list[str], tmp_path: Path, monkeypatch):
-    def second(*words: object) -> None:
-        with pytest.raises(Gz2vitError, match="another run"):
-            predict_images(model, images, tmp_path / "out.csv")
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(parquet, "write_table", second)
-    with pytest.raises(KeyboardInterrupt):
-        predict_images(model, images, tmp_path / "out.csv")
 
 
 # ---- What people hand in
@@ -342,7 +316,7 @@ def test_what_is_missing_or_cannot_be_is_named(model: Path, images: list[str], t
     assert not list(tmp_path.glob("*.parts"))
     for name in ("abacus", "cuda:99", "meta"):
         with pytest.raises(Gz2vitError, match=f"'{name}'"):
-            choose_device(name)
+            module.choose_device(name)
     for name, value in (("batch_size", -1), ("workers", -2), ("crop_px", 500)):
         with pytest.raises(Gz2vitError, match=f"{name} (is )?{value}"):
             InferenceOptions(**{name: value})
@@ -369,15 +343,11 @@ def test_folders_are_searched_files_first_by_name_and_the_rest_is_counted(tmp_pa
     names = ["a.jpeg", "b.JPG", "c.png", "d/e/1.jpg", "folder.jpg/1.png", "z/10.webp", "z/2.tif"]
     assert found(tmp_path) == [f"{tmp_path}/{name}" for name in names]
     (line,) = capsys.readouterr().err.splitlines()
-    assert str(tmp_path) in line
-    assert "2 .fits, 1 .txt" in line
-
-
-def test_links_that_lead_nowhere_or_back_are_passed_over(tmp_path: Path):
-    touch(tmp_path, "home/1.jpg", "other/2.jpg")
+    assert str(tmp_path) in line and "2 .fits, 1 .txt" in line
+    # Links that lead nowhere or back are passed over.
+    home = touch(tmp_path / "e", "home/1.jpg", "other/2.jpg") / "home"
     for name, target in (("linked", "../other"), ("back", "../home"), ("loop", "loop")):
-        (tmp_path / "home" / name).symlink_to(target)
-    home = tmp_path / "home"
+        (home / name).symlink_to(target)
     assert found(home) == [f"{home}/1.jpg", f"{home}/linked/2.jpg"]
 
 
@@ -391,11 +361,11 @@ def test_images_and_lists_keep_their_order(tmp_path: Path, monkeypatch: pytest.M
     assert found(*words) == [str(path) for path in expected]
 
 
-@pytest.mark.parametrize("name", ["a\nb.jpg", "a\rb.jpg", os.fsdecode(b"\xff.jpg")])
-def test_a_name_that_no_table_can_hold_is_refused(model: Path, tmp_path: Path, name: str):
-    touch(tmp_path / "in", "0.jpg", name)
-    with pytest.raises(Gz2vitError, match="rename it"):
-        predict_images(model, [tmp_path / "in"], tmp_path / "out.csv")
+def test_a_name_that_no_table_can_hold_is_refused(model: Path, tmp_path: Path):
+    for number, name in enumerate(("a\nb.jpg", "a\rb.jpg", os.fsdecode(b"\xff.jpg"))):
+        folder = touch(tmp_path / str(number), "0.jpg", name)
+        with pytest.raises(Gz2vitError, match="rename it"):
+            predict_images(model, [folder], tmp_path / "out.csv")
 
 
 def pixels_of(*words: object) -> tuple[np.ndarray, tuple]:
@@ -403,37 +373,18 @@ def pixels_of(*words: object) -> tuple[np.ndarray, tuple]:
     return np.stack(pixels), faults
 
 
-def test_pixels_are_those_of_the_image_cache(images: list[str]):
-    pixels, faults = pixels_of(images[:3], 64, OPTIONS)
-    cached = np.stack([read_image(Path(path), crop_px=224) for path in images[:3]])
-    assert np.array_equal(pixels, shrink(cached, 64))
-    assert faults == (None,) * 3
-
-
-def test_broken_images_are_black_and_named(images: list[str], tmp_path: Path):
-    cut, text, small = tmp_path / "cut.jpg", tmp_path / "text.jpg", tmp_path / "small.jpg"
-    cut.write_bytes(Path(images[0]).read_bytes()[:2000])
-    text.write_text("no image")
+def test_pixels_are_those_of_the_image_cache_and_broken_ones_black(
+    images: list[str], tmp_path: Path
+):
+    cut, text, small = (str(tmp_path / f"{name}.jpg") for name in ("cut", "text", "small"))
+    Path(cut).write_bytes(Path(images[0]).read_bytes()[:2000])
+    Path(text).write_text("no image")
     Image.new("RGB", (300, 424), "white").save(small)
-    paths = [str(cut), images[0], str(text), str(small), str(tmp_path / "none.jpg")]
-    pixels, faults = pixels_of(paths, 32, OPTIONS)
-    assert [path for path, fault in zip(paths, faults, strict=True) if fault and path in fault] == [
-        path for path in paths if path != images[0]
-    ]
-    assert pixels[1].any()
-    assert not pixels[[0, 2, 3, 4]].any()
-
-
-def test_resizing_takes_the_central_square_as_a_whole_image(images: list[str], tmp_path: Path):
-    image = Image.open(images[5])
-    wide = Image.new("RGB", (848 + 100, 848), "white")
-    wide.paste(image.resize((848, 848), Image.Resampling.BICUBIC), (50, 0))
-    wide.save(tmp_path / "wide.png")
-    Image.new("RGB", (3, 1), "red").save(tmp_path / "tiny.png")
-    paths = [images[5], str(tmp_path / "wide.png"), str(tmp_path / "tiny.png")]
-    pixels, faults = pixels_of(paths, 224, InferenceOptions(resize=True, crop_px=224))
-    plain, _ = pixels_of(paths[:1], 224, OPTIONS)
-    assert faults == (None,) * 3
-    assert np.array_equal(pixels[0], plain[0])
-    assert np.abs(pixels[1] - plain[0].astype(float)).mean() < 1.0
-    assert (pixels[2] == [255, 0, 0]).all()
+    broken = [cut, text, small, str(tmp_path / "none.jpg")]
+    pixels, faults = pixels_of([*images[:3], *broken], 64, OPTIONS)
+    cached = np.stack([read_image(Path(path), crop_px=224) for path in images[:3]])
+    assert np.array_equal(pixels[:3], shrink(cached, 64)) and not pixels[3:].any()
+    assert faults[:3] == (None,) * 3
+    assert all(path in fault for path, fault in zip(broken, faults[3:], strict=True))
+    whole = pixels_of([images[0], small], 224, InferenceOptions(resize=True, crop_px=224))[0]
+    assert np.array_equal(whole[0], cached[0]) and (whole[1] > 250).all()
