@@ -306,15 +306,6 @@ def test_class_activation_is_the_definition(
     assert not any(part._forward_hooks for part in network.modules())
 
 
-@pytest.mark.parametrize("name", ["timm/resnet18", "linformer"])
-def test_the_class_is_the_predicted_one_by_default(name: str):
-    network, images = build(name, 64 if name == "timm/resnet18" else 32)
-    predicted = torch.from_numpy(predict_probabilities(network, images).argmax(axis=1))
-    maps = attribution_maps(network, images)["class"]
-    assert torch.equal(maps, attribution_maps(network, images, predicted)["class"])
-    assert not torch.equal(maps, attribution_maps(network, images, (predicted + 1) % 8)["class"])
-
-
 TWO = [ROLLOUT, CLASS_RELEVANCE]
 METHODS = {
     "linformer": ("linformer", [EFFECTIVE_ROLLOUT, CLASS_RELEVANCE]), "vit": ("vit", TWO),
