@@ -137,8 +137,8 @@ def find_outline(image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray,
     threshold = max(THRESHOLD * noise, LEAST_LEVELS)
     labels, _ = ndimage.label(smooth - sky > threshold, np.ones((3, 3)))
     labels[np.bincount(labels.ravel())[labels] < LEAST_PIXELS] = 0
-    middle = np.subtract(labels.shape, 1)[:, None, None] / 2
-    distance = np.where(labels > 0, np.hypot(*(np.indices(labels.shape) - middle)), np.inf)
+    rows, columns = (np.arange(side) - (side - 1) / 2 for side in labels.shape)
+    distance = np.where(labels > 0, np.hypot(rows[:, None], columns), np.inf)
     galaxy = (labels == labels.flat[distance.argmin()]) & (distance.min() <= FARTHEST_PX)
     # The faint outskirts of objects are no sky.
     near = cv2.dilate((labels > 0).astype(np.uint8), np.ones((OUTSKIRTS_PX,) * 2, np.uint8))
