@@ -70,7 +70,7 @@ class Call:
 
     def epochs(self) -> list[int]:
         """The epochs of the ViT that have ended."""
-        return [int(one) for one in re.findall(r"\[vit\] epoch +(\d+)/", self.said())]
+        return [*map(int, re.findall(r"\[vit\] epoch +(\d+)/", self.said()))]
 
     def wait_for(self, condition: Callable[[], object]) -> None:
         """Wait until something holds, while the command runs."""

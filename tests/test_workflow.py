@@ -121,22 +121,13 @@ def test_the_profile_then_set(project: Project):
     assert found["fig1"].parameters["COLOUR"] == "1234"
 
 
-@pytest.mark.parametrize(
-    ("text", "word"),
-    [
-        ("MAX_EPOCHS=3", "MAX_EPOCH'"),
-        ("linformr.LR=1", "linformer'"),
-        ("LR=fast", "fast"),
-        ("MAX_EPOCH=3.5", "3.5"),
-        ("RESULTS_DIR=x", "RESULTS_DIR"),
-        ("LR", "LR"),
-        ("fig1.SEEDS=[0]", "SEEDS"),
-        ("SEEDS=[0,0]", "[0, 0]"),
-        ("WEIGHTS=~/no_such.ckpt", "no_such.ckpt"),
-        ("backbones.My-Net=timm/x", "My-Net"),
-        ("backbones.fig1=timm/x", "fig1"),
-    ],
-)
+SLIPS = {"MAX_EPOCHS=3": "MAX_EPOCH'", "linformr.LR=1": "linformer'", "LR=fast": "fast"}
+SLIPS |= {"MAX_EPOCH=3.5": "3.5", "RESULTS_DIR=x": "RESULTS_DIR", "LR": "LR"}
+SLIPS |= {"fig1.SEEDS=[0]": "SEEDS", "SEEDS=[0,0]": "[0, 0]", "WEIGHTS=~/no.ckpt": "/no.ckpt"}
+SLIPS |= {"backbones.My-Net=timm/x": "My-Net", "backbones.fig1=timm/x": "fig1"}
+
+
+@pytest.mark.parametrize(("text", "word"), SLIPS.items())
 def test_a_slip_in_set_is_named(project: Project, text: str, word: str):
     with pytest.raises(Gz2vitError) as caught:
         project.pipeline(text)
@@ -194,10 +185,14 @@ def test_settings_are_remembered_and_taken_back(tmp_path: Path):
 # ---- The plan ----------------------------------------------------------------------------------
 
 
-def test_only_runs_what_a_step_needs(project: Project):
-    assert list(project.stale(only=["fig1"])) == ["select", "pack", "linformer", "fig1"]
-    with pytest.raises(Gz2vitError, match="fig9"):
-        project.stale(only=["fig9"])
+def test_only_and_retrain_ask_for_steps(finished: Project):
+    needed = ["select", "pack", "linformer", "fig1"]
+    assert finished.pipeline(only=["fig1"]).order() == needed
+    for wrong in ({"only": ["fig9"]}, {"retrain": ["fig9"]}):
+        with pytest.raises(Gz2vitError, match="fig9"):
+            finished.stale(**wrong)
+    assert finished.stale(retrain=["vit"]) == {"vit": ["--retrain"]}
+    assert set(finished.stale(retrain=[])) == {"linformer", "vit", "fig1"}
 
 
 def test_a_parameter_runs_its_step_and_what_follows(finished: Project):
@@ -246,11 +241,6 @@ def test_changed_code_draws_again_and_trains_nothing(finished: Project):
     assert finished.stale() == {}
     (finished.home / "gz2vit" / "plots.py").write_text("LEVEL = 3\n")
     assert finished.stale() == {"fig1": ["code"]}
-
-
-def test_retrain_asks_for_it(finished: Project):
-    assert finished.stale(retrain=["vit"]) == {"vit": ["--retrain"]}
-    assert set(finished.stale(retrain=[])) == {"linformer", "vit", "fig1"}
 
 
 def test_a_training_starts_from_a_model_of_the_run_but_not_from_itself(finished: Project):
@@ -341,14 +331,12 @@ def test_success_leaves_notebook_log_and_record(run_step):
     assert (results / "models" / "vit" / "retrain").exists()  # for the training to see
 
 
-@pytest.mark.parametrize(
-    ("cell", "word"),
-    [
-        ("6 / 0", "ZeroDivisionError"),
-        ("from gz2vit.io import Gz2vitError\nraise Gz2vitError('7.jpg is missing')", "7.jpg"),
-        ("import os; os.kill(os.getpid(), 9)", "kernel died"),
-    ],
-)
+OWN = "from gz2vit.io import Gz2vitError\nraise Gz2vitError('7.jpg is missing')"
+FAILURES = {"6 / 0": "ZeroDivisionError", OWN: "7.jpg"}
+FAILURES |= {"import os; os.kill(os.getpid(), 9)": "kernel died"}
+
+
+@pytest.mark.parametrize(("cell", "word"), FAILURES.items())
 def test_failure_is_one_line_that_names_cell_and_notebook(run_step, tmp_path, cell: str, word: str):
     with pytest.raises(Gz2vitError, match="step 'divide'") as caught:
         run_step("1 / 1", cell)
