@@ -131,7 +131,10 @@ def test_half_precision_is_for_transformers_and_costs_less_than_a_hundredth(
         assert Logits(classifier, torch.device("cpu"), "auto").dtype == dtype
     with pytest.raises(Gz2vitError, match="precision is 'half'"):
         Logits(classifier, torch.device("cpu"), "half")
-    classifier, (pixels, _) = training.load_classifier("bundled"), pixels_of(images[::3], 224, OPTIONS)
+    classifier, (pixels, _) = (
+        training.load_classifier("bundled"),
+        pixels_of(images[::3], 224, OPTIONS),
+    )
     batch, found = torch.from_numpy(pixels).permute(0, 3, 1, 2), {}
     for precision in ("auto", "float32"):
         logits = Logits(classifier, torch.device("cpu"), precision)(batch)
