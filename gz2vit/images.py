@@ -1,13 +1,11 @@
 """Images: from a file to pixels, what can be wrong with one, and the image cache for training.
 
-The paper's images are 424 x 424 px, of which the central 224 x 224 px are used
-(`torchvision.transforms.CenterCrop(224)` in the authors' notebooks).
+Of the paper's images, 424 x 424 px, the central 224 x 224 px are used (the authors' notebooks).
 
 The image cache holds a split's images, decoded and cropped once: `store/<split>/shard_00000.npy`
-and so on, NumPy files of uint8 (n, H, W, 3), and `store/<split>.json`, which records galaxies, crop
-and the pixels' digest. A shard gets its name when it is whole: packing resumes with those missing.
-
-Bytes changed inside a JPEG's compressed data are not found: libjpeg fills the hole with grey.
+and so on, uint8 (n, H, W, 3), and `store/<split>.json`, which records galaxies, crop and the
+pixels' digest. A shard gets its name when it is whole: packing resumes with those missing. Bytes
+changed inside a JPEG's compressed data are not found: libjpeg fills the hole with grey.
 """
 
 import errno
@@ -252,10 +250,7 @@ class ImageCache:
 def pack_images(
     paths: Sequence[Path], galaxy_ids: Sequence[str], target: Path, crop_px: int
 ) -> ImageCache:
-    """Decode and crop images into a cache, the folder `target`; one of the same images is kept.
-
-    Raises `Gz2vitError` as `fill_cache`, and for images that cannot be decoded.
-    """
+    """`fill_cache` of the folder `target`, opened; `Gz2vitError` for broken images, too."""
     source = catalog.pixels_digest(galaxy_ids, paths)
     faults = fill_cache(paths, galaxy_ids, target, crop_px, source)
     rows = [(galaxy_ids[row], "", paths[row], fault) for row, fault in faults]
@@ -267,7 +262,7 @@ def fill_cache(
     paths: Sequence[Path], galaxy_ids: Sequence[str], target: Path, crop_px: int, source: str,
     workers: int | None = None,
 ) -> list[tuple[int, str]]:  # fmt: skip
-    """Make the shards of `pack_images` that are missing; returns (row, fault) of broken images.
+    """Make the missing shards of the cache `target`; returns (row, fault) of broken images.
 
     `source`: the `pixels_digest` of the images. A shard with broken images is not kept. Raises
     `Gz2vitError` for a full disk and a crop larger than the images.
@@ -345,10 +340,7 @@ def available_workers() -> int:
 
 
 def open_cache(target: Path, galaxy_ids: Sequence[str], **expected: Any) -> ImageCache:
-    """Open a cache that is whole and holds exactly `galaxy_ids`, in that order.
-
-    Raises `Gz2vitError` where its record is not as `expected` (`crop_px`, `source`, `image_px`).
-    """
+    """The cache of `galaxy_ids`, in that order; `Gz2vitError` if not whole or as `expected`."""
     record = read_json(io.require(target.with_suffix(".json"), "pack"))
     expected |= _identity(galaxy_ids)
     shards = _open_shards(target, len(galaxy_ids), record.get("crop_px", 0))
@@ -402,10 +394,7 @@ class LabelledImages:
 
 
 def open_split(results_dir: Path | str, split: str) -> LabelledImages:
-    """Open one split (train, valid or test) of a results folder.
-
-    Raises `Gz2vitError` that names the step to run where selection or cache are missing or differ.
-    """
+    """One split (train, valid or test) of a results folder; `Gz2vitError` names the step to run."""
     selection = catalog.read_selection(results_dir)
     table = selection.tables[split]
     target = Path(results_dir) / "store" / split
@@ -416,8 +405,8 @@ def open_split(results_dir: Path | str, split: str) -> LabelledImages:
 def pack_selection(results_dir: Path | str, crop_px: int) -> None:
     """Pack the images of a results folder's selection into `store/<split>`, or continue that.
 
-    Raises `Gz2vitError` as `fill_cache`, for images that have changed since the selection, and, at
-    the end, for those that cannot be decoded, all listed in `logs/broken_images.csv`.
+    Raises `Gz2vitError` for images that have changed since the selection and, at the end, for those
+    that cannot be decoded, all listed in `logs/broken_images.csv`.
     """
     results, selection, rows = Path(results_dir), catalog.read_selection(results_dir), []
     digests = catalog.split_digests(results, selection, selection.tables)

@@ -163,11 +163,11 @@ def evaluate_model(
     settings, network = classifier.settings, classifier.network
     if settings.weights == "bundled":
         warn_of_learnt(test.cache.galaxy_ids)
-    splits = {"": test, "validation_": galaxy_images.open_split(results_dir, "valid")}
-    tables = {name: predict(classifier, galaxies) for name, galaxies in splits.items()}
-    for name, table in tables.items():
+    splits, tables = {"": test, "validation_": galaxy_images.open_split(results_dir, "valid")}, {}
+    for name, galaxies in splits.items():
+        tables[name] = predict(classifier, galaxies)
         with io.atomic_path(folder / f"{name}predictions.csv") as temporary:
-            table.to_csv(temporary, index=False)
+            tables[name].to_csv(temporary, index=False)
     history = pd.read_csv(io.require(folder / "history.csv", model_key))
     best, counts = history.loc[history.valid_acc.idxmax()], test.class_counts()
     data = read_selection(results_dir).data
@@ -223,8 +223,8 @@ def predict_images(
     """Predict `images` (words as `find_images` takes them); how many, and how many are broken.
 
     `model`: "bundled", a folder or checkpoint. `out`: CSV or Parquet, with `COLUMNS`; broken images
-    go to `OUT.broken.csv`. The same call continues after an interruption. `overwrite` replaces an
-    existing table; `restart` drops what an interrupted run has left.
+    go to `OUT.broken.csv`. The same call continues after an interruption; `overwrite` replaces an
+    existing table, `restart` drops what an interrupted run has left.
     """
     out, options = Path(out), options or InferenceOptions()
     if out.suffix not in (".csv", ".parquet") or out.is_dir():
@@ -268,12 +268,8 @@ def predict_images(
 
 
 def compare_labels(out: Path | str, labels: Path | str, bundled: bool = True) -> str:
-    """How well a table of predictions agrees with label1 of a label table, in a line.
-
-    Warns of galaxies that the bundled network has learnt from.
-    """
-    out = Path(out)
-    table = pd.read_parquet(out) if out.suffix == ".parquet" else pd.read_csv(out)
+    """A line on how a table of predictions agrees with label1 of a label table; warns as below."""
+    table = pd.read_parquet(out) if str(out).endswith(".parquet") else pd.read_csv(out)
     known = pd.read_csv(labels, dtype={"galaxyID": str})
     if not {"galaxyID", "label1"} <= set(known):
         raise Gz2vitError(f"{labels} has no columns galaxyID and label1; name a label table")
@@ -417,8 +413,8 @@ def read_images(
 ) -> list[tuple[np.ndarray, str | None]]:
     """Images as a network sees them, uint8 (H, W, 3), and what is wrong with each, then black.
 
-    The image cache's steps: decoding, the central `crop_px` px, averaging to `image_size` px. With
-    `resize` or `pixel_scale` the central square is resampled (bicubic) in one step with the crop.
+    Decoded, cut to `crop_px`, averaged to `image_size` px, as in the image cache. With `resize` or
+    `pixel_scale` the central square is resampled (bicubic) in one step with the crop.
     """
     found, crop_px = [], options.crop_px
     for path in paths:
@@ -473,8 +469,7 @@ def find_images(words: Iterable[str]) -> Iterator[str]:
     """The paths of all images that `words` name, in an order that does not change.
 
     A word is an image; a folder, searched with all folders in it for `ENDINGS` (other files are
-    counted in a line on the standard error, hidden ones passed over); `@FILE`, a list of images,
-    one per line; or `-`, the same from the standard input.
+    counted on the standard error, hidden ones passed over); `@FILE`, a list; `-`, one on the input.
     """
     for word in words:
         if word == "-" or word.startswith("@"):
@@ -490,9 +485,9 @@ def find_images(words: Iterable[str]) -> Iterator[str]:
                     yield path
                 else:
                     others[os.path.splitext(path)[1].lower() or "without ending"] += 1
-            if kinds := ", ".join(f"{count:,} {kind}" for kind, count in others.most_common()):
-                read = ", ".join(ENDINGS)
-                print(f"{word}: passed over {kinds} (images are {read})", file=sys.stderr)
+            if others:
+                kinds = ", ".join(f"{count:,} {kind}" for kind, count in others.most_common())
+                print(f"{word}: passed over {kinds} (no {', '.join(ENDINGS)})", file=sys.stderr)
         elif os.path.lexists(word):
             yield word
         else:

@@ -27,7 +27,7 @@ from gz2vit.io import Gz2vitError
 from tests.folders import make_folder, training_images
 
 ROOT = Path(__file__).resolve().parents[1]
-CROP_PX = 64
+CROP_PX, KEYS = 64, ("crop_px", "source", "image_px")
 
 
 @pytest.fixture
@@ -194,12 +194,11 @@ def test_broken_images_are_listed_and_only_they_are_read_again(
 # ---- The image cache
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SHARD_IMAGES", 6)
 
 
-@pytest.mark.usefixtures("small_shards")
 def test_the_cache_holds_the_cropped_pixels_in_order(tmp_path: Path, galaxies: tuple):
     paths, ids = galaxies
     assert fill_cache(paths, ids, tmp_path / "store" / "t", CROP_PX, "state", workers=2) == []
@@ -220,17 +219,13 @@ def test_the_cache_holds_the_cropped_pixels_in_order(tmp_path: Path, galaxies: t
         cache.read(np.arange(16))
 
 
-@pytest.mark.usefixtures("small_shards")
 def test_a_cache_of_other_data_is_refused_and_made_again(tmp_path: Path, galaxies: tuple):
     paths, ids = galaxies
     target = tmp_path / "t"
     pack_images(paths, ids, target, CROP_PX)
-    for wrong in (ids[::-1], ids[:-1]):
-        with pytest.raises(Gz2vitError, match=str(target)):
-            open_cache(target, wrong)
-    for key in ("crop_px", "source", "image_px"):
-        with pytest.raises(Gz2vitError, match=key):
-            open_cache(target, ids, **{key: 32})
+    for wrong, how in ((ids[::-1], {}), (ids[:-1], {}), *((ids, {key: 32}) for key in KEYS)):
+        with pytest.raises(Gz2vitError, match=next(iter(how), str(target))):
+            open_cache(target, wrong, **how)
     stamps = [path.stat().st_mtime_ns for path in sorted(target.iterdir())]
     pack_images(paths, ids, target, CROP_PX)
     assert [path.stat().st_mtime_ns for path in sorted(target.iterdir())] == stamps
@@ -250,7 +245,6 @@ def test_a_cache_of_other_data_is_refused_and_made_again(tmp_path: Path, galaxie
         open_cache(tmp_path / "results" / "demo" / "store" / "test", ["a"])
 
 
-@pytest.mark.usefixtures("small_shards")
 def test_packing_goes_on_over_broken_images(tmp_path: Path, galaxies: tuple, decoded: list[Path]):
     paths, ids = galaxies
     broken = [*paths[:7], tmp_path / "a.jpg", *paths[8:15], tmp_path / "b.jpg"]
@@ -287,10 +281,10 @@ import sys, time
 from pathlib import Path
 from gz2vit import images
 
-decode, images.SHARD_IMAGES = images.decode, 160
-# 1,600 images take at least 4 s, longer than a busy machine is late
-images.decode = lambda *words: time.sleep(0.005) or decode(*words)
-paths = sorted(Path(sys.argv[1]).glob("train-*.jpg")) * 100
+decode, images.SHARD_IMAGES = images.decode, 80
+# 800 images take at least 4 s, longer than a busy machine is late
+images.decode = lambda *words: time.sleep(0.01) or decode(*words)
+paths = sorted(Path(sys.argv[1]).glob("train-*.jpg")) * 50
 ids = [str(row) for row in range(len(paths))]
 images.fill_cache(paths, ids, Path(sys.argv[2]), 224, "state", workers=2)
 """
@@ -313,11 +307,11 @@ def test_interrupted_packing_resumes(
     assert process.returncode != 0 and ("KeyboardInterrupt" in said) == (how == signal.SIGINT)
     done = len(list(target.glob("shard_*")))
     assert 2 <= done < 10
-    monkeypatch.setattr(module, "SHARD_IMAGES", 160)
-    paths, ids = galaxies[0] * 100, [str(row) for row in range(1600)]
+    monkeypatch.setattr(module, "SHARD_IMAGES", 80)
+    paths, ids = galaxies[0] * 50, [str(row) for row in range(800)]
     assert fill_cache(paths, ids, target, 224, "state") == []
-    assert len(decoded) == 1600 - 160 * done
-    cache, rows = open_cache(target, ids), [0, 159, 160, 320, 1599]
+    assert len(decoded) == 800 - 80 * done
+    cache, rows = open_cache(target, ids), [0, 79, 80, 160, 799]
     wanted = np.stack([read_image(paths[row], 224) for row in rows])
     assert np.array_equal(cache.read(rows), wanted)
     assert not list(target.glob(".*"))

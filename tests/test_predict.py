@@ -16,7 +16,7 @@ from PIL import Image
 from pyarrow import parquet
 from torch import nn
 
-from gz2vit import io as io_module
+from gz2vit import io as files
 from gz2vit import predict as module
 from gz2vit import training
 from gz2vit.batches import shrink
@@ -26,6 +26,7 @@ from gz2vit.images import read_image
 from gz2vit.io import Gz2vitError
 from gz2vit.paper import CLASS_NAMES
 from gz2vit.predict import InferenceOptions, Logits, find_images, predict_images, read_images
+from gz2vit.training import load_classifier
 from tests.trained_run import SETTINGS, make_results, open_splits
 
 P = list(PROBABILITY_COLUMNS)
@@ -109,7 +110,7 @@ def test_a_copied_model_keeps_the_crop_it_was_trained_with(
 
 def test_what_a_training_has_set_does_not_reach_predictions(results: Path, model: Path):
     """Products in TF32 or bfloat16 are fine to learn with; the test galaxies' digits are ours."""
-    classifier, test = training.load_classifier(model), open_splits(results)[2]
+    classifier, test = load_classifier(model), open_splits(results)[2]
     known = module.predict(classifier, test)
     torch.set_float32_matmul_precision("medium")
     try:
@@ -131,11 +132,8 @@ def test_half_precision_is_for_transformers_and_costs_less_than_a_hundredth(
         assert Logits(classifier, torch.device("cpu"), "auto").dtype == dtype
     with pytest.raises(Gz2vitError, match="precision is 'half'"):
         Logits(classifier, torch.device("cpu"), "half")
-    classifier, (pixels, _) = (
-        training.load_classifier("bundled"),
-        pixels_of(images[::3], 224, OPTIONS),
-    )
-    batch, found = torch.from_numpy(pixels).permute(0, 3, 1, 2), {}
+    pixels, found = pixels_of(images[::3], 224, OPTIONS)[0], {}
+    batch, classifier = torch.from_numpy(pixels).permute(0, 3, 1, 2), load_classifier("bundled")
     for precision in ("auto", "float32"):
         logits = Logits(classifier, torch.device("cpu"), precision)(batch)
         found[precision] = module.mean_probabilities(classifier, [logits])
@@ -238,7 +236,7 @@ def test_only_the_same_run_is_continued_and_by_one_at_a_time(
     parts = tmp_path / "out.csv.parts"
     with pytest.raises(Gz2vitError, match=r"out.csv.parts .*average.* --restart"):
         run(average=True)
-    with io_module.sole_user(parts / "lock", ""), pytest.raises(Gz2vitError, match="another run"):
+    with files.sole_user(parts / "lock", ""), pytest.raises(Gz2vitError, match="another run"):
         run()
     shutil.copy(parts / "part-000001.parquet", parts / "part-000009.parquet")
     with pytest.raises(Gz2vitError, match="100 images instead of 96"):
@@ -280,13 +278,12 @@ def test_the_command_line_takes_lists_and_refuses_existing_tables(
     model: Path, images: list[str], tmp_path: Path, capsys, monkeypatch
 ):
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(images[:2])))
-    out = tmp_path / "out.parquet"
-    words = ["predict", "-", "--model", str(model / "best.ckpt"), "--out", str(out)]
+    words = ["predict", "-", "--model", f"{model}/best.ckpt", f"--out={tmp_path}/out.parquet"]
     more = ["--average", "--batch-size", "3", "--workers", "2", "--device", "cpu"]
     assert main([*words, *more]) == 0
-    assert pd.read_parquet(out).path.tolist() == images[:2]
+    assert pd.read_parquet(tmp_path / "out.parquet").path.tolist() == images[:2]
     assert main(words) == 1
-    assert f"{out} exists" in capsys.readouterr().err.splitlines()[-1]
+    assert "out.parquet exists" in capsys.readouterr().err.splitlines()[-1]
 
 
 def test_weights_that_give_no_numbers_are_found(model: Path, images: list[str], tmp_path: Path):
