@@ -1,7 +1,6 @@
 """A stand-in for the authors' catalogue of predictions: its 37 columns and its known counts.
 
-Which galaxies a network has right is drawn, with or without a built-in effect: with it, the
-Linformer is the better one on small galaxies; without, size decides nothing.
+With an effect built in, the Linformer is the better one on small galaxies.
 """
 
 from pathlib import Path

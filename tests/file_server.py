@@ -1,8 +1,4 @@
-"""A server of files that answers as badly as real servers do.
-
-Each request takes the next `Reply` of the script; at its end the server is healthy: it knows
-ranges, `If-Range` and ETags.
-"""
+"""A server of files that answers as badly as real servers do: by a script, then it is healthy."""
 
 import hashlib
 import re
@@ -17,23 +13,19 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"  # of a model, where the ser
 
 @dataclass(frozen=True)
 class Reply:
-    """How one request is answered.
-
-    `cut_after`: bytes of the body after which the connection is closed; `body`: other bytes than
-    the file's; `pause_s`: after each `piece` bytes; `content_range`: a false one.
-    """
+    """How one request is answered."""
 
     status: int = 200
-    body: bytes | None = None
-    cut_after: int | None = None
+    body: bytes | None = None  # other bytes than the file's
+    cut_after: int | None = None  # bytes of the body, then the connection is closed
     states_length: bool = True
     knows_ranges: bool = True
     heeds_condition: bool = True
     etag: str | None = '"first"'  # None: the content's sha256
     last_modified: str = ""
-    content_range: str = ""
+    content_range: str = ""  # a false one
     headers: Mapping[str, str] = field(default_factory=dict)
-    pause_s: float = 0.0
+    pause_s: float = 0.0  # after each `piece` bytes
     piece: int = 1 << 20
 
 

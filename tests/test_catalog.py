@@ -46,17 +46,14 @@ def test_tables_of_many_writers_are_read_alike(tmp_path: Path, content: str):
     pd.testing.assert_frame_equal(read_table(path, ["label1"], optional=["label2"]), table)
 
 
-@pytest.mark.parametrize(
-    ("content", "rows"),
-    [
-        ("# objid  petroR90_r\n  007   5.25\n1.000e+00 6\n", [["007", "5.25"], ["1", "6"]]),
-        ("objid petroR90_r\n2e12 5\n", [["2e12", "5"]]),  # a name, as nothing writes a number
-        ("objid;petroR90_r\nnull;5,25\n", [["null", "5.25"]]),
-        ('objid name petroR90_r\n1 "a b"\t5\n 2 c  6 \n', [["1", "5"], ["2", "6"]]),
-        ('objid,name,petroR90_r\n1,"a, ""b""\nc",5\n', [["1", "5"]]),
-        ("objid,OBJID.,petroR90_r\nx,1,1\n", [["x", "1"]]),  # written exactly so, beside another
-    ],
-)
+@pytest.mark.parametrize(("content", "rows"), [
+    ("# objid  petroR90_r\n  007   5.25\n1.000e+00 6\n", [["007", "5.25"], ["1", "6"]]),
+    ("objid petroR90_r\n2e12 5\n", [["2e12", "5"]]),  # a name, as nothing writes a number
+    ("objid;petroR90_r\nnull;5,25\n", [["null", "5.25"]]),
+    ('objid name petroR90_r\n1 "a b"\t5\n 2 c  6 \n', [["1", "5"], ["2", "6"]]),
+    ('objid,name,petroR90_r\n1,"a, ""b""\nc",5\n', [["1", "5"]]),
+    ("objid,OBJID.,petroR90_r\nx,1,1\n", [["x", "1"]]),  # written exactly so, beside another
+])  # fmt: skip
 def test_columns_between_spaces_quotes_and_decimal_commas(tmp_path: Path, content: str, rows: list):
     path = tmp_path / "t.csv"
     path.write_text(content)
@@ -125,16 +122,12 @@ def test_folders_that_cannot_be_listed_are_named_and_missing_properties_are_nan(
 
 def test_images_are_found_by_their_stem(folder: DataFolder):
     images = folder.path / "images"
-    (images / "train-000.jpg").rename(images / "train-000.JPG")
-    (images / "train-001.jpg").rename(images / "train-001.jpeg")
     (images / "train-002.jpg").rename(images / "train-002.fits")
-    (images / "train-003.fits").touch()
-    (images / "train-004.PNG").touch()
-    (images / os.fsdecode(b"caf\xe9.txt")).touch()
+    for name in ("train-003.fits", "train-004.PNG", os.fsdecode(b"caf\xe9.txt")):
+        (images / name).touch()
     folder = read_data_folder(folder.path)
-    names = [folder.image_path(f"train-00{number}").name for number in (0, 1, 2, 3)]
-    assert names == ["train-000.JPG", "train-001.jpeg", "train-002.fits", "train-003.jpg"]
-    assert folder.image_path("nobody").name == "nobody.jpg"
+    names = [folder.image_path(name).name for name in ("train-002", "train-003", "nobody")]
+    assert names == ["train-002.fits", "train-003.jpg", "nobody.jpg"]
     with pytest.raises(Gz2vitError, match=r"train-004.PNG, train-004.jpg"):
         folder.image_path("train-004")
 
@@ -223,17 +216,6 @@ def test_selections_are_read_as_written(folder: DataFolder, tmp_path: Path):
         catalog.read_selection(tmp_path / "results" / "demo")
 
 
-def test_a_selection_follows_its_data_folder(folder: DataFolder, tmp_path: Path):
-    catalog.write_selection(tmp_path / "out", folder, folder.tables, "demo")
-    moved = read_data_folder(folder.path.rename(tmp_path / "moved"))
-    catalog.follow_folder(tmp_path / "out", moved)
-    assert catalog.read_selection(tmp_path / "out").image_path("test-001").is_file()
-    other = read_data_folder(shutil.copytree(moved.path, tmp_path / "other"))
-    other.image_path("test-001").write_bytes(b"another image")
-    catalog.follow_folder(tmp_path / "out", other)
-    assert catalog.read_selection(tmp_path / "out").path == moved.path
-
-
 def test_examples_are_the_papers_or_drawn():
     papers = {str(name): index for index, ids in enumerate(FIG2_GALAXY_IDS) for name in ids}
     rows = {"train": papers, "test": {f"other-{row}": row % 8 for row in range(40)}}
@@ -265,12 +247,10 @@ def test_class_weights():
     assert class_weights("reciprocal", SPLIT_CLASS_COUNTS["train"]).round(1).tolist() == authors
     given = [1, 2, 3, 4, 5, 6, 7, 8.5]
     assert np.array_equal(class_weights(given, CLASS_COUNTS), given)
-
-
-@pytest.mark.parametrize(("choice", "culprit"), [
-    ("heavy", "heavy"), ([1, 2, 3], r"\[1, 2, 3\]"), ([1, 1, 1, 1, 1, 1, 1, 0], "0"),
-    ([1, 1, 1, 1, 1, 1, 1, float("nan")], "nan"), (["a"] * 8, "'a'"), ("reciprocal", "Merger"),
-])  # fmt: skip
-def test_other_class_weights_are_refused(choice: object, culprit: str):
-    with pytest.raises(Gz2vitError, match=culprit):
-        class_weights(choice, [5, 5, 5, 5, 5, 5, 5, 0])
+    refused = {
+        "heavy": "heavy", (1, 2, 3): r"\(1, 2, 3\)", (1, 1, 1, 1, 1, 1, 1, 0): "0",
+        (1, 1, 1, 1, 1, 1, 1, float("nan")): "nan", ("a",) * 8: "'a'", "reciprocal": "Merger",
+    }  # fmt: skip
+    for choice, culprit in refused.items():
+        with pytest.raises(Gz2vitError, match=culprit):
+            class_weights(choice, [5, 5, 5, 5, 5, 5, 5, 0])

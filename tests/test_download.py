@@ -17,6 +17,7 @@ from collections import namedtuple
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -47,9 +48,9 @@ def table(header: str, *rows: str) -> bytes:
 
 LABELS = {f"gz2_{split}.csv": table("galaxyID,label1", *(f"{row},{row % 8}" for row in rows))
           for split, rows in SPLITS.items()}  # fmt: skip
-PROPERTIES = "OBJID,PETROR90_R,PETROMAG_R,EXTINCTION_R"
 MAPPING = [f"{objid},original,{100 + row}" for row, objid in enumerate(OBJECTS)]
-SAMPLE = [f"{objid},{5 + row},16.5,0.1" for row, objid in enumerate(OBJECTS[2:])]
+ROWS = [f"{objid},{5 + row},16.5,0.1" for row, objid in enumerate(OBJECTS[2:])]
+SAMPLE = table("OBJID,PETROR90_R,PETROMAG_R,EXTINCTION_R", *ROWS)
 VOTES = table("dr7objid", *map(str, range(900)))
 ZIP = zip_of(
     {"images/": b""}
@@ -59,7 +60,7 @@ ZIP = zip_of(
 CONTENTS = LABELS | {
     "gz2_filename_mapping.csv": table("objid,sample,asset_id", *MAPPING),
     "gz2_hart16.csv.gz": gzip.compress(VOTES, mtime=0, compresslevel=1),
-    "gz2sample.csv.gz": gzip.compress(table(PROPERTIES, *SAMPLE), mtime=0),
+    "gz2sample.csv.gz": gzip.compress(SAMPLE, mtime=0),
     "images_gz2.zip": ZIP,
 }
 
@@ -163,8 +164,7 @@ def test_no_room_no_folder_and_two_downloads_at_once(
     with pytest.raises(Gz2vitError, match="GB free"):
         get(tmp_path, server, "images")
     assert server.log == []
-    lock = sole_user(tmp_path / "downloads" / ".lock", "mine")
-    with lock, pytest.raises(Gz2vitError, match="another download"):
+    with sole_user(tmp_path / "downloads/.lock", ""), pytest.raises(Gz2vitError, match="another d"):
         get(tmp_path, server)
     get(tmp_path, server, "labels")
     (tmp_path / "file").touch()
@@ -209,7 +209,7 @@ ENDS_VERIFIED = {
     "cut, then the whole instead of the range": [CUT, Reply(knows_ranges=False)],
     "cut, then a false start": [CUT, Reply(content_range="bytes 200-399/400")],
     "cut, then another length": [CUT, Reply(content_range="bytes 300-7000/7001")],
-    "cut, then nonsense for a range": [CUT, Reply(content_range="lines 5")],
+    "cut, then nonsense": [CUT, Reply(content_range="lines 5")],
     "cut, then another version": [replace(CUT, body=b"old!" * 300, etag='"old"')],
     "cut, then another version in one part": [CUT, Reply(etag='"b"', heeds_condition=False)],
     "cut, then 416": [CUT, Reply(status=416)],
@@ -231,7 +231,6 @@ ENDS_IN_AN_ERROR = {
     "empty": ([Reply(body=b"")], "is not the published"),
     "moves in a circle": ([Reply(status=302, headers={"Location": "/{name}"})] * 40, "no answer"),
 }  # fmt: skip
-BOTH = pytest.mark.parametrize("remote", [WITH_CHECKSUM, WITHOUT], ids=["checksum", "none"])
 
 
 def at(remote: RemoteFile, server: FileServer, script: list[Reply]) -> RemoteFile:
@@ -247,42 +246,30 @@ def bring(remote: RemoteFile, home: Path) -> str:
     return bring_file(remote, home)
 
 
-def assert_verified(remote: RemoteFile, home: Path) -> None:
-    content = CONTENTS[remote.name]
-    assert remote.path(home).read_bytes() == content
-    record = json.loads(remote.record_path(home).read_text())
-    assert (record["bytes"], record["source"]) == (len(content), remote.url)
-    assert list(remote.part(home).parent.iterdir()) == []
-
-
-@BOTH
-@pytest.mark.parametrize("fault", ENDS_VERIFIED)
-def test_ends_verified(tmp_path: Path, server: FileServer, remote: RemoteFile, fault: str):
-    remote = at(remote, server, ENDS_VERIFIED[fault])
+@pytest.mark.parametrize("remote", [WITH_CHECKSUM, WITHOUT], ids=["checksum", "none"])
+@pytest.mark.parametrize("fault", [*ENDS_VERIFIED, *ENDS_IN_AN_ERROR])
+def test_ends_verified_or_in_one_error_and_then_goes_on(
+    tmp_path: Path, server: FileServer, remote: RemoteFile, fault: str
+):
+    script, words = ENDS_IN_AN_ERROR.get(fault) or (ENDS_VERIFIED[fault], "")
+    remote, content = at(remote, server, script), CONTENTS[remote.name]
+    path, record = remote.path(tmp_path), remote.record_path(tmp_path)
+    if words:
+        with pytest.raises(Gz2vitError, match=words) as caught:
+            bring(remote, tmp_path)
+        assert remote.url in str(caught.value) and str(path) in str(caught.value)
+        assert not path.exists() and not record.exists()
+        assert words != "404 Not Found" or len(server.log) == 1  # a refusal is not asked again
+        server.script.clear()
     bring(remote, tmp_path)
     assert server.script == [], "the fault did not happen"
-    assert_verified(remote, tmp_path)
+    assert path.read_bytes() == content
+    kept = json.loads(record.read_text())
+    assert (kept["bytes"], kept["source"]) == (len(content), remote.url)
+    assert list(remote.part(tmp_path).parent.iterdir()) == []
     asked = len(server.log)
     assert bring(remote, tmp_path).endswith("already there")
     assert len(server.log) == asked
-
-
-@BOTH
-@pytest.mark.parametrize("fault", ENDS_IN_AN_ERROR)
-def test_ends_in_one_error_and_then_goes_on(
-    tmp_path: Path, server: FileServer, remote: RemoteFile, fault: str
-):
-    script, words = ENDS_IN_AN_ERROR[fault]
-    remote = at(remote, server, script)
-    with pytest.raises(Gz2vitError, match=words) as caught:
-        bring(remote, tmp_path)
-    assert remote.url in str(caught.value) and str(remote.path(tmp_path)) in str(caught.value)
-    assert not remote.path(tmp_path).exists() and not remote.record_path(tmp_path).exists()
-    if words == "404 Not Found":
-        assert len(server.log) == 1  # a refusal is not asked again
-    server.script.clear()
-    bring(remote, tmp_path)
-    assert_verified(remote, tmp_path)
 
 
 def test_the_first_copy_decides_where_no_checksum_is_published(tmp_path: Path, server: FileServer):
@@ -315,11 +302,10 @@ def resume(server: FileServer, folder: Path, path: str = "large", checksummed=Fa
     return joined
 
 
-def test_the_rest_is_asked_for_on_condition(tmp_path: Path, large: FileServer, monkeypatch, capsys):
+def test_the_rest_is_asked_for_on_condition(tmp_path: Path, large: FileServer, monkeypatch):
     large.script = [Reply(cut_after=700)]
     assert resume(large, tmp_path)
     assert large.log[1][1:] == ("bytes=700-", '"first"')
-    assert "100%" in capsys.readouterr().err
     # all is there, as after a kill while the checksum is computed
     assert resume(large, tmp_path)
     assert len(large.log) == 2
@@ -360,12 +346,9 @@ def test_a_full_disk_keeps_what_came(tmp_path: Path, large: FileServer, monkeypa
         resume(large, tmp_path)
     give(monkeypatch, len(CONTENT))
 
-    class FullBar(download.tqdm):
-        def update(self, _count: int = 1) -> None:
-            raise OSError(errno.ENOSPC, "No space left on device")
-
     with monkeypatch.context() as full:
-        full.setattr(download, "tqdm", FullBar)
+        no_room = OSError(errno.ENOSPC, "No space left on device")
+        full.setattr(download.tqdm, "update", Mock(side_effect=no_room))
         with pytest.raises(Gz2vitError, match="No space left"):
             resume(large, tmp_path)
     kept = (tmp_path / "part").stat().st_size
@@ -393,8 +376,7 @@ def pictures(folder: Path, without: tuple[str, ...] = ()) -> Path:
 
 
 def assert_whole(home: Path) -> None:
-    found = {path.name: path.read_bytes() for path in (home / "images").iterdir()}
-    assert found == IMAGES
+    assert {path.name: path.read_bytes() for path in (home / "images").iterdir()} == IMAGES
 
 
 def write_zip(path: Path, members: dict[str, bytes] = IMAGES) -> Path:
@@ -410,26 +392,22 @@ def test_a_folder_of_images_is_linked(home: Path, tmp_path: Path, inside: str):
         get(home, None, "images", images=tmp_path / "mine")
         assert os.readlink(home / "images") == str(mine)
     get(home, None, "images")  # all there: nothing is fetched
-    with pytest.raises(Gz2vitError, match="other images"):
-        get(home, None, "images", images=pictures(tmp_path / "other"))
     (mine / "115.jpg").unlink()
     with pytest.raises(Gz2vitError, match="other images"):  # nothing is unpacked through it
         get(home, None, "images")
 
 
-def test_images_that_are_in_place_or_of_another_origin_stay(home: Path, tmp_path: Path):
+def test_images_of_another_origin_stay(home: Path, tmp_path: Path):
     with pytest.raises(Gz2vitError, match="neither a zip nor a folder"):
         get(home, None, "images", images=tmp_path / "absent")
-    (home / "images").mkdir()
-    (home / "images" / "103.jpg").write_bytes(b"mine")
-    with pytest.raises(Gz2vitError, match="home/images"):
-        get(home, None, "images", images=write_zip(tmp_path / "a.zip"))
-    assert (home / "images" / "103.jpg").read_bytes() == b"mine"
     pictures(home / "images")
     get(home, None, "images", images=home)
     assert not (home / "images").is_symlink()
-    with pytest.raises(Gz2vitError, match="other images"):
-        get(home, None, "images", images=pictures(tmp_path / "mine"))
+    for other in (pictures(tmp_path / "mine"), write_zip(tmp_path / "a.zip")):
+        (home / "images" / "103.jpg").unlink()
+        with pytest.raises(Gz2vitError, match="home/images"):
+            get(home, None, "images", images=other)
+        pictures(home / "images")
     assert_whole(home)
 
 
@@ -517,15 +495,10 @@ def test_an_interrupted_extraction_of_another_layout_goes_on(
 
 def test_steps_that_read_votes_fetch_no_images(tmp_path: Path, monkeypatch):
     """`./run_all.sh paper --only labels --set VOTES=FILE` needs the paper's label tables alone."""
-    asked = []
-
-    def refuse(_directory: Path, kinds: list[str]) -> None:
-        asked.append(kinds)
-        raise Gz2vitError("fetched enough")
-
-    monkeypatch.setattr(download, "fetch_galaxy_zoo", refuse)
+    fetch = Mock(side_effect=Gz2vitError("fetched enough"))
+    monkeypatch.setattr(download, "fetch_galaxy_zoo", fetch)
     (tmp_path / "mine.csv").touch()
     words = ["run", "paper", "--results", str(tmp_path / "out"), "--only", "labels"]
     for value, kinds in ((tmp_path / "mine.csv", []), ("default", ["mapping", "votes"])):
         assert main([*words, "--set", f"VOTES={value}"]) == 1
-        assert asked.pop() == ["labels", *kinds]
+        assert fetch.call_args.args[1] == ["labels", *kinds]

@@ -52,15 +52,13 @@ def test_networks_matrices_times_catalogue_and_histories_are_the_published_ones(
     assert set(paper.PREDICTION_CATALOGUE["predictions"].values()) <= set(catalogue["columns"])
     assert sum(paper.FIG4_COUNTS.values()) == catalogue["rows"]
     columns = ["run", "epoch", "train_loss", "train_acc", "valid_loss", "valid_acc", "seconds"]
-    published = pd.read_csv(needs_shared("data/published/histories.csv"))[columns]
     ours = pd.read_csv(ROOT / "gz2vit" / paper.HISTORIES_FILE, comment="#")
-    assert ours.equals(published)
+    assert ours.equals(pd.read_csv(needs_shared("data/published/histories.csv"))[columns])
     best = ours.groupby("run").valid_acc.max()
     assert best["linformer"] == paper.PUBLISHED_RESULTS["linformer"]["valid_acc"]
 
 
 def test_the_builders_networks_and_the_profile_are_the_papers():
-    """`build_model` without hyperparameters is the paper's network, so both say the same."""
     for key, network in paper.NETWORKS.items():
         known = inspect.signature(BUILDERS[key]).parameters
         assert {name: known[name].default for name in network} == network

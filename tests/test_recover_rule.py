@@ -2,16 +2,14 @@
 
 import json
 
-import numpy as np
 import pandas as pd
 import pytest
 
 from gz2vit import votes as v
 from gz2vit.io import Gz2vitError
 from gz2vit.recover_rule import recover_rule
-from gz2vit.votes import DEFAULT_RULE, NO_CLASS, ClassRule, Condition, Rule, derive_classes
+from gz2vit.votes import NO_CLASS, ClassRule, Condition, Rule, derive_classes
 from tests.folders import needs_shared
-from tests.vote_catalogues import random_votes
 
 
 def old_rule(column: str) -> Rule:
@@ -41,8 +39,7 @@ def test_the_papers_rule_is_found_without_being_told():
     votes = v.read_votes(needs_shared("data/votes/main_survey_sample.csv"))
     tables = v.label_tables(needs_shared("data/published")).values()
     found = recover_rule(votes, pd.concat(tables).set_index("galaxyID").label1)
-    assert found.agreement == 1.0 > found.agreement_other
-    assert found.rule.exactly_one
+    assert found.agreement == 1.0 > found.agreement_other and found.rule.exactly_one
     assert (found.several, found.several_labelled) == (64, 0)
     rows = found.thresholds.rename(index=lambda name: name.removeprefix("... "))
     for name, (low, high) in allowed.items():
@@ -71,17 +68,5 @@ def test_a_hidden_rule_of_the_old_kind_is_found():
         row = found.thresholds.loc[" + ".join(name)]
         assert row.column == "weighted_fraction"
         assert row.above < one.at_least <= row["up to"], name
-
-
-def test_labels_with_errors_still_give_the_rule():
-    """4 % of the labels exchanged: nothing fits all of them, the thresholds stay."""
-    votes, rng = random_votes(3000, seed=10), np.random.default_rng(0)
-    clean = derive_classes(votes)
-    noisy, wrong = clean.copy(), rng.random(len(clean)) < 0.04
-    noisy[wrong] = rng.permutation(noisy[wrong].to_numpy())
-    found = recover_rule(votes, noisy[noisy != NO_CLASS])
-    assert found.agreement >= (clean == noisy).mean() and found.rule.exactly_one
-    for answers, one in DEFAULT_RULE.conditions().items():
-        assert found.rule.conditions()[answers].at_least == pytest.approx(one.at_least, abs=0.02)
     with pytest.raises(Gz2vitError, match="Merger|In-between"):  # a class without galaxies
         recover_rule(votes, pd.Series(0, votes.index[:50]))
