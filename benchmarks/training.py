@@ -1,9 +1,9 @@
-"""End-to-end training against bare compute and against a plain loop over JPEG files.
+"""End-to-end training against bare compute, the device's peak, and a plain loop over JPEG files.
 
-    python benchmarks/training.py [--data DIR] [--model KEY] [--copies N] [--rounds N]
-                                  [--acceleration CHOICE]
+    python benchmarks/training.py [--data DIR] [--models KEY...] [--batch N...] [--copies N]
+                                  [--rounds N] [--acceleration CHOICE]
 
-Four rates, images a second, of the same model and settings on the same device in one process, by
+For each network and batch size four rates, images a second, on the same device in one process, by
 turns, so that what else the machine does falls on all of them:
 
 - end to end: `gz2vit.training.fit`, from the image cache to the optimiser's step, without the
@@ -13,8 +13,11 @@ turns, so that what else the machine does falls on all of them:
 - feeding alone, on one core: the image cache's reader with the batch augmentation, and the plain
   loop's data set.
 
-On a GPU the first two run as the suite trains there (mixed precision, compiled), the plain loop in
-float32. `--copies` repeats the training galaxies, so that an epoch is long enough to measure there.
+Beside them the model FLOPs utilisation: the operations of the network, forward and backward (three
+times those of the forward pass), a second, as a share of the device's peak (`PEAKS`; for a
+processor, and for other GPUs, what a product of two large matrices reaches here). On a GPU the
+first two run as the suite trains there (mixed precision, compiled), the plain loop in float32.
+`--copies` repeats the training galaxies, so that an epoch is long enough to measure there.
 `--acceleration none` has all in float32, as on a processor without bfloat16.
 """
 
@@ -40,15 +43,17 @@ from gz2vit import training as run
 from gz2vit.batches import Batches
 from gz2vit.catalog import read_data_folder
 from gz2vit.images import LabelledImages
-from gz2vit.models import build_model
+from gz2vit.models import build_model, count_flops
 from gz2vit.paper import BATCH_SIZE, CROP_PX
-from gz2vit.training import (
-    CHOICES,
-    GalaxyClassifier,
-    TrainingSettings,
-    choose_acceleration,
-    make_batches,
-)
+from gz2vit.training import CHOICES, HALF, GalaxyClassifier, TrainingSettings, choose_acceleration
+
+# Dense products of bfloat16, or of float16 where there is no bfloat16 [1e12 operations / s], of
+# NVIDIA's data sheets, by what the device's name holds.
+PEAKS = {
+    "B200": 2250, "H200": 989, "H100 PCIe": 756, "H100": 989, "GH200": 989, "A100": 312, "A40": 150,
+    "A30": 165, "A10": 125, "L40S": 362, "L40": 181, "L4": 121, "RTX 4090": 165, "RTX 3090": 71,
+    "V100": 125, "T4": 65,
+}  # fmt: skip
 
 
 @dataclass
@@ -82,8 +87,7 @@ class TrainingTime(Callback):
     def on_validation_start(self, trainer: lightning.Trainer, module: nn.Module) -> None:
         """Its training ends."""
         wait_for_device()
-        images = len(trainer.train_dataloader.cache)
-        self.rate.add(images, time.perf_counter() - self.start)
+        self.rate.add(len(module.batches["train"].cache), time.perf_counter() - self.start)
 
 
 class Turns(Callback):
@@ -104,26 +108,41 @@ def wait_for_device() -> None:
         torch.cuda.synchronize()
 
 
+def peak_flops(device: torch.device, half: torch.dtype | None) -> tuple[float, str]:
+    """The most operations a second that the device multiplies with, and where that is from."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    known = [peak for part, peak in PEAKS.items() if part in name and half is not None]
+    if known:
+        return known[0] * 1e12, "data sheet"
+    left, right = torch.randn(2, 2048, 2048, dtype=half or torch.float32, device=device)
+    best = float("inf")
+    for _ in range(8):
+        start = time.perf_counter()
+        left @ right
+        wait_for_device()
+        best = min(best, time.perf_counter() - start)
+    return 2 * 2048**3 / best, "measured product of two matrices"
+
+
 def bare_turns(
     settings: TrainingSettings, train: LabelledImages, acceleration: str, rate: Rate, images: int
 ) -> Iterator[None]:
     """The classifier's own step on one ready batch, `images` images a turn."""
     device = run.local_device()
     classifier = GalaxyClassifier(run.build_network(settings), asdict(settings), [1.0] * 8)
+    classifier.to(device).train()
     chosen = choose_acceleration(acceleration, settings.network, device)
-    fabric = lightning.Fabric(accelerator=device.type, devices=1, precision=chosen.precision)
     classifier.use(chosen)
     (optimizer,), _ = classifier.configure_optimizers()
-    classifier.train()
-    module, optimizer = fabric.setup(classifier, optimizer)
-    batch = next(iter(make_batches(settings, train, train, device)[0]))
+    batch = next(iter(run.make_batches(settings, train, train, device)["train"]))
     while True:
         start, done = time.perf_counter(), 0
         while done < images:
+            loss, _ = classifier.compute(batch)
+            classifier.scaler.scale(loss).backward()
+            classifier.scaler.step(optimizer)
+            classifier.scaler.update()
             optimizer.zero_grad()
-            logits = module(batch.images)
-            fabric.backward(nn.functional.cross_entropy(logits.float(), batch.class_index))
-            optimizer.step()
             done += len(batch.images)
         wait_for_device()
         rate.add(done, time.perf_counter() - start)
@@ -177,11 +196,11 @@ def feeding_turns(
         yield
 
 
-def measure(data: Path, results: Path, options: argparse.Namespace) -> dict[str, Rate]:
-    """All rates."""
+def measure(
+    data: Path, results: Path, settings: TrainingSettings, options: argparse.Namespace
+) -> dict[str, Rate]:
+    """All rates of a network at a batch size."""
     train, valid = open_galaxies(results, options.copies)
-    epochs = options.rounds + 1
-    settings = TrainingSettings(options.model, max_epoch=epochs, early_stopping_epochs=epochs)
     folder = read_data_folder(data)
     table = folder.tables["train"]
     paths = [folder.image_path(name) for name in table.galaxyID]
@@ -207,22 +226,34 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="a data folder; by default one is simulated")
-    parser.add_argument("--model", default="linformer", help="the model key")
+    parser.add_argument("--models", nargs="+", default=["linformer"], help="model keys")
+    parser.add_argument("--batch", type=int, nargs="+", default=[BATCH_SIZE], help="batch sizes")
     parser.add_argument("--copies", type=int, default=1, help="repeat the training galaxies")
     parser.add_argument("--rounds", type=int, default=6, help="turns that count")
     parser.add_argument("--acceleration", choices=CHOICES, default="auto", help="none: in float32")
     options = parser.parse_args()
+    device = run.local_device()
+    name = torch.cuda.get_device_name() if device.type == "cuda" else device.type
+    print(f"acceleration {options.acceleration}, on {name}, {platform.machine()}, "
+          f"{os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+          f"torch {torch.__version__}")  # fmt: skip
+    epochs = options.rounds + 1
     with galaxies_at_hand(options.data, options.copies) as (data, results):
-        rates = measure(data, results, options)
-    device = torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
-    print(f"{options.model}, acceleration {options.acceleration}, on {device}, "
-          f"{platform.machine()}, {os.cpu_count()} cores, "
-          f"{torch.get_num_threads()} threads, torch {torch.__version__}")  # fmt: skip
-    for name, rate in rates.items():
-        print(f"{name:11} {rate.best:9.1f} images/s")
-    ratios = (("end to end", "bare"), ("end to end", "plain"), ("our feed", "plain feed"))
-    for one, other in ratios:
-        print(f"{one} / {other}: {rates[one].best / rates[other].best:.3f}")
+        for key, batch_size in itertools.product(options.models, options.batch):
+            limits = {"max_epoch": epochs, "early_stopping_epochs": epochs}
+            settings = TrainingSettings(key, batch_size=batch_size, **limits)
+            rates = measure(data, results, settings, options)
+            best = {name: rate.best for name, rate in rates.items()}
+            chosen = choose_acceleration(options.acceleration, settings.network, device)
+            peak, source = peak_flops(device, HALF.get(chosen.precision))
+            flops = 3 * count_flops(run.build_network(settings), settings.image_size)
+            ours, bare = best["end to end"], best["bare"]
+            print(f"{key}, batches of {batch_size}: {ours:,.1f} images/s end to end, "
+                  f"{bare:,.1f} bare, {best['plain']:,.1f} plain; {ours / bare:.3f} of bare, "
+                  f"{ours / best['plain']:.2f} times plain; {flops * ours / peak:.1%} of the peak "
+                  f"of {peak / 1e12:,.2f} TFLOP/s ({source}); feeding "
+                  f"{best['our feed']:,.1f} and {best['plain feed']:,.1f} images/s a core",
+                  flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

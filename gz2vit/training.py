@@ -132,12 +132,10 @@ class GalaxyClassifier(lightning.LightningModule):
     """A network with its normalisation, loss and schedule: grey levels in, logits out.
 
     Loss: cross-entropy with `loss_weights` (8,), in training and validation alike, as the authors'.
-    `mean`, `std`: of (R, G, B), 0 to 1, by default the architecture's. `crop_px`: of the square
-    that was learned from. `differs`: layers that are not those of `build_model`. `temperature`: of
-    a network whose probabilities are to be the mean over eight views, calibrated with it.
-
-    To Lightning an epoch is a single step: what it does around a step takes it longer than a GPU
-    needs for a batch of the Linformer. `batches`: those of an epoch, "train" and "valid".
+    `mean`, `std`: of (R, G, B), 0 to 1. `crop_px`: of the square that was learned from. `differs`:
+    layers that are not those of `build_model`. `temperature`: calibrates the mean probabilities
+    over eight views. To Lightning an epoch is one step: around a step it does what takes longer
+    than a GPU needs for a batch of the Linformer.
     """
 
     automatic_optimization = False
@@ -160,7 +158,7 @@ class GalaxyClassifier(lightning.LightningModule):
         )  # fmt: skip
         self.network, self.crop_px, self.devices = network, crop_px, 1
         self.use(Acceleration())
-        self.batches: dict[str, Batches] = {}
+        self.batches: dict[str, Batches] = {}  # "train" and "valid"
         self.figures: dict[str, torch.Tensor] = {}  # of each batch of an epoch, as of `loss_of`
         self.rows: list[dict[str, Any]] = []  # of the history
         mean, std = (torch.tensor(list(values)).view(3, 1, 1) for values in (mean, std))
@@ -171,20 +169,15 @@ class GalaxyClassifier(lightning.LightningModule):
         self.register_buffer("loss_weights", weights, persistent=False)
 
     def use(self, chosen: Acceleration, **options: Any) -> None:
-        """Compute as `chosen` from now on; parameters keep names, shapes and values.
-
-        `options`: of `torch.compile`. By default CUDA graphs: a step of the Linformer is some 1,000
-        small kernels, whose launching alone would take longer than the GPU needs for them.
-        """
+        """Compute as `chosen` from now on, with `options` of `torch.compile`; weights stay."""
+        # By default CUDA graphs: a step of the Linformer is some 1,000 small kernels, whose
+        # launching alone would take longer than the GPU needs for them.
         self.half, self.channels_last = HALF.get(chosen.precision), chosen.channels_last
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.half is torch.float16)
         if chosen.channels_last:
             self.network.to(memory_format=torch.channels_last)
-        self.compiled = None
-        if chosen.compiled:
-            torch.compiler.reset()  # which counts how often `loss_of` was compiled, and then stops
-            options = {"dynamic": False, **(options or {"mode": "reduce-overhead"})}
-            self.compiled = torch.compile(self.loss_of, **options)
+        options = {"dynamic": False, **(options or {"mode": "reduce-overhead"})}
+        self.compiled = torch.compile(self.loss_of, **options) if chosen.compiled else None
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images (B, 3, H, W), 0 to 255, uint8 or float, to logits (B, 8)."""
@@ -197,11 +190,7 @@ class GalaxyClassifier(lightning.LightningModule):
         self, images: torch.Tensor, class_index: torch.Tensor, whole: torch.Tensor,
         matrices: torch.Tensor | None = None,
     ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-        """From the fields of a `Batch` to what is minimised, and to the batch's figures.
-
-        Those are (4,): this device's share of the mean loss, that times the whole batch's size,
-        hits, number of galaxies.
-        """
+        """What is minimised; (4,): the mean loss (a share), that times the size, hits, galaxies."""
         logits = self(images if matrices is None else warp_on_device(images, matrices))
         losses = functional.cross_entropy(
             logits.float(), class_index, weight=self.loss_weights, reduction="none"
@@ -224,7 +213,7 @@ class GalaxyClassifier(lightning.LightningModule):
         """What is minimised, of each batch of an epoch; keeps their figures."""
         batches, kept = self.batches[part], self.shift.new_zeros(len(self.batches[part]), 4)
         batches.epoch, self.figures[part] = self.current_epoch, kept
-        for row, batch in zip(kept.unbind(), batches, strict=True):
+        for row, batch in zip(kept, batches, strict=True):
             loss, figures = self.compute(batch)
             row.copy_(figures)
             # Looking at a loss makes the CPU wait for a GPU: there, once an epoch.
@@ -234,7 +223,7 @@ class GalaxyClassifier(lightning.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """Start the epoch's dropout from (seed, epoch, device) alone."""
-        self.start, self.lr = time.perf_counter(), self.trainer.optimizers[0].param_groups[0]["lr"]
+        self.start, (self.lr,) = time.perf_counter(), self.lr_schedulers().get_last_lr()
         place = [self.settings.seed, self.current_epoch, *filter(None, [self.global_rank])]
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
         for part in self.network.modules():
@@ -259,8 +248,8 @@ class GalaxyClassifier(lightning.LightningModule):
         for _ in self.losses("valid"):
             pass
         self.check_losses()
-        row = {"epoch": self.current_epoch + 1, "lr": self.lr}
-        line = f"epoch {row['epoch']:>3}/{self.trainer.max_epochs}"
+        row = {"epoch": (epoch := self.current_epoch + 1), "lr": self.lr}
+        line = f"epoch {epoch:>3}/{self.trainer.max_epochs}"
         for part, figures in self.figures.items():
             shares = self.trainer.strategy.reduce(figures[:, 1:].clone(), reduce_op="sum")
             # One by one, not pairwise; in float64, which Apple's GPUs do not have.
@@ -279,11 +268,13 @@ class GalaxyClassifier(lightning.LightningModule):
         for part, figures in self.figures.items():
             for batch, value in enumerate(figures[:, 0].tolist(), 1):
                 if not value <= DIVERGED:  # not true for NaN
-                    words = f"the {part} loss of {self.settings.model_key} became {value:.4g} in "
-                    words += f"epoch {self.current_epoch + 1}, batch {batch}, at learning rate "
-                    words += f"{self.lr:g}; try a smaller LR (the best weights of the whole epochs "
-                    folder = self.trainer.default_root_dir
-                    raise Gz2vitError(f"{words}before, if any, are kept in {folder})")
+                    words = f"epoch {self.current_epoch + 1}, batch {batch}, at learning rate "
+                    words += (
+                        f"{self.lr:g}; try a smaller LR (the best weights of the epochs before, "
+                    )
+                    words += f"if any, are kept in {self.trainer.default_root_dir})"
+                    name = self.settings.model_key
+                    raise Gz2vitError(f"the {part} loss of {name} became {value:.4g} in {words}")
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The history travels with the checkpoint, so that a run that resumes has all of it."""
@@ -304,10 +295,7 @@ class GalaxyClassifier(lightning.LightningModule):
 def take_weights(
     network: nn.Module, settings: TrainingSettings, differs: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Give `network` the weights that the settings start from; the record of where they are from.
-
-    Not the last layer of published ones, nor layers of one's own (`differs`). Raises `Gz2vitError`.
-    """
+    """Give `network` what it starts from, but published last layers and `differs`; its record."""
     if settings.weights == "none":
         return {"source": "none"}
     architecture, sizes, spared = settings.network, settings.hyperparameters, tuple(differs)
@@ -349,10 +337,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, torch.Tensor]
 
 
 def load_classifier(model_dir: Path | str, network: nn.Module | None = None) -> GalaxyClassifier:
-    """The trained classifier of a model folder or of "bundled", in evaluation mode, on the CPU.
-
-    `network`: what to load the weights into, if not what `build_model` makes.
-    """
+    """The classifier of a model folder or "bundled", in evaluation mode; `network`: one's own."""
     path = Path(model_dir) / CHECKPOINT
     path = io.BUNDLED if str(model_dir) == "bundled" else io.require(path, path.parent.name)
     recorded, state = read_checkpoint(path)
@@ -475,6 +460,7 @@ def fit(
     options = {"crop_px": train.cache.crop_px, "differs": differs}
     classifier = GalaxyClassifier(network, asdict(settings), weights, **options)
     classifier.use(chosen)
+    torch.compiler.reset()  # an earlier training's graphs go; after eight none would be compiled
     # DEVIATION: the authors stop after 10 epochs without improvement, but do not say of what; we
     # watch the figure that also selects the weights.
     watched = {"monitor": "valid_acc", "mode": "max"}

@@ -40,7 +40,6 @@ def test_parameter_count_is_the_papers(key: str):
     ("name", "sizes", "parameters"),
     [  # other runs that the authors published
         ("linformer", {"patch_size": 14, "dim": 256}, 10_082_056),
-        ("linformer", {"patch_size": 16, "dim": 256, "share_kv": True}, 9_082_888),
         ("linformer", {"patch_size": 28, "k_dim": 512, "share_kv": True}, 2_888_328),
         ("vit", {"depth": 6, "mlp_dim": 32}, 3_503_560),
     ],
@@ -65,23 +64,14 @@ def test_a_frozen_backbone_leaves_the_last_layer_to_learn():
 
 @pytest.mark.parametrize("architecture", SMALL)
 def test_images_become_scores_and_gradients_reach_every_parameter(architecture: str):
-    torch.manual_seed(0)
-    model = build_model(architecture, **SMALL[architecture], num_classes=3)
+    """The last layer is known by its name: with its weights at zero, the scores are its bias."""
+    model = build_model(architecture, **SMALL[architecture])
     scores = model(torch.randn(2, 3, 32, 32))
-    assert scores.shape == (2, 3)
-    assert scores.dtype == torch.float32
+    assert (scores.shape, scores.dtype) == ((2, 8), torch.float32)
     scores.square().sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
-
-
-@pytest.mark.parametrize("architecture", SMALL)
-def test_the_last_layer_is_known_by_its_name(architecture: str):
-    """With its weights at zero, the scores are its bias, whatever the image."""
-    model = build_model(architecture, **SMALL[architecture]).eval()
-    prefixes = head_prefixes(model)
-    state = model.state_dict()
+    state, prefixes = model.eval().state_dict(), head_prefixes(model)
     last = [name for name in state if name.startswith(prefixes)][-2:]
-    assert [state[name].shape[0] for name in last] == [8, 8]
     nn.init.zeros_(state[last[0]])
     with torch.no_grad():
         assert torch.equal(model(torch.randn(1, 3, 32, 32))[0], state[last[1]])
@@ -111,12 +101,9 @@ def test_any_network_of_timm_by_its_name():
         ("vit", {"heads": 7}, "heads 7 .* dim 256.* 1, 2, 4, 8"),
         ("vit", {"mlp_dim": 0}, "mlp_dim is 0"),
         ("vit", {"emb_dropout": 1.0}, "emb_dropout is 1.0"),
-        ("linformer", {"patch_size": 30}, "patch_size 30"),
-        ("linformer", {"heads": 7}, "heads 7"),
         ("linformer", {"k_dim": 0}, "k_dim is 0"),
         ("linformer", {"width": 3}, "'width'.* image_size, patch_size"),
         ("hf_vit", {"heads": 7}, "heads 7 .* dim 768"),
-        ("hf_vit", {"patch_size": 15}, "patch_size 15"),
         ("hf_vit", {"depth": True}, "depth is True"),
         ("vgg16_bn", {"num_classes": 0}, "num_classes is 0"),
         ("resnet50", {"dropout": 0.1}, "'dropout'.* num_classes"),
@@ -188,10 +175,10 @@ def test_dropout_follows_torchs_generator_and_passes_gradients_where_values_pass
     assert values.grad.max().item() == pytest.approx(4 / 3)
 
 
-@pytest.mark.parametrize("p", [0.0, 1.0])
-def test_dropout_at_its_ends_and_in_evaluation_is_torchs(p: float):
+def test_dropout_at_its_ends_and_in_evaluation_is_torchs():
     values = torch.randn(20)
-    assert torch.equal(MaskDropout(p)(values), nn.Dropout(p)(values))
+    for p in (0.0, 1.0):
+        assert torch.equal(MaskDropout(p)(values), nn.Dropout(p)(values))
     assert torch.equal(MaskDropout(0.1).eval()(values), values)
 
 

@@ -13,15 +13,9 @@ from tests.folders import make_folder
 
 NETWORK = {"image_size": 32, "patch_size": 8, "depth": 1, "dim": 16, "k_dim": 4, "heads": 2}
 SETTINGS = TrainingSettings(
-    "linformer",
-    lr=3e-3,
-    step_size=2,
-    gamma=0.5,
-    hyperparameters=NETWORK,
-    image_size=32,
-    batch_size=16,
-    max_epoch=3,
-)
+    "linformer", lr=3e-3, step_size=2, gamma=0.5, hyperparameters=NETWORK, image_size=32,
+    batch_size=16, max_epoch=3,
+)  # fmt: skip
 CNN = {"name": "timm/convnext_atto", "image_size": 32}
 KEYS = ["linformer", "convnext"]
 
