@@ -1,10 +1,9 @@
 """The pipeline: the parameters of every step, which steps are stale and why, and one step's run.
 
-`run` (what `./run_all.sh` calls) starts Snakemake on the `Snakefile` twice: first its rules
-register the steps with a `Pipeline`, which compares each with the record that it left when it
-finished (`logs/steps/<step>.json`) and plans; then Snakemake runs what is planned, here or on a
-cluster. A training is stale only for other parameters, other galaxies (ids, labels, pixels) or
-`--retrain`; every other step also for changed code and for what it reads.
+`run` (of `./run_all.sh`) starts Snakemake on the `Snakefile` twice: to compare every step with the
+record that it left (`logs/steps/<step>.json`) and plan, then to run the plan, here or on a cluster.
+A training is stale only for other parameters, other galaxies (ids, labels, pixels) or `--retrain`;
+every other step also for changed code and for what it reads.
 """
 
 import ast
@@ -45,7 +44,6 @@ WORDS = ("none", "imagenet", "bundled", "default")
 # In the results folder: the plan, and how Snakemake knows that a step of this run has finished.
 PLAN, PLAN_TEXT, DONE = "logs/plan.json", "logs/plan.txt", "logs/done/{}"
 BAR_SECONDS = "5"  # between two lines of a progress bar in a log file
-INTERRUPT_SECONDS = 60  # for a step to end after Ctrl-C
 VOTES_STEPS = ("labels", "recover")  # they need votes: simulated, downloaded or named by VOTES
 # They need neither images nor weights: the steps after `--from`, and of the profile PUBLISHED.
 DRAWN_STEPS = ("fig1", "fig2", "fig3", "fig4", "fig5", "evidence", "table", "report")
@@ -67,13 +65,12 @@ class Parameter(NamedTuple):
 
     def read(self, value: Any, source: str, typed: bool = False) -> Any:
         """`value` (or a text `typed` at the terminal) as this type; errors name `source`."""
-        tries = [(value, not typed)]
-        if typed:  # as YAML, or else as the type reads it: 3e-4 is a number, and 007 may be a text
-            with suppress(yaml.YAMLError):
-                tries.insert(0, (yaml.safe_load(value), True))
-        for one, strict in tries:
+        read = TypeAdapter(self.kind).validate_python
+        with suppress(ValidationError, yaml.YAMLError):
+            return read(yaml.safe_load(value) if typed else value, strict=True)
+        if typed:  # not as YAML, but as the type reads it: 3e-4 is a number, and 007 may be a text
             with suppress(ValidationError):
-                return TypeAdapter(self.kind).validate_python(one, strict=strict)
+                return read(value, strict=False)
         kind = self.kind.__name__ if isinstance(self.kind, type) else self.kind
         raise Gz2vitError(f"{source} is {value!r}, but it must be {kind}")
 
@@ -88,8 +85,7 @@ def code_cells(notebook: Path) -> list[tuple[str, list[str]]]:
 def notebook_parameters(notebook: Path) -> dict[str, Parameter]:
     """The parameters of a notebook: the literals of its cell tagged `parameters`, nothing else.
 
-    `NAME = 1` takes the value's type, `NAME: int | None = 1` the annotated one (papermill's own
-    inspection does not know `|`).
+    `NAME = 1` takes the value's type, `NAME: int | None = 1` its own, which papermill cannot read.
     """
     cells = [source for source, tags in code_cells(notebook) if "parameters" in tags]
     if len(cells) != 1:
@@ -115,11 +111,10 @@ def load_profile(name: str) -> dict[str, dict[str, Any]]:
         raise Gz2vitError(f"there is no profile '{name}'; the profiles are {known}")
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        TypeAdapter(dict[str, dict[str, Any]]).validate_python(content)
+        return TypeAdapter(dict[str, dict[str, Any]]).validate_python(content)
     except (yaml.YAMLError, ValidationError) as error:
         what = f"{path} must hold, in YAML, steps with their parameters NAME: value"
         raise Gz2vitError(f"{what} ({' '.join(str(error).split())})") from error
-    return content
 
 
 def parse_set(text: str, results: Path | None = None) -> tuple[str, str, str]:
@@ -154,8 +149,7 @@ def merge_settings(
     texts = dict(text.split("=", 1) for text in kept.get("set", []))
     for step, name, value in (parse_set(text, results) for text in overrides):
         key = f"{step}.{name}" if step else name
-        gone = [old for old in texts if old == key or (not step and old.endswith(f".{name}"))]
-        texts = {old: texts[old] for old in texts if old not in gone}
+        texts = {k: v for k, v in texts.items() if k != key and (step or k.split(".")[-1] != name)}
         texts |= {} if value == "default" else {key: value}
     data = data or kept.get("data")
     data = None if data in ("default", "simulated") else data
@@ -227,11 +221,10 @@ class Pipeline:
         self, name: str, notebook: str, needs: Sequence[str] = (), code: str = "",
         makes: Sequence[str] = (), reads: Sequence[str | Path] = (),
     ) -> None:  # fmt: skip
-        """Register a step, with its further seeds.
+        """Register a step and its further seeds; raises `Gz2vitError` for wrong parameters.
 
         `needs`: steps, or parameters that name a model; `code`: modules that decide its numbers,
-        from the package's folder (`plots/style`) or with the folder's name (`gz2sim/*`); `makes`:
-        its files; `reads`: files of the data folder. Raises `Gz2vitError` for wrong parameters.
+        as `plots/style` or `gz2sim/*`; `makes`: its files; `reads`: files of the data folder.
         """
         if name in self.steps:
             raise Gz2vitError(f"backbones.{name}: there is a step of that name already")
@@ -265,11 +258,17 @@ class Pipeline:
         modules = [one if "gz2sim" in one else f"gz2vit/{one}" for one in code.split()]
         patterns = [one if Path(one).suffix else f"{one}.py" for one in modules]
         files = [str(self.data / one) for one in reads]
+        source, home = Path(parameters.get("WEIGHTS") or "none"), self.results.resolve() / "models"
+        if model and source.is_absolute() and source.resolve().is_relative_to(home):
+            start = source.resolve().relative_to(home).parts[0]  # a model of this run
+            if start == model:
+                place = "copy it to another folder, or set other --results"
+                raise Gz2vitError(f"{name}.WEIGHTS is {source}, which it would replace: {place}")
+            needs += [start] if start in self.models else []
         if not model:
             named = [parameters.get(key) or "none" for key in PATHS]
             files += [file for file in named if Path(file).is_file()]
         step = Step(name, notebook, needs, patterns, list(makes), files, model, parameters)
-        step.needs += self._start(step) if model else []
         self.steps |= {name: step} if made else {}
         if seeds is not None:  # the first is the step itself
             if not seeds or min(seeds) < 0 or len(set(seeds)) < len(seeds) or "SEED" in chosen:
@@ -285,18 +284,6 @@ class Pipeline:
     def inputs(self, name: str) -> list[str]:
         """What tells Snakemake that the steps have finished that this one waits for in this run."""
         return [DONE.format(need) for need in self.plan[name]["needs"] if need in self.plan]
-
-    def _start(self, step: Step) -> list[str]:
-        """The model of this run whose weights a training starts from; none for other sources."""
-        source = Path(step.parameters.get("WEIGHTS", "none"))
-        home = self.results.resolve() / "models"
-        if not source.is_absolute() or not source.resolve().is_relative_to(home):
-            return []
-        start = source.resolve().relative_to(home).parts[0]
-        if step.model == start:
-            place = "copy it to another folder, or set other --results"
-            raise Gz2vitError(f"{step.name}.WEIGHTS is {source}, which it would replace: {place}")
-        return [start] if start in self.models else []
 
     def order(self) -> list[str]:
         """The steps asked for (by default all that the data allow) after all that they need."""
@@ -334,7 +321,7 @@ class Pipeline:
 
     def make_plan(self) -> None:
         """Decide which steps run and why, and write the plan; raises for broken galaxies."""
-        signature, records, older = None, {}, []
+        signature, records, older = None, {}, {}
         for name in (order := self.order()):
             step = self.steps[name]
             if name == "select" and "simulate" not in self.plan:
@@ -349,30 +336,37 @@ class Pipeline:
             if why := self.why(step, now, records):
                 self.plan[name] = vars(step) | {"why": why, "record": now}
             elif step.model and record["code"] != now["code"]:
-                older.append((name, record.get("commit", "unknown")[:7]))
+                older.setdefault(record.get("commit", "unknown")[:7], []).append(name)
             (self.results / DONE.format(name)).unlink(missing_ok=True)
-        self.expect(records)
+        took = {name: records[name]["seconds"] for name in self.plan if records[name]}
+        seconds = {
+            name: took[name] * records[name].get("speed", 1.0)  # at the reference speed
+            if name in took
+            else self.seconds.get(name, self.seconds.get(one["model"], 0.0))
+            for name, one in self.plan.items()
+        }
+        long = sum(seconds.values()) > LONG_SECONDS
+        speed = measure_speed(self.config["threads"]) / REFERENCE_SPEED if long else 1.0
+        share = 0 if self.config["executor"] else 1 / (self.config["jobs"] or 1)
+        for name, one in self.plan.items():  # expected: by which it lengthens the run; 0: unknown
+            one |= {"speed": speed, "expected": seconds[name] / speed * share}
         write_json(self.results / PLAN, self.plan)
-        took = [records[name]["seconds"] for name in self.plan if records[name]]
-        write_text(self.results / PLAN_TEXT, self.describe(len(order), older, took))
+        write_text(self.results / PLAN_TEXT, self.describe(len(order), older, list(took.values())))
 
     def state(self, step: Step, signature: Mapping[str, str] | None) -> dict[str, Any]:
         """What decides a step's results now, as its record will keep it."""
         places = ("RESULTS_DIR", "DATA_DIR", "DEVICES", "PROFILE")  # they decide nothing
-
-        def deciding(name: str) -> dict[str, Any]:
-            known = self.steps[name].parameters
-            return {key: value for key, value in known.items() if key not in places}
-
+        deciding = {
+            name: {k: v for k, v in self.steps[name].parameters.items() if k not in places}
+            for name in (step.name, *(("select", "pack") if step.model else ()))
+        }
         own = step.name in ("simulate", *VOTES_STEPS) or self.drawn
-        galaxies: dict[str, Any] = {} if own else {"signature": signature}
-        if step.model:  # how they are selected and cropped
-            galaxies |= {name: deciding(name) for name in ("select", "pack")}
         code = "\n".join(source for source, _ in code_cells(ROOT / step.notebook))
         code = io.code_hash(code) + io.files_hash(step.code, ROOT)
         return {
-            "parameters": deciding(step.name),
-            "galaxies": galaxies,
+            "parameters": deciding.pop(step.name),
+            # and how a training's galaxies are selected and cropped
+            "galaxies": ({} if own else {"signature": signature}) | deciding,
             "code": hashlib.sha256(code.encode()).hexdigest()[:16],
             "reads": _digests(step.reads),
         }
@@ -390,11 +384,10 @@ class Pipeline:
         why = [f"{key}: {old.get(key)} -> {new[key]}" for key in new if old.get(key) != new[key]]
         why += [f"{key} is not a parameter any more" for key in sorted(set(old) - set(new))]
         why += ["other galaxies"] if record["galaxies"] != now["galaxies"] else []
-        missing = [file for file in step.makes if not (self.results / file).exists()]
-        why += [f"{file} is missing" for file in missing[:1]]
+        why += [f"{one} is missing" for one in step.makes if not (self.results / one).exists()][:1]
         if step.model:
-            running = [one for one in step.needs if one in self.plan and one in self.models]
-            return why + [f"starts from {one}" for one in running]
+            starts = [one for one in step.needs if one in self.plan and one in self.models]
+            return why + [f"starts from {one}" for one in starts]
         why += ["code"] if record["code"] != now["code"] else []
         changed = sorted({name for name, _ in record["reads"].items() ^ now["reads"].items()})
         why += [f"other {', '.join(changed)}"] if changed else []
@@ -402,21 +395,7 @@ class Pipeline:
         newer = [n for n in step.needs if n in self.plan or records[n]["finished"] > at]
         return why + ([f"follows {', '.join(newer)}"] if newer else [])
 
-    def expect(self, records: Mapping[str, dict]) -> None:
-        """Add the seconds by which each step will lengthen this run; 0 where nothing is known."""
-        seconds = {
-            name: old["seconds"] * old.get("speed", 1.0)  # at the reference speed
-            if (old := records[name])
-            else self.seconds.get(name, self.seconds.get(one["model"], 0.0))
-            for name, one in self.plan.items()
-        }
-        long = sum(seconds.values()) > LONG_SECONDS
-        speed = measure_speed(self.config["threads"]) / REFERENCE_SPEED if long else 1.0
-        share = 0 if self.config["executor"] else 1 / (self.config["jobs"] or 1)
-        for name, one in self.plan.items():
-            one |= {"speed": speed, "expected": seconds[name] / speed * share}
-
-    def describe(self, total: int, older: Sequence[tuple[str, str]], took: Sequence[float]) -> str:
+    def describe(self, total: int, older: Mapping[str, list], took: Sequence[float]) -> str:
         """The plan as text: what runs and why, what is replaced, how long, and last time."""
         galaxies = "simulated galaxies" if self.simulated else f"galaxies of {self.data}"
         galaxies = "the authors' predictions" if self.published else galaxies
@@ -436,10 +415,9 @@ class Pipeline:
         here += f"; {who} took {roughly(sum(took))} last time" if took else ""
         nothing = f"nothing to do: {self.results} is up to date ({total} steps)"
         lines.append(f"{len(self.plan)} of {total} steps to run{here}" if self.plan else nothing)
-        for commit in sorted({commit for _, commit in older}):
-            names = " ".join(name for name, other in older if other == commit)
-            renew = f"commit {commit}: --retrain {names} renews it"
-            lines.append(f"{names}: trained with older code, {renew}")
+        for commit, models in sorted(older.items()):
+            renew = f"commit {commit}: --retrain {' '.join(models)} renews it"
+            lines.append(f"{' '.join(models)}: trained with older code, {renew}")
         return "\n".join(lines) + "\n"
 
 
@@ -450,10 +428,7 @@ def _digests(paths: Iterable[str]) -> dict[str, str]:
 
 
 def measure_speed(threads: int) -> float:
-    """Batches per second that a small transformer learns with one thread or `threads`, at best.
-
-    So what else the machine does for a moment does not count; the time left follows the real pace.
-    """
+    """Batches per second that a small transformer learns with one thread or `threads`, at best."""
     import torch
 
     network, times = torch.nn.TransformerEncoderLayer(128, 8, 512), []
@@ -467,7 +442,7 @@ def measure_speed(threads: int) -> float:
                 network(batch).square().mean().backward()
             before, end = end, time.perf_counter()
             times.append(end - before)
-    return 1 / min(times)
+    return 1 / min(times)  # what else the machine does for a moment does not count
 
 
 def roughly(seconds: float) -> str:
@@ -514,8 +489,7 @@ def execute(name: str, results: Path) -> None:
     message = f"step '{name}' still runs in {results} from an earlier call; wait for it, or stop it"
     try:
         with io.sole_user(logs / f"{name}.lock", message), (logs / f"{name}.log").open("w") as log:
-            log.write(f"[{name}] {one['notebook']} starts\n")
-            log.flush()
+            print(f"[{name}] {one['notebook']} starts", file=log, flush=True)
             if "--retrain" in one["why"]:
                 folder = results / "models" / one["model"] / one["parameters"]["RUN"]
                 write_text(folder / "retrain", "")
@@ -609,10 +583,20 @@ def run(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise Gz2vitError(f"cannot write {folder}, set by --results: {error.strerror}") from error
-    message = f"another run is working in {folder}; wait for it"
-    with io.sole_user(folder / ".lock", message) as lock:
+    with io.sole_user(folder / ".lock", f"another run is working in {folder}; wait for it") as lock:
         if config["data"] is None and config["profile"] == "paper" and not archived:
-            config["data"] = _fetch(config, lock, plan_only)
+            from gz2vit.download import fetch_galaxy_zoo
+            from gz2vit.votes import GALAXY_ZOO_DIR
+
+            _snakemake(config, lock)  # an unknown step is reported before 3.4 GB are fetched
+            if plan_only and not (GALAXY_ZOO_DIR / "gz2_train.csv").exists():
+                how = f"run `gz2vit download` into {GALAXY_ZOO_DIR}"
+                raise Gz2vitError(f"--plan needs the galaxies: {how}")
+            named = {(step, name) for step, name, _ in map(parse_set, config["set"])}
+            own = all({("", "VOTES"), (step, "VOTES")} & named for step in only)
+            kinds = ["labels"] if own else ["labels", "mapping", "votes"]
+            fetch_galaxy_zoo(GALAXY_ZOO_DIR, kinds if only and {*only} <= {*VOTES_STEPS} else [])
+            config["data"] = str(GALAXY_ZOO_DIR)
         _snakemake(config, lock)
         print((folder / PLAN_TEXT).read_text(encoding="utf-8"), end="", flush=True)
         if plan_only:
@@ -626,30 +610,11 @@ def run(
         print("report.html shows all of it on one page, in any browser")
 
 
-def _fetch(config: Mapping[str, Any], lock: int, plan_only: bool) -> str:
-    """The real Galaxy Zoo 2, as far as the chosen steps need it; its folder."""
-    from gz2vit.download import fetch_galaxy_zoo
-    from gz2vit.votes import GALAXY_ZOO_DIR
-
-    _snakemake(config, lock)  # an unknown step is reported before 3.4 GB are fetched
-    if plan_only and not (GALAXY_ZOO_DIR / "gz2_train.csv").exists():
-        raise Gz2vitError(f"--plan needs the galaxies: run `gz2vit download` into {GALAXY_ZOO_DIR}")
-    named = {(step, name) for step, name, _ in map(parse_set, config["set"])}
-    own = all({("", "VOTES"), (step, "VOTES")} & named for step in config["only"])
-    kinds = ["labels"] if own else ["labels", "mapping", "votes"]
-    kinds = kinds if config["only"] and set(config["only"]) <= set(VOTES_STEPS) else []
-    fetch_galaxy_zoo(GALAXY_ZOO_DIR, kinds)
-    return str(GALAXY_ZOO_DIR)
-
-
 def _snakemake(
     config: Mapping[str, Any], lock: int, plan: Mapping[str, Any] | None = None,
     options: Sequence[str] = (),
 ) -> None:  # fmt: skip
-    """Let Snakemake make the plan, or run `plan`; raises `Gz2vitError` if it fails.
-
-    It inherits `lock`, so that it keeps the folder even where this process is killed first.
-    """
+    """Let Snakemake plan, or run `plan`; it inherits `lock`, and so keeps it if we are killed."""
     logs, executor = Path(config["results"]) / "logs", config["executor"]
     own_log = logs / "snakemake.log"
     for old in (*logs.glob("*.error"), *logs.glob("*.log")):
@@ -675,9 +640,8 @@ def _snakemake(
     # Linux: end with this process even where that is killed with -9 (PR_SET_PDEATHSIG).
     die = partial(ctypes.CDLL(None).prctl, 1, signal.SIGKILL) if sys.platform == "linux" else None
     with own_log.open("w") as log, Follower(logs, plan or {}) as follower:
-        process = subprocess.Popen(
-            command, stdout=log, stderr=log, pass_fds=[lock], start_new_session=True, preexec_fn=die
-        )  # fmt: skip
+        own = {"pass_fds": [lock], "start_new_session": True, "preexec_fn": die}
+        process = subprocess.Popen(command, stdout=log, stderr=log, **own)
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         try:
             while process.poll() is None:
@@ -688,14 +652,22 @@ def _snakemake(
             if run_id := re.search(r"^SLURM run ID: (\S+)", own_log.read_text(), re.MULTILINE):
                 subprocess.run(["scancel", f"--name={run_id[1]}"], capture_output=True, timeout=60)
             try:
-                process.wait(INTERRUPT_SECONDS)
+                process.wait(60)  # for the steps to end
             except (subprocess.TimeoutExpired, KeyboardInterrupt):
                 os.killpg(process.pid, signal.SIGKILL)
                 process.wait()
             raise
         follower.follow()
-    if process.returncode:
-        raise Gz2vitError(_failure(logs))
+    if not process.returncode:
+        return
+    if errors := sorted(logs.glob("*.error"), key=lambda path: path.stat().st_mtime):
+        raise Gz2vitError(errors[0].read_text(encoding="utf-8").strip())
+    text = own_log.read_text(encoding="utf-8", errors="replace")
+    if found := re.search(r"^Error in rule (\w+):\s+message: (.+)", text, re.MULTILINE):
+        what = f"step '{found[1]}' ended without an error of its own: {found[2].rstrip()}"
+        raise Gz2vitError(f"{what} (see {own_log}); the same command continues")
+    last = text.strip().rpartition("\n")[2].strip() or "no message"
+    raise Gz2vitError(f"Snakemake stopped: {last} (see {logs})")
 
 
 class Follower(tqdm):
@@ -731,15 +703,3 @@ class Follower(tqdm):
         self.update()
         words = f"[{self.total - len(self.waiting)} of {self.total}] {step} {words}"
         return f"{words}, {self.postfix}" if left else words
-
-
-def _failure(logs: Path) -> str:
-    """The line that says why a run ended early."""
-    if errors := sorted(logs.glob("*.error"), key=lambda path: path.stat().st_mtime):
-        return errors[0].read_text(encoding="utf-8").strip()
-    log = (logs / "snakemake.log").read_text(encoding="utf-8", errors="replace")
-    if found := re.search(r"^Error in rule (\w+):\s+message: (.+)", log, re.MULTILINE):
-        what = f"step '{found[1]}' ended without an error of its own: {found[2].rstrip()}"
-        return f"{what} (see {logs / 'snakemake.log'}); the same command continues"
-    lines = [line.strip() for line in log.splitlines() if line.strip()]
-    return f"Snakemake stopped: {lines[-1] if lines else 'no message'} (see {logs})"
