@@ -28,7 +28,7 @@ from gz2vit.paper import ARXIV, PUBLISHED_RESULTS, SPLIT_CLASS_COUNTS, TITLE
 from gz2vit.plots import captions
 from gz2vit.plots.extra_figures import draw_learning_curves
 from gz2vit.plots.style import NOT_DRAWN, description, png_bytes
-from gz2vit.results_table import MISSING, ours, percent, published_history, results_table
+from gz2vit.results_table import MISSING, Seeds, ours, percent, published_history, results_table
 
 STEP = "report"  # whose own executed notebook is not linked
 WIDEST_PX = 1600  # of an embedded picture: 220 dots an inch on paper; the file itself is linked
@@ -49,27 +49,21 @@ class Link(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """One picture of the page, or, without `source`, the words in its place (`missing`).
-
-    `source`: a data address with all of the PNG; width and height in px; `links`: files in the
-    results folder; `notebook`: which drew it, with the cell's number.
-    """
+    """One picture of the page, or, without `source`, the words in its place (`missing`)."""
 
     name: str
     title: str
     caption: str = ""
     alt: str = ""
-    source: str = ""
-    width: int = 0
+    source: str = ""  # a data address with all of the PNG
+    width: int = 0  # px, as the height
     height: int = 0
-    links: Sequence[str] = ()
-    notebook: Link | None = None
+    links: Sequence[str] = ()  # files in the results folder
+    notebook: Link | None = None  # that drew it, with the cell's number
     missing: str = ""
 
 
-def write_report(
-    results_dir: Path | str, model_keys: Sequence[str], seeds: results.Seeds = None
-) -> Path:
+def write_report(results_dir: Path | str, model_keys: Sequence[str], seeds: Seeds = None) -> Path:
     """Write `report.html` into the results folder, from whatever is there; its path.
 
     Raises `Gz2vitError` where not even the galaxies are selected, and for files that are damaged.
@@ -83,9 +77,7 @@ def write_report(
         cells = by_class[f"{key}: ours [95 %]"], by_class[f"{key}: paper"]
         classes[key] = list(zip(*cells, strict=True))
     runs = [(key, run) for key in model_keys for run in run_folders((seeds or {}).get(key, ()))]
-    records = [
-        results.read_record(folder / "models" / key / run / "params.json") for key, run in runs
-    ]
+    params = [folder / "models" / key / run / "params.json" for key, run in runs]
     verdict, verdicts = folder / "tables" / "verdict.md", read_verdicts(folder)
     words = verdict.read_text(encoding="utf-8") if verdict.exists() else ""
     composition = class_composition(selection.tables)
@@ -110,7 +102,7 @@ def write_report(
         "curves": [_draw_curves(folder, key, run, selection.data["profile"]) for key, run in runs],
         "notebooks": find_notebooks(folder, but=STEP),
         "files": find_files(folder),
-        "environment": describe_environment(records),
+        "environment": describe_environment([*map(results.read_record, params)]),
     }
     options = {"trim_blocks": True, "lstrip_blocks": True, "undefined": StrictUndefined}
     environment = Environment(loader=PackageLoader("gz2vit"), autoescape=True, **options)
@@ -134,8 +126,7 @@ def _reading(path: Path) -> Iterator[None]:
 def find_pictures(results_dir: Path | str) -> dict[str, list[Picture]]:
     """All pictures of `figures/` by section, in the order of FIGURES, then others by name.
 
-    In the place of an expected one that is missing, what to run. Raises `Gz2vitError` for a file
-    that is not a picture.
+    What to run is in the place of an expected one that is missing. Raises for a damaged file.
     """
     folder, order = Path(results_dir), [one.name for one in captions.FIGURES]
     found = {path.stem: path for path in folder.glob("figures/[!.]*.png")}
@@ -178,19 +169,16 @@ def _notebook_of(results_dir: Path, step: str, cell: str = "") -> Link | None:
 
 
 def _read_picture(path: Path, picture: Picture, step: str) -> Picture:
-    """`picture` with its file embedded and described in the file's words, or else the caption.
-
-    Of a frame that only says why something is not drawn the words alone.
-    """
+    """`picture` with its file embedded and described; words alone where nothing is drawn."""
     with _reading(path), Image.open(path) as image:
         notes, (width, height), png = image.info, image.size, path.read_bytes()
         if width > WIDEST_PX:  # where that is shorter: the page stays light on a phone
             small, stream = (WIDEST_PX, round(height * WIDEST_PX / width)), io.BytesIO()
             image.convert("RGB").resize(small, Image.Resampling.LANCZOS).save(stream, "PNG")
             png = min(png, stream.getvalue(), key=len)
-    files = [file for file in (path, path.with_suffix(".pdf")) if file.exists()]
+    links = [f"figures/{one.name}" for one in (path, path.with_suffix(".pdf")) if one.exists()]
     notebook = _notebook_of(path.parents[1], step, notes.get("Source", ""))
-    links, words = [f"figures/{file.name}" for file in files], notes.get("Description", "")
+    words = notes.get("Description", "")  # in the file
     picture = picture._replace(links=links, notebook=notebook)
     if NOT_DRAWN in words:  # words are easier to read than their picture
         return picture._replace(missing=words)
@@ -199,10 +187,7 @@ def _read_picture(path: Path, picture: Picture, step: str) -> Picture:
 
 
 def _draw_curves(results_dir: Path, key: str, run: str, profile: str) -> Picture:
-    """One run's learning curves, which exist from its first whole epoch, or what to run.
-
-    Of the profile `published` the curves of the authors' training.
-    """
+    """One run's learning curves (the authors' with profile `published`), or what to run."""
     path = results_dir / "models" / key / run / "history.csv"
     authors, trained = published_history(key), path.exists()
     theirs = profile == "published" and authors is not None and not trained
@@ -307,9 +292,7 @@ def in_short(table: pd.DataFrame) -> list[str]:
     return [*sentences, f"{words} comparable with the paper's; see below the tables."]
 
 
-def describe_run(
-    folder: Path, data: Mapping[str, Any], table: pd.DataFrame
-) -> list[tuple[str, str]]:
+def describe_run(folder: Path, data: Mapping[str, Any], table: pd.DataFrame) -> list[tuple]:
     """Profile, data, models and time, for the head of the report."""
     runs = table.attrs["runs"]
     trained = [key for key, own in runs.items() if own]
