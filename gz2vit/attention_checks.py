@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from gz2vit import attention
 from gz2vit.attention_maps import TrainedModel
-from gz2vit.evaluation import bootstrap, bootstrap_interval, percentile_bounds
+from gz2vit.evaluation import Interval, bootstrap, bootstrap_interval, percentile_bounds
 from gz2vit.images import segment_galaxy
 from gz2vit.io import Gz2vitError
 
@@ -74,13 +74,12 @@ def change_patches(
     def logits_between(state: tuple[tuple[str, str, np.ndarray], int, slice]) -> torch.Tensor:
         (start, end, turns), count, rows = state
         mask = torch.from_numpy(turns[rows] < count).to(whole.device)
+        first, last = known[start][rows], known[end][rows]
         if tokens:
-            here.tokens = torch.where(
-                mask.flatten(1)[..., None], known[end][rows], known[start][rows]
-            )
+            here.tokens = torch.where(mask.flatten(1)[..., None], last, first)
             return network(whole[:1].expand(len(mask), *shape))
         mask = functional.interpolate(mask[:, None].float(), shape[1:], mode="nearest-exact") > 0.5
-        return network(torch.where(mask, known[end][rows], known[start][rows]))
+        return network(torch.where(mask, last, first))
 
     batches = [slice(start, start + size) for start in range(0, len(whole), size)]
     states = product(changes, counts[1:-1], batches)
@@ -102,13 +101,11 @@ def rank_patches(maps: np.ndarray, order: str, seed: int = 0) -> np.ndarray:
     """
     count, height, width = maps.shape
     y, x = np.mgrid[:height, :width]
-    keys = {
-        "most": -maps.reshape(count, -1),
-        "random": np.zeros((count, height * width)),
-        "centre": np.tile(np.hypot(y - (height - 1) / 2, x - (width - 1) / 2).ravel(), (count, 1)),
-    }
+    from_centre = np.hypot(y - (height - 1) / 2, x - (width - 1) / 2)
+    even = np.zeros(maps.shape)
+    key = {"most": -maps, "random": even, "centre": even + from_centre}[order]
     ties = np.random.default_rng(seed).random((count, height * width))
-    turns = np.lexsort((ties, keys[order]), axis=-1)  # the last key is the first to decide
+    turns = np.lexsort((ties, key.reshape(count, -1)), axis=-1)  # the last key decides first
     return turns.argsort(axis=-1).reshape(maps.shape)
 
 
@@ -214,6 +211,7 @@ def check_maps(
         raise Gz2vitError(f"{len(images)} galaxies in {steps} steps: pass 2 or more of both")
     count, masks = len(images), galaxy_masks(images)
     rows, tables, means = np.arange(count), [], []
+    drawn = {"resamples": CURVE_RESAMPLES, "seed": seed}
     for model in models:
         network, prepared = model.network, model.prepare(images)
         kinds = list(attention.methods_of(network))
@@ -225,11 +223,8 @@ def check_maps(
             # A plane of one colour is the same for all galaxies: predicted once.
             given = {name: one[:1] if name == "plane" else one for name, one in ends.items()}
             known = {n: attention.predict_probabilities(network, x) for n, x in given.items()}
-            predicted = known["whole"].argmax(axis=1)
-            known = {
-                n: np.broadcast_to(x, known["whole"].shape)[rows, predicted]
-                for n, x in known.items()
-            }
+            predicted, shape = known["whole"].argmax(axis=1), known["whole"].shape
+            known = {n: np.broadcast_to(x, shape)[rows, predicted] for n, x in known.items()}
             maps, guessed = (
                 attention.attribution_maps(one, prepared, torch.from_numpy(predicted))
                 for one in (network, randomise_weights(network, seed))
@@ -253,10 +248,9 @@ def check_maps(
             light = light_fraction(fine[name], masks)
             columns = {
                 "model": model.key, "map": name, "galaxy": rows,
-                **{one: area[one] for one in ("deletion_most", "deletion_random")},
-                "deletion_centre": area["deletion_centre"],
+                **{o: area[o] for o in ("deletion_most", "deletion_random", "deletion_centre")},
                 "deletion_gain": area["deletion_random"] - area["deletion_most"],
-                **{one: area[one] for one in ("insertion_most", "insertion_random")},
+                **{o: area[o] for o in ("insertion_most", "insertion_random")},
                 "insertion_gain": area["insertion_most"] - area["insertion_random"],
                 "deletion_gain_centre": area["deletion_centre"] - area["deletion_most"],
                 "light": light["light"],
@@ -267,16 +261,11 @@ def check_maps(
             }  # fmt: skip
             tables.append(pd.DataFrame(columns))
             for (kind, order), one in own.items():
-                draws = bootstrap(
-                    lambda i, one=one: one[i].mean(axis=1),
-                    count,
-                    resamples=CURVE_RESAMPLES,
-                    seed=seed,
-                )
+                draws = bootstrap(lambda i, one=one: one[i].mean(axis=1), count, **drawn)
                 low, high = percentile_bounds(draws)
                 line = {"model": model.key, "map": name, "kind": kind, "order": order}
-                line |= {"changed": changed, "probability": one.mean(axis=0), "low": low}
-                means.append(pd.DataFrame(line | {"high": high}))
+                line |= {"changed": changed, "probability": one.mean(axis=0)}
+                means.append(pd.DataFrame(line | {"low": low, "high": high}))
     return pd.concat(tables, ignore_index=True), pd.concat(means, ignore_index=True)
 
 
@@ -285,16 +274,12 @@ def summarise_checks(galaxies: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
 
     `model`, `map`, `quantity`, `value`, `low`, `high`, `galaxies`; NaN where no galaxy has it.
     """
-    rows = []
+    rows, missing = [], Interval(np.nan, np.nan, np.nan, 0)
     for (model, name), own in galaxies.groupby(["model", "map"], sort=False):
         for quantity, values in own.drop(columns=["model", "map", "galaxy"]).items():
-            found = (np.nan, np.nan, np.nan, 0)
-            if values.notna().any():
-                one = bootstrap_interval(values.to_numpy(), seed=seed)
-                found = (one.value, one.low, one.high, one.galaxies)
+            found = bootstrap_interval(values, seed=seed) if values.notna().any() else missing
             rows.append((model, name, quantity, *found))
-    columns = ["model", "map", "quantity", "value", "low", "high", "galaxies"]
-    return pd.DataFrame(rows, columns=columns)
+    return pd.DataFrame(rows, columns=["model", "map", "quantity", *Interval._fields])
 
 
 def describe_failures(table: pd.DataFrame) -> str:
