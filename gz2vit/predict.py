@@ -1,8 +1,7 @@
 """What a trained network makes of galaxies: of a split, and of any number of images on disk.
 
-Beside a table `OUT` there is, while it is made, the folder `OUT.parts`: `run.json`, what the run
-is; `images.txt`, its images; and a Parquet file for each part, written whole or not at all. The
-same command keeps the parts and continues. Memory holds one part, and the names of one folder.
+While a table `OUT` is made, the folder `OUT.parts` holds `run.json` (what the run is), `images.txt`
+and a Parquet file for each part: the same command continues. Memory holds one part.
 """
 
 import copy
@@ -24,7 +23,6 @@ import pandas as pd
 import pyarrow as pa
 import torch
 from PIL import Image
-from PIL.Image import Resampling
 from pyarrow import dataset, parquet
 from torch import nn
 from torchvision.io import ImageReadMode, decode_jpeg
@@ -36,7 +34,7 @@ from gz2vit.batches import Batches, run_ahead, shrink
 from gz2vit.calibration import apply_temperature, expected_calibration_error
 from gz2vit.catalog import read_selection
 from gz2vit.evaluation import PROBABILITY_COLUMNS, classification_metrics
-from gz2vit.images import ImageFault, LabelledImages
+from gz2vit.images import ImageFault
 from gz2vit.io import CHECKPOINT, Gz2vitError
 from gz2vit.models import count_parameters
 from gz2vit.paper import CLASS_NAMES, IMAGE_PX
@@ -45,54 +43,43 @@ from gz2vit.weights import file_sha256
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif")
 GPU_BATCH, OTHER_BATCH = 512, 32  # images at once; 32 still fit in a processor's cache
-PRECISIONS = ("auto", "float32")
 PART_IMAGES = 2048  # what an interruption may cost: some seconds of the paper's network
 SECONDS = {True: 0.5, False: 30.0}  # between states of the bar on a terminal; each a line in a log
 COLUMNS = ("path", "GalaxyID", "pred", "class_name", *PROBABILITY_COLUMNS)
 KINDS = {"pred": pa.int64(), **dict.fromkeys(PROBABILITY_COLUMNS, pa.float64())}
-# `fault`: None, or what is wrong with the image
 SCHEMA = pa.schema([(name, KINDS.get(name, pa.string())) for name in (*COLUMNS, "fault")])
 
 
-def inference_network(
-    classifier: GalaxyClassifier, device: torch.device, precision: str = "float32"
-) -> tuple[nn.Module, torch.dtype]:
-    """The network ready to predict on a device, and the type of its weights and images.
-
-    "float32": itself. "auto": what is faster and changes no probability by 0.01: a float16 copy on
-    a GPU, a bfloat16 copy on a processor that multiplies it, but of CNNs (where it costs 0.03) the
-    channels together. Not compiled: that takes 80 s, for 1.2 times the Linformer's images/s.
-    """
-    if precision not in PRECISIONS:
-        raise Gz2vitError(f"precision is {precision!r}; it must be {' or '.join(PRECISIONS)}")
-    network, dtype = classifier.network.to(device).eval(), torch.float32
-    if precision == "auto":
-        convolutional = classifier.settings.network in training.CONVOLUTIONAL
-        fast = training.choose_acceleration("auto", "", device).precision != "32-true"
-        if fast and (device.type == "cuda" or not convolutional):
-            # once for all: autocast would convert the weights again for each batch
-            dtype = torch.float16 if device.type == "cuda" else torch.bfloat16
-            network = copy.deepcopy(network).to(dtype)
-        if convolutional:
-            network.to(memory_format=torch.channels_last)
-    return network, dtype
-
-
 class Logits:
-    """A classifier ready to predict: images uint8 (B, 3, H, W) to logits (S, B, 8), S views."""
+    """A classifier ready to predict: images uint8 (B, 3, H, W) to float32 logits (views, B, 8).
+
+    Precision "auto": what is faster and changes no probability by 0.01: a float16 copy on a GPU, a
+    bfloat16 copy on a processor that multiplies it, but of CNNs (where it costs 0.03) the channels
+    together. Not compiled: that takes 80 s, for 1.2 times the Linformer's images/s.
+    """
 
     def __init__(
         self, classifier: GalaxyClassifier, device: torch.device, precision: str = "float32"
     ) -> None:
+        if precision not in ("auto", "float32"):
+            raise Gz2vitError(f"precision is {precision!r}; it must be auto or float32")
         self.classifier, self.device = classifier.to(device).eval(), device
-        self.network, self.dtype = inference_network(classifier, device, precision)
+        self.network, self.dtype = classifier.network, torch.float32
+        if precision == "auto":
+            convolutional = classifier.settings.network in training.CONVOLUTIONAL
+            fast = training.choose_acceleration("auto", "", device).precision != "32-true"
+            if fast and (device.type == "cuda" or not convolutional):
+                # once for all: autocast would convert the weights again for each batch
+                self.dtype = torch.float16 if device.type == "cuda" else torch.bfloat16
+                self.network = copy.deepcopy(self.network).to(self.dtype)
+            if convolutional:
+                self.network.to(memory_format=torch.channels_last)
         levels = torch.arange(256.0, device=device)[:, None, None, None]
         table = torch.addcmul(classifier.shift, levels, classifier.scale)[..., 0]
         self.table = table.to(self.dtype).permute(2, 0, 1).contiguous().cpu()  # (1, 256, 3)
 
     @torch.inference_mode()
     def __call__(self, images: torch.Tensor, average: bool = False) -> torch.Tensor:
-        """Logits in float32, on the device."""
         if self.dtype is torch.bfloat16:  # by a table: in float32 it would take a tenth of the time
             rows = images.permute(0, 2, 3, 1).flatten(0, 1).numpy()
             found = torch.from_numpy(cv2.LUT(rows, self.table.view(torch.int16).numpy()))
@@ -107,21 +94,21 @@ class Logits:
 @contextmanager
 def _computing(threads: int) -> Iterator[None]:
     """Products in full float32, whatever a training has set, by so many threads each."""
-    own, cudnn = torch.get_num_threads(), torch.backends.cudnn
-    before = torch.get_float32_matmul_precision(), cudnn.allow_tf32
+    cudnn, before = torch.backends.cudnn, torch.get_float32_matmul_precision()
+    own, tf32 = torch.get_num_threads(), cudnn.allow_tf32
     try:
         torch.set_float32_matmul_precision("highest")
         cudnn.allow_tf32 = False
         torch.set_num_threads(threads)  # also of threads that begin from now on
         yield
     finally:
-        torch.set_float32_matmul_precision(before[0])
-        cudnn.allow_tf32 = before[1]
+        torch.set_float32_matmul_precision(before)
+        cudnn.allow_tf32 = tf32
         torch.set_num_threads(own)
 
 
 def predict(
-    classifier: GalaxyClassifier, galaxies: LabelledImages, precision: str = "float32"
+    classifier: GalaxyClassifier, galaxies: galaxy_images.LabelledImages, precision: str = "float32"
 ) -> pd.DataFrame:
     """Of a split: `GalaxyID`, `class` (true index), `pred`, and probabilities `p0` to `p7`."""
     logits_of, settings = Logits(classifier, local_device(), precision), classifier.settings
@@ -130,25 +117,20 @@ def predict(
     batches = Batches(galaxies.cache, galaxies.class_index, *sizes, device=place)
     with _computing(torch.get_num_threads()):
         logits = [logits_of(batch.images).cpu() for batch in batches]
+    found = mean_probabilities(classifier, logits)
     table = {"GalaxyID": galaxies.cache.galaxy_ids, "class": galaxies.class_index}
-    return _with_probabilities(pd.DataFrame(table), mean_probabilities(classifier, logits))
+    table |= {"pred": found.argmax(axis=1)} | dict(zip(PROBABILITY_COLUMNS, found.T, strict=True))
+    return pd.DataFrame(table)
 
 
 def mean_probabilities(classifier: GalaxyClassifier, logits: list[torch.Tensor]) -> np.ndarray:
-    """The mean probabilities over views, float64 (N, 8), of what `Logits` gave."""
-    # float32 logits, softmax in float64, which Apple's GPUs lack
+    """The mean probabilities over views of what `Logits` gave: float64 (N, 8), on the CPU."""
     mean = torch.cat(logits, dim=1).cpu().double().softmax(dim=2).mean(dim=0).numpy()
     return apply_temperature(mean, classifier.temperature) if classifier.temperature else mean
 
 
-def _with_probabilities(table: pd.DataFrame, probabilities: np.ndarray) -> pd.DataFrame:
-    """`table` with the columns `pred` and `p0` to `p7` for probabilities (B, 8)."""
-    columns = dict(zip(PROBABILITY_COLUMNS, probabilities.T, strict=True))
-    return table.assign(pred=probabilities.argmax(axis=1), **columns)
-
-
 def evaluate_model(
-    results_dir: Path | str, model_key: str, test: LabelledImages, run: str = "",
+    results_dir: Path | str, model_key: str, test: galaxy_images.LabelledImages, run: str = "",
     network: nn.Module | None = None,
 ) -> dict:  # fmt: skip
     """Predict the test galaxies with the best weights, finish the training, return `metrics.json`.
@@ -157,24 +139,21 @@ def evaluate_model(
     `build_model` makes. Writes `predictions.csv`, and `validation_predictions.csv` to calibrate by.
     """
     model_dir = Path(results_dir) / "models" / model_key / run
-    trained = training.is_trained(model_dir)
-    folder = io.require(model_dir / training.UNFINISHED if trained else model_dir, model_key)
-    classifier = load_classifier(folder, network)
+    folder = model_dir / training.UNFINISHED if training.is_trained(model_dir) else model_dir
+    classifier = load_classifier(io.require(folder, model_key), network)
     settings, network = classifier.settings, classifier.network
     if settings.weights == "bundled":
         warn_of_learnt(test.cache.galaxy_ids)
     splits, tables = {"": test, "validation_": galaxy_images.open_split(results_dir, "valid")}, {}
     for name, galaxies in splits.items():
         tables[name] = predict(classifier, galaxies)
-        with io.atomic_path(folder / f"{name}predictions.csv") as temporary:
-            tables[name].to_csv(temporary, index=False)
+        io.write_text(folder / f"{name}predictions.csv", tables[name].to_csv(index=False))
     history = pd.read_csv(io.require(folder / "history.csv", model_key))
     best, counts = history.loc[history.valid_acc.idxmax()], test.class_counts()
     data = read_selection(results_dir).data
     measured = classification_metrics(tables[""]["class"], tables[""]["pred"])
     metrics = {"model": settings.model_key} | measured | {
-        # the accuracy of a class without galaxies cannot be measured
-        "class_acc": [None if np.isnan(value) else value for value in measured["class_acc"]],
+        "class_acc": [None if np.isnan(x) else x for x in measured["class_acc"]],  # no galaxies
         "class_test_galaxies": counts.tolist(), "test_galaxies": int(counts.sum()),
         "largest_class_fraction": float(counts.max() / counts.sum()),
         "train_acc": float(best.train_acc), "valid_acc": float(best.valid_acc),
@@ -359,48 +338,42 @@ def _make_parts(
             if len(wrong := np.flatnonzero(~np.isfinite(probabilities).all(axis=1))):
                 words = f"the network gives no numbers for image {paths[wrong[0]]}; its weights "
                 raise Gz2vitError(f"{words}are damaged, train it again")
-            table = pd.DataFrame({"path": paths, "fault": faults})
-            table = _with_probabilities(table, probabilities).assign(
-                GalaxyID=[Path(path).stem for path in paths],
-                class_name=lambda own: np.array(CLASS_NAMES)[own.pred],
-            )
+            pred, ids = probabilities.argmax(axis=1), [Path(path).stem for path in paths]
+            columns = (paths, ids, pred, np.array(CLASS_NAMES)[pred], *probabilities.T, faults)
+            table = pa.table(dict(zip(SCHEMA.names, columns, strict=True)), schema=SCHEMA)
             with io.atomic_path(part) as temporary:
-                rows = pa.Table.from_pandas(table, schema=SCHEMA, preserve_index=False)
-                parquet.write_table(rows, temporary)
+                parquet.write_table(table, temporary)
 
 
 def _read_batch(
     paths: list[str], image_size: int, device: torch.device, options: InferenceOptions
 ) -> tuple[torch.Tensor, list[str | None]]:
     """Images (B, 3, H, W) on a device, which decodes the JPEG files if asked, and their faults."""
-    side, decoded = options.crop_px, {}
+    side, files, decoded = options.crop_px, {}, {}
     if options.gpu_decode and side == image_size and not options.resize | bool(options.pixel_scale):
-        files = {row: data for row, path in enumerate(paths) if (data := _plain_jpeg(path))}
-        with suppress(RuntimeError):  # one that this decoder does not know: the CPU knows all
-            encoded = [torch.frombuffer(data, dtype=torch.uint8) for data in files.values()]
-            found = decode_jpeg(encoded, ImageReadMode.RGB, device=device) if files else []
-            decoded = dict(zip(files, found, strict=True))
-    rest, faults = [row for row in range(len(paths)) if row not in decoded], [None] * len(paths)
-    pixels = np.zeros((len(paths), image_size, image_size, 3), np.uint8)
-    read = read_images([paths[row] for row in rest], image_size, options)
-    for row, one in zip(rest, read, strict=True):
-        pixels[row], faults[row] = one
+        for row, path in enumerate(paths):
+            with suppress(Exception):  # what is wrong with it is found when the CPU reads it
+                data = bytearray(Path(path).read_bytes())
+                with Image.open(BytesIO(data)) as image:
+                    kind = image.format, image.mode, image.size, "exif" in image.info
+                whole = galaxy_images.JPEG_END in data[-galaxy_images.TAIL_BYTES :]
+                if whole and kind == ("JPEG", "RGB", (IMAGE_PX, IMAGE_PX), False):
+                    files[row] = data
+    with suppress(RuntimeError):  # one that this decoder does not know: the CPU knows all
+        encoded = [torch.frombuffer(data, dtype=torch.uint8) for data in files.values()]
+        found = decode_jpeg(encoded, ImageReadMode.RGB, device=device) if files else []
+        decoded = dict(zip(files, found, strict=True))
+    shape = (len(paths), image_size, image_size, 3)
+    pixels, faults = np.zeros(shape, np.uint8), [None] * len(paths)
+    for row, path in enumerate(paths):
+        if row not in decoded:
+            [(pixels[row], faults[row])] = read_images([path], image_size, options)
     batch = torch.from_numpy(pixels)
     batch = (batch.pin_memory() if device.type == "cuda" else batch).to(device, non_blocking=True)
     off = round((IMAGE_PX - side) / 2.0)
     for row, image in decoded.items():
         batch[row] = image[:, off : off + side, off : off + side].permute(1, 2, 0)
     return batch.permute(0, 3, 1, 2), faults
-
-
-def _plain_jpeg(path: str) -> bytearray | None:
-    """The bytes of a JPEG file that is whole, in colour, `IMAGE_PX` wide and not turned, if so."""
-    with suppress(Exception):  # what is wrong with it is found when the CPU reads it
-        data = bytearray(Path(path).read_bytes())
-        with Image.open(BytesIO(data)) as image:
-            kind = image.format, image.mode, image.size, "exif" in image.info
-        whole = galaxy_images.JPEG_END in data[-galaxy_images.TAIL_BYTES :]
-        return data if whole and kind == ("JPEG", "RGB", (IMAGE_PX, IMAGE_PX), False) else None
 
 
 def symmetries(images: torch.Tensor) -> Iterator[torch.Tensor]:
@@ -426,7 +399,7 @@ def read_images(
                     raise ImageFault(f"image {path} is smaller than {side:.0f} px at this scale")
                 left, upper = (image.width - side) / 2, (image.height - side) / 2
                 box = (left, upper, left + side, upper + side)
-                image = image.resize((crop_px, crop_px), Resampling.BICUBIC, box)
+                image = image.resize((crop_px, crop_px), Image.Resampling.BICUBIC, box)
             else:
                 image = galaxy_images.decode(path, crop_px, IMAGE_PX)
             found.append((shrink(np.asarray(image)[None], image_size)[0], None))
@@ -445,8 +418,7 @@ def _join(parts: list[Path], count: int, out: Path) -> int:
     broken, listed = whole.to_table(["path", "fault"], filter=~usable), Path(f"{out}.broken.csv")
     listed.unlink(missing_ok=True)
     if broken.num_rows:
-        with io.atomic_path(listed) as temporary:
-            broken.to_pandas().to_csv(temporary, index=False)
+        io.write_text(listed, broken.to_pandas().to_csv(index=False))
     tables = whole.scanner(columns=list(COLUMNS), filter=usable, use_threads=False).to_batches()
     with io.atomic_path(out) as temporary:
         if out.suffix == ".csv":

@@ -5,6 +5,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from unittest.mock import DEFAULT, Mock
 
@@ -55,15 +56,14 @@ def images(results: Path) -> list[str]:
     return sorted(map(str, (results / "mine" / "images").glob("test-*.jpg")))
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def parts_of_ten(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(module, "PART_IMAGES", 10)
 
 
 def read(path: Path) -> pd.DataFrame:
-    if path.suffix == ".parquet":
-        return pd.read_parquet(path)
-    return pd.read_csv(path, dtype={"GalaxyID": str})
+    ids = {"GalaxyID": str}
+    return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=ids)
 
 
 def predicted(*words: object, **how: object) -> np.ndarray:
@@ -76,15 +76,13 @@ def predicted(*words: object, **how: object) -> np.ndarray:
     (0, "float32", 1e-6), (7, "float32", 1e-6), (7, "auto", 0.01),
 ])  # fmt: skip
 def test_images_get_the_probabilities_of_the_models_predictions(
-    model: Path, images: list[str], tmp_path: Path, batch_size: int, precision: str, bound: float,
-    parts_of_ten: None,
-):  # fmt: skip
+    model: Path, images: list[str], tmp_path: Path, batch_size: int, precision: str, bound: float
+):
     options, tables = InferenceOptions(batch_size=batch_size, precision=precision), []
     known, threads = read_predictions(model / "predictions.csv"), torch.get_num_threads()
     for name in ("out.csv", "out.parquet"):
         assert predict_images(model, images, tmp_path / name, options) == (24, 0)
-        ours = read(tmp_path / name)
-        tables.append(ours)
+        tables.append(ours := read(tmp_path / name))
         assert tuple(ours.columns) == module.COLUMNS and ours.path.tolist() == images
         assert ours.GalaxyID.tolist() == known.GalaxyID.tolist()
         assert np.abs(ours[P].to_numpy() - known[P].to_numpy()).max() < bound
@@ -95,15 +93,11 @@ def test_images_get_the_probabilities_of_the_models_predictions(
     assert torch.get_num_threads() == threads
 
 
-def test_a_copied_model_keeps_the_crop_it_was_trained_with(
-    model: Path, images: list[str], tmp_path: Path
-):
+def test_a_copied_model_keeps_its_crop(model: Path, images: list[str], tmp_path: Path):
     known = read_predictions(model / "predictions.csv")[P].to_numpy()
-    alone, how = shutil.copytree(model, tmp_path / "alone"), {"precision": "float32"}
-    ours, other = (
-        predicted(alone / "best.ckpt", images, tmp_path / "out.csv", crop_px=crop_px, **how)
-        for crop_px in (0, 224)
-    )
+    alone = shutil.copytree(model, tmp_path / "alone")
+    words = (alone / "best.ckpt", images, tmp_path / "out.csv")
+    ours, other = (predicted(*words, crop_px=px, precision="float32") for px in (0, 224))
     assert np.abs(ours - known).max() < 1e-6
     assert np.abs(other - known).max() > 1e-3
 
@@ -120,15 +114,12 @@ def test_what_a_training_has_set_does_not_reach_predictions(results: Path, model
         torch.set_float32_matmul_precision("highest")
 
 
-def test_half_precision_is_for_transformers_and_costs_less_than_a_hundredth(
-    images: list[str], monkeypatch: pytest.MonkeyPatch
-):
-    """A CNN's probabilities would differ by more."""
+def test_half_precision_is_for_transformers_and_costs_little(images: list[str], monkeypatch):
+    """A CNN's probabilities would differ by more than a hundredth."""
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
     for key, dtype in (("hf_vit", torch.bfloat16), ("resnet50", torch.float32)):
-        classifier = training.GalaxyClassifier(
-            nn.Identity(), asdict(training.TrainingSettings(key)), [1.0] * 8
-        )
+        settings = asdict(training.TrainingSettings(key))
+        classifier = training.GalaxyClassifier(nn.Identity(), settings, [1.0] * 8)
         assert Logits(classifier, torch.device("cpu"), "auto").dtype == dtype
     with pytest.raises(Gz2vitError, match="precision is 'half'"):
         Logits(classifier, torch.device("cpu"), "half")
@@ -141,42 +132,27 @@ def test_half_precision_is_for_transformers_and_costs_less_than_a_hundredth(
     assert 0 < np.abs(found["auto"] - found["float32"]).max() < 0.01
 
 
-def decode_in_a_batch(images: list[str], tmp_path: Path, device: torch.device) -> None:
+@pytest.mark.parametrize("name", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_files_are_decoded_in_a_batch(images: list[str], tmp_path: Path, name: str, monkeypatch):
     """Files that the device decodes; those that it cannot, and broken ones, as the CPU has them."""
     Image.open(images[0]).save(tmp_path / "png.png")
     Image.open(images[0]).convert("L").save(tmp_path / "grey.jpg")
     (tmp_path / "cut.jpg").write_bytes(Path(images[0]).read_bytes()[:3000])
     paths = [*images[:3], *map(str, sorted(tmp_path.iterdir()))]
-    options = InferenceOptions(crop_px=224, gpu_decode=True)
-    batch, faults = module._read_batch(paths, 224, device, options)
     known, wrong = pixels_of(paths, 224, OPTIONS)
-    assert tuple(faults) == wrong
-    assert np.abs(batch.cpu().permute(0, 2, 3, 1).numpy() - known.astype(float)).mean() < 1.0
-
-
-def test_files_are_decoded_in_a_batch(model: Path, images: list[str], tmp_path: Path, monkeypatch):
+    options = InferenceOptions(crop_px=224, gpu_decode=True)
     for decoder in (Mock(wraps=module.decode_jpeg), Mock(side_effect=RuntimeError("unknown JPEG"))):
         monkeypatch.setattr(module, "decode_jpeg", decoder)
-        decode_in_a_batch(images, tmp_path, torch.device("cpu"))
+        batch, faults = module._read_batch(paths, 224, torch.device(name), options)
         assert len(decoder.call_args[0][0]) == 3
-    with pytest.raises(Gz2vitError, match="--gpu-decode"):
-        options = InferenceOptions(gpu_decode=True, device="cpu")
-        predict_images(model, images, tmp_path / "out.csv", options)
+        assert tuple(faults) == wrong
+        assert np.abs(batch.cpu().permute(0, 2, 3, 1).numpy() - known.astype(float)).mean() < 1.0
 
 
-@pytest.mark.gpu
-def test_a_gpu_decodes_as_the_cpu_does(images: list[str], tmp_path: Path):
-    decode_in_a_batch(images, tmp_path, torch.device("cuda"))
-
-
-def test_averaging_makes_turned_and_mirrored_images_alike(
-    model: Path, images: list[str], tmp_path: Path
-):
+def test_averaging_makes_turned_images_alike(model: Path, images: list[str], tmp_path: Path):
     image = Image.open(images[3])
-    for number in range(8):
-        turned = image.rotate(90 * (number % 4))
-        turned = turned.transpose(Image.Transpose.FLIP_TOP_BOTTOM) if number > 3 else turned
-        turned.save(tmp_path / f"{number}.png")
+    for turned in (image, *map(image.transpose, Image.Transpose)):  # or mirrored
+        turned.save(tmp_path / f"{len(list(tmp_path.iterdir()))}.png")
     how = {"precision": "float32"}
     one_by_one = predicted(model, [tmp_path], tmp_path / "plain.csv", **how)
     averaged = predicted(model, [tmp_path], tmp_path / "mean.csv", average=True, **how)
@@ -185,9 +161,6 @@ def test_averaging_makes_turned_and_mirrored_images_alike(
     assert averaged[0] == pytest.approx(one_by_one.mean(axis=0), abs=1e-6)
     views = list(module.symmetries(torch.arange(12).reshape(1, 3, 2, 2)))
     assert len({tuple(view.flatten().tolist()) for view in views}) == 8
-
-
-# ---- Interrupted and resumed
 
 
 def interrupted(monkeypatch: pytest.MonkeyPatch, run: Callable, after: int) -> None:
@@ -200,17 +173,14 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, run: Callable, after: int) -> N
 
 @pytest.mark.parametrize("name", ["out.csv", "out.parquet"])
 def test_an_interrupted_run_continues_to_the_same_bytes(
-    model: Path, images: list[str], tmp_path: Path, name: str, parts_of_ten: None, monkeypatch
+    model: Path, images: list[str], tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ):
     folder = shutil.copytree(Path(images[0]).parent, tmp_path / "sky")
     for number in (5, 15, *range(30, 40), 95):  # a part without any usable image, too
         sorted(folder.iterdir())[number].write_text("broken")
     options = InferenceOptions(batch_size=4)
     assert predict_images(model, [folder], tmp_path / f"whole_{name}", options) == (96, 13)
-
-    def run() -> tuple[int, int]:
-        return predict_images(model, [folder], tmp_path / name, options)
-
+    run = partial(predict_images, model, [folder], tmp_path / name, options)
     interrupted(monkeypatch, run, after=3)
     (tmp_path / f"{name}.parts" / "notes.txt").write_text("mine")
     interrupted(monkeypatch, run, after=4)
@@ -224,18 +194,13 @@ def test_an_interrupted_run_continues_to_the_same_bytes(
     assert [path.name for path in (tmp_path / f"{name}.parts").iterdir()] == ["notes.txt"]
 
 
-def test_only_the_same_run_is_continued_and_by_one_at_a_time(
-    model: Path, images: list[str], tmp_path: Path, parts_of_ten: None, monkeypatch
-):
+def test_the_same_run_alone_continues(model: Path, images: list[str], tmp_path: Path, monkeypatch):
     folder, out = shutil.copytree(Path(images[0]).parent, tmp_path / "sky"), tmp_path / "out.csv"
-
-    def run(**how: object) -> tuple[int, int]:
-        return predict_images(model, [folder], out, InferenceOptions(**how))
-
+    run = partial(predict_images, model, [folder], out)
     interrupted(monkeypatch, run, after=9)
     parts = tmp_path / "out.csv.parts"
     with pytest.raises(Gz2vitError, match=r"out.csv.parts .*average.* --restart"):
-        run(average=True)
+        run(InferenceOptions(average=True))
     with files.sole_user(parts / "lock", ""), pytest.raises(Gz2vitError, match="another run"):
         run()
     shutil.copy(parts / "part-000001.parquet", parts / "part-000009.parquet")
@@ -245,15 +210,10 @@ def test_only_the_same_run_is_continued_and_by_one_at_a_time(
     (folder / "another.jpg").touch()
     with pytest.raises(Gz2vitError, match="images_sha256"):
         run()
-    assert predict_images(model, [folder], out, restart=True) == (97, 1)
+    assert run(restart=True) == (97, 1)
 
 
-# ---- What people hand in
-
-
-def test_broken_images_are_listed_and_do_not_stop_a_run(
-    model: Path, images: list[str], tmp_path: Path, capsys: pytest.CaptureFixture
-):
+def test_broken_images_do_not_stop_a_run(model: Path, images: list[str], tmp_path: Path, capsys):
     broken, small = tmp_path / "broken.jpg", tmp_path / "small.png"
     broken.write_bytes(Path(images[0]).read_bytes()[:3000])
     Image.open(images[1]).resize((212, 212)).save(small)
@@ -274,9 +234,7 @@ def test_broken_images_are_listed_and_do_not_stop_a_run(
     assert not (tmp_path / "none.csv").exists()
 
 
-def test_the_command_line_takes_lists_and_refuses_existing_tables(
-    model: Path, images: list[str], tmp_path: Path, capsys, monkeypatch
-):
+def test_the_command_line(model: Path, images: list[str], tmp_path: Path, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(images[:2])))
     words = ["predict", "-", "--model", f"{model}/best.ckpt", f"--out={tmp_path}/out.parquet"]
     more = ["--average", "--batch-size", "3", "--workers", "2", "--device", "cpu"]
@@ -297,32 +255,31 @@ def test_weights_that_give_no_numbers_are_found(model: Path, images: list[str], 
 
 def test_what_is_missing_or_cannot_be_is_named(model: Path, images: list[str], tmp_path: Path):
     shutil.copy(model / "metrics.json", tmp_path / "best.ckpt")
-    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "empty.csv").mkdir()
     (tmp_path / "file.csv").write_text("precious")
-    (tmp_path / "empty").mkdir()
     for use, out, what, words in (
         (tmp_path / "nowhere", "out.csv", images, "no best.ckpt in .*nowhere"),
-        (tmp_path / "empty", "out.csv", images, "no best.ckpt in .*empty"),
+        (tmp_path / "empty.csv", "out.csv", images, "no best.ckpt in .*empty"),
         (tmp_path, "out.csv", images, "is not a checkpoint of this suite"),
         (model, "out.txt", images, "out.txt must be a file that ends in .csv or .parquet"),
-        (model, "folder.csv", images, "folder.csv must be a file"),
+        (model, "empty.csv", images, "empty.csv must be a file"),
         (model, "file.csv/out.csv", images, "cannot write .*out.csv.parts"),
         (model, "out.csv", ["none.jpg"], "none.jpg does not exist"),
-        (model, "out.csv", [tmp_path / "empty"], "no image .* in .*empty"),
+        (model, "out.csv", [tmp_path / "empty.csv"], "no image .* in .*empty"),
         (model, "out.csv", ["@list.txt"], "@list.txt"),
     ):
         with pytest.raises(Gz2vitError, match=words):
             predict_images(use, what, tmp_path / out)
     assert not list(tmp_path.glob("*.parts"))
+    with pytest.raises(Gz2vitError, match="--gpu-decode"):
+        use = InferenceOptions(gpu_decode=True, device="cpu")
+        predict_images(model, images, tmp_path / "out.csv", use)
     for name in ("abacus", "cuda:99", "meta"):
         with pytest.raises(Gz2vitError, match=f"'{name}'"):
             module.choose_device(name)
     for name, value in (("batch_size", -1), ("workers", -2), ("crop_px", 500)):
         with pytest.raises(Gz2vitError, match=f"{name} (is )?{value}"):
             InferenceOptions(**{name: value})
-
-
-# ---- Lists of images and their pixels
 
 
 def touch(folder: Path, *names: str) -> Path:
@@ -373,9 +330,7 @@ def pixels_of(*words: object) -> tuple[np.ndarray, tuple]:
     return np.stack(pixels), faults
 
 
-def test_pixels_are_those_of_the_image_cache_and_broken_ones_black(
-    images: list[str], tmp_path: Path
-):
+def test_pixels_are_those_of_the_image_cache_or_black(images: list[str], tmp_path: Path):
     cut, text, small = (str(tmp_path / f"{name}.jpg") for name in ("cut", "text", "small"))
     Path(cut).write_bytes(Path(images[0]).read_bytes()[:2000])
     Path(text).write_text("no image")
