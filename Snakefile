@@ -67,9 +67,13 @@ done = DONE.format
 SIMULATE = ["simulate"] if pipeline.simulated else []
 
 
-rule notebook:  # what all rules below have in common
+rule notebook:  # what all rules below have in common; a training takes all cores
     threads: THREADS
     shell: f"{RUN} {{rule}}"
+
+
+use rule notebook as quick with:  # side by side, even where trainings run one after another
+    threads: 1
 
 
 if pipeline.published:
@@ -97,7 +101,7 @@ if pipeline.simulated:
         output: touch(done("simulate"))
 
 
-use rule notebook as select with:
+use rule quick as select with:
     input:
         step(
             "select", "data_preprocess/05_select_galaxies.ipynb", needs=SIMULATE,
@@ -133,7 +137,7 @@ for key in pipeline.models:
         shell: f"{RUN} {{rule}}{{wildcards.seed}}"
 
 
-use rule notebook as fig1 with:
+use rule quick as fig1 with:
     input:
         step(
             "fig1", "figures/15_draw_fig1_architecture.ipynb", needs=["select", "linformer"],
@@ -142,7 +146,7 @@ use rule notebook as fig1 with:
     output: touch(done("fig1"))
 
 
-use rule notebook as fig2 with:
+use rule quick as fig2 with:
     input:
         step(
             "fig2", "figures/16_draw_fig2_examples.ipynb", needs=["select"],
@@ -151,7 +155,7 @@ use rule notebook as fig2 with:
     output: touch(done("fig2"))
 
 
-use rule notebook as fig3 with:
+use rule quick as fig3 with:
     input:
         step(
             "fig3", "figures/17_draw_fig3_confusion.ipynb",
@@ -161,7 +165,7 @@ use rule notebook as fig3 with:
     output: touch(done("fig3"))
 
 
-use rule notebook as fig4 with:
+use rule quick as fig4 with:
     input:
         step(
             "fig4", "figures/18_draw_fig4_size_brightness.ipynb",
@@ -202,7 +206,7 @@ use rule notebook as features with:
     output: touch(done("features"))
 
 
-use rule notebook as fig5 with:
+use rule quick as fig5 with:
     input:
         step(
             "fig5", "figures/19_draw_fig5_attention.ipynb", needs=["select", "attention"],
@@ -211,7 +215,7 @@ use rule notebook as fig5 with:
     output: touch(done("fig5"))
 
 
-use rule notebook as evidence with:
+use rule quick as evidence with:
     input:
         step(
             "evidence", "figures/21_weigh_evidence.ipynb",
@@ -223,7 +227,7 @@ use rule notebook as evidence with:
     output: touch(done("evidence"))
 
 
-use rule notebook as table with:
+use rule quick as table with:
     input:
         step(
             "table", "figures/20_make_results_table.ipynb", needs=pipeline.models,
@@ -233,7 +237,7 @@ use rule notebook as table with:
     output: touch(done("table"))
 
 
-use rule notebook as labels with:
+use rule quick as labels with:
     input:
         step(
             "labels", "data_preprocess/02_derive_labels.ipynb", needs=SIMULATE,
@@ -244,7 +248,7 @@ use rule notebook as labels with:
     output: touch(done("labels"))
 
 
-use rule notebook as recover with:
+use rule quick as recover with:
     input:
         step(
             "recover", "data_preprocess/03_recover_rule.ipynb", needs=SIMULATE,
