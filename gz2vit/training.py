@@ -262,6 +262,7 @@ class GalaxyClassifier(lightning.LightningModule):
         self.rows.append(row)
         self.log("valid_acc", row["valid_acc"], batch_size=1)  # which callbacks watch
         if self.trainer.is_global_zero:
+            write_history(Path(self.trainer.default_root_dir), self.rows)
             rate = len(self.batches["train"].cache) / row["seconds"]
             print(f"{line}  {row['seconds']:.1f} s ({rate:.0f} images/s)", flush=True)
 
@@ -271,10 +272,8 @@ class GalaxyClassifier(lightning.LightningModule):
             for batch, value in enumerate(figures[:, 0].tolist(), 1):
                 if not value <= DIVERGED:  # not true for NaN
                     words = f"epoch {self.current_epoch + 1}, batch {batch}, at learning rate "
-                    words += (
-                        f"{self.lr:g}; try a smaller LR (the best weights of the epochs before, "
-                    )
-                    words += f"if any, are kept in {self.trainer.default_root_dir})"
+                    words += f"{self.lr:g}; try a smaller LR (the best weights of the epochs "
+                    words += f"before, if any, are kept in {self.trainer.default_root_dir})"
                     name = self.settings.model_key
                     raise Gz2vitError(f"the {part} loss of {name} became {value:.4g} in {words}")
 
@@ -292,6 +291,14 @@ class GalaxyClassifier(lightning.LightningModule):
         # fused: in one pass over memory, for which a VGG16's step on a CPU mostly waits
         adam = torch.optim.Adam(learning, lr=own.lr, fused=True)
         return [adam], [torch.optim.lr_scheduler.StepLR(adam, own.step_size, own.gamma)]
+
+
+def write_history(folder: Path, rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """Write `history.csv`, one row per epoch: losses, fractions of hits, lr, time [s]."""
+    history = pd.DataFrame(rows, columns=HISTORY_COLUMNS)
+    with io.atomic_path(folder / "history.csv") as temporary:
+        history.to_csv(temporary, index=False)
+    return history
 
 
 def take_weights(
@@ -440,9 +447,7 @@ def train_model(
         trained = copy.deepcopy(network)  # so that nothing of the acceleration stays with the page
         options = (settings, train, valid, folder, devices, acceleration, differs)
         fit(trained, *options, callbacks) if devices == 1 else _fit_in_processes(trained, *options)
-    history = pd.DataFrame(_rows(folder), columns=HISTORY_COLUMNS)
-    with io.atomic_path(folder / "history.csv") as temporary:
-        history.to_csv(temporary, index=False)
+    history = write_history(folder, _rows(folder))
     write_json(folder / RUN, _run(folder) | {"trained": True})
     network.load_state_dict(read_checkpoint(folder / CHECKPOINT)[1])
     return history
