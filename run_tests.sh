@@ -10,7 +10,7 @@ source "$root/gz2vit/environment.sh"
 
 use_environment
 cd -- "$root"
-# Groups of tests (tests/conftest.py) side by side, up to four; each with one thread, because threads
-# of several processes on the same cores wait for each other. `./run_tests.sh -n 0 ...`: one by one.
+# Files of tests side by side, up to four, in the order of tests/conftest.py; each with one thread,
+# because threads of several processes wait for each other. `./run_tests.sh -n 0 ...`: one by one.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-exec "$python" -P -m pytest --tb=short -n logical --maxprocesses 4 --dist loadgroup --no-loadscope-reorder "$@"
+exec "$python" -P -m pytest --tb=short -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder "$@"

@@ -12,21 +12,18 @@ from tests.trained_run import make_trained_run
 
 # Started in the background, a shell makes every process ignore Ctrl-C; some tests press it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-# The groups that take longest come first, so that none is left alone at the end. A file is a group,
-# but for the tests of one finished run (`smoke`); SLURM's mostly wait, beside those that compute.
-FIRST = ("smoke", "test_cluster", "test_run_all", "test_training", "test_cases", "test_published")
+# The files that take longest come first, so that none is left alone at the end; SLURM's jobs mostly
+# wait, beside tests that compute.
+FIRST = ("run_all", "cluster", "failing_runs", "training", "cases", "published")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Group and order the tests; those marked `gpu` are skipped without one."""
-    groups = {}
+    """Order the tests; those marked `gpu` are skipped without one."""
     for item in items:
-        if not item.get_closest_marker("xdist_group"):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-        groups[item] = item.get_closest_marker("xdist_group").args[0]
         if item.get_closest_marker("gpu") and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
-    items.sort(key=lambda item: (*FIRST, groups[item]).index(groups[item]))
+    ranks = {f"test_{name}": rank for rank, name in enumerate(FIRST)}
+    items.sort(key=lambda item: ranks.get(item.path.stem, len(ranks)))
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,8 @@
 """Situations of real users, each with the outcome that is right (../shared/cases has the files).
 
 What needs a whole run (stray file, forgotten option, failing successor, late kill, moved results,
-terminal, Snakemake profile) is in test_run_all.py, the shell's part in test_environment.py.
+terminal, Snakemake profile) is in test_run_all.py and test_failing_runs.py, the shell's part in
+test_environment.py.
 """
 
 import os

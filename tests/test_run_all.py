@@ -4,9 +4,7 @@ import json
 import os
 import re
 import shutil
-import signal
 import statistics
-import subprocess
 from pathlib import Path
 
 import pandas as pd
@@ -15,12 +13,10 @@ from PIL import Image
 
 from gz2vit.archive import write_archive
 from gz2vit.catalog import SIMULATION_RECORD
-from gz2vit.io import MODEL_FILES, sole_user
-from tests.folders import make_folder
-from tests.run_all import ROOT, error_line, run_all, steps_started
+from gz2vit.io import MODEL_FILES
+from tests.run_all import error_line, run_all, steps_started
 from tests.test_notebooks import EXPLORER, copy_notebooks, run
 
-smoke = pytest.mark.xdist_group("smoke")  # the tests of `finished`, in one process
 MODELS = (
     *("linformer", "linformer_weighted", "vit", "resnet50", "vgg16_bn", "hf_vit"),
     *("hf_vit_weighted", "convnext"),
@@ -47,7 +43,6 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return results
 
 
-@smoke
 def test_every_file_of_the_contract_is_there(finished: Path):
     for key in MODELS:
         assert {path.name for path in (finished / "models" / key).iterdir()} == set(MODEL_FILES)
@@ -80,7 +75,6 @@ def test_every_file_of_the_contract_is_there(finished: Path):
     assert changed == {"model_key", "class_weights"}
 
 
-@smoke
 def test_the_notebooks_run_in_order_by_themselves(finished: Path, tmp_path: Path):
     """With their own parameters, which are those of the run: what is trained is not trained again.
 
@@ -115,7 +109,6 @@ def test_the_notebooks_run_in_order_by_themselves(finished: Path, tmp_path: Path
     assert "not comparable" in (results / "tables" / "results.md").read_text()
 
 
-@smoke
 def test_an_archive_draws_the_same_and_trains_nothing(finished: Path, tmp_path: Path):
     write_archive(finished, tmp_path / "smoke.zip")
     results = tmp_path / "results" / "smoke"
@@ -132,7 +125,6 @@ def test_an_archive_draws_the_same_and_trains_nothing(finished: Path, tmp_path: 
     assert "linformer" in error_line(again)
 
 
-@smoke
 def test_a_second_run_a_moved_folder_and_stray_files_change_nothing(finished: Path, tmp_path: Path):
     before = {path: path.stat().st_mtime_ns for path in finished.glob("models/*/*")}
     (finished / "data" / ".DS_Store").write_text("x")
@@ -143,7 +135,6 @@ def test_a_second_run_a_moved_folder_and_stray_files_change_nothing(finished: Pa
     assert "nothing to do" in run_all("--results", moved).stdout
 
 
-@smoke
 def test_a_further_seed_is_a_step_and_the_table_has_mean_and_spread(finished: Path):
     """What is trained already is not trained again, and the setting is remembered."""
     outcome = run_all("smoke", "--results", finished, "--jobs", 2, "--set", "resnet50.SEEDS=[0,1]")
@@ -159,7 +150,6 @@ def test_a_further_seed_is_a_step_and_the_table_has_mean_and_spread(finished: Pa
     assert "nothing to do" in run_all("smoke", "--results", finished).stdout
 
 
-@smoke
 def test_one_parameter_trains_that_model_and_keeps_the_old_one(finished: Path):
     best = finished / "models" / "linformer_weighted" / "best.ckpt"
     old = best.read_bytes()
@@ -183,7 +173,6 @@ def test_one_parameter_trains_that_model_and_keeps_the_old_one(finished: Path):
     assert steps_started(outcome) == []
 
 
-@smoke
 def test_transfer_needs_real_galaxies_and_is_measured_with_them(finished: Path, tmp_path: Path):
     assert "--data" in error_line(run_all("smoke", "--results", finished, "--only", "transfer"))
     data = shutil.copytree(finished / "data", tmp_path / "mine")
@@ -196,95 +185,3 @@ def test_transfer_needs_real_galaxies_and_is_measured_with_them(finished: Path, 
     assert pd.read_csv(tmp_path / "out" / "tables" / "realism.csv").real.min() > 0
     # The second call remembers the data.
     assert "nothing to do" in run_all("smoke", "--results", words[4], "--only", "realism").stdout
-
-
-# ---- What goes wrong ---------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("words", "word"),
-    [
-        (("smok",), "smok"),
-        (("smoke", "--set", "MAX_EPOCHS=3"), "MAX_EPOCH'"),
-        (("smoke", "--jobs", "0"), "--jobs 0"),
-        (("smoke", "--data", "/nowhere"), "/nowhere"),
-        (("smoke", "--executor", "lsf"), "lsf"),
-    ],
-)
-def test_a_slip_on_the_command_line_is_one_line(tmp_path: Path, words: tuple, word: str):
-    outcome = run_all(*words, "--results", tmp_path / "out")
-    assert word in error_line(outcome)
-    assert steps_started(outcome) == []
-
-
-def test_paper_without_a_source_of_the_data_says_where_to_put_a_copy(tmp_path: Path):
-    (tmp_path / "mirror").mkdir()
-    places = {"GZ2VIT_DATA": str(tmp_path / "gz2"), "GZ2VIT_MIRROR": str(tmp_path / "mirror")}
-    outcome = run_all("paper", "--results", tmp_path / "out", **places)
-    assert str(tmp_path / "gz2" / "gz2_train.csv") in error_line(outcome)
-
-
-def test_a_bad_data_folder_stops_at_the_start_with_one_line(tmp_path: Path):
-    folder = make_folder(tmp_path / "mine")
-    os.truncate(folder / "images" / "test-001.jpg", 3000)
-    outcome = run_all("smoke", "--data", folder, "--results", tmp_path / "out")
-    assert "test-001" in error_line(outcome)
-    assert steps_started(outcome) == []
-
-
-def test_two_runs_in_one_folder_do_not_meet(tmp_path: Path):
-    with sole_user(tmp_path / ".lock", "taken"):
-        assert str(tmp_path) in error_line(run_all("smoke", "--results", tmp_path))
-
-
-EPOCHS = 60  # of a fraction of a second
-
-
-def killed(words: list[str], line_to_wait_for: str) -> None:
-    """Start, and `kill -9` the command once a line appears; what it started ends with it."""
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
-    assert process.stdout
-    for line in process.stdout:
-        if line_to_wait_for in line:
-            break
-    else:
-        raise AssertionError(f"no line with {line_to_wait_for}")
-    process.kill()
-    process.wait()
-
-
-def test_a_killed_training_continues_and_ends_as_if_nothing_had_happened(tmp_path: Path):
-    """Killed in the middle, and after the last epoch, before its step has ended."""
-    data, results = make_folder(tmp_path / "mine", per_class=3), tmp_path / "out"
-    words = [str(ROOT / "run_all.sh"), "smoke", "--data", str(data), "--results", str(results)]
-    words += ["--only", "hf_vit", "--set", f"hf_vit.MAX_EPOCH={EPOCHS}"]
-    words += ["hf_vit.EARLY_STOPPING_EPOCHS=1000"]
-    killed(words, f"epoch   4/{EPOCHS}")
-    assert not (results / "models" / "hf_vit" / "predictions.csv").exists()
-    killed(words, f"epoch  {EPOCHS}/{EPOCHS}")
-    again = subprocess.run(words, check=False, capture_output=True, text=True)
-    assert again.returncode == 0, again.stderr
-    assert "epoch   1/" not in again.stdout
-    folder = results / "models" / "hf_vit"
-    assert {path.name for path in folder.iterdir()} == set(MODEL_FILES)
-    resumed = [(folder / name).read_bytes() for name in ("predictions.csv", "metrics.json")]
-    history = pd.read_csv(folder / "history.csv").drop(columns="seconds")
-    shutil.rmtree(results)
-    subprocess.run(words, check=True, capture_output=True)
-    assert resumed[0] == (folder / "predictions.csv").read_bytes()
-    whole = pd.read_csv(folder / "history.csv").drop(columns="seconds")
-    pd.testing.assert_frame_equal(history, whole, check_exact=True)
-
-
-def test_control_c_ends_with_one_line(tmp_path: Path):
-    words = ("run_all.sh", "smoke", "--data", make_folder(tmp_path / "mine", per_class=3))
-    words += ("--results", tmp_path / "out", "--only", "vit", "--set", "vit.MAX_EPOCH=100000")
-    process = subprocess.Popen(
-        [str(ROOT / words[0]), *map(str, words[1:]), "vit.EARLY_STOPPING_EPOCHS=100000"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
-    )  # fmt: skip
-    assert any("[vit] epoch   2/" in line for line in process.stdout)
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=240)
-    assert process.returncode == 130
-    assert errors == "error: stopped from the keyboard; the same command continues\n"
