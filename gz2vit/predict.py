@@ -350,7 +350,8 @@ def _read_batch(
 ) -> tuple[torch.Tensor, list[str | None]]:
     """Images (B, 3, H, W) on a device, which decodes the JPEG files if asked, and their faults."""
     side, files, decoded = options.crop_px, {}, {}
-    if options.gpu_decode and side == image_size and not options.resize | bool(options.pixel_scale):
+    scaled = options.resize or options.pixel_scale
+    if options.gpu_decode and side == image_size and not scaled:
         for row, path in enumerate(paths):
             with suppress(Exception):  # what is wrong with it is found when the CPU reads it
                 data = bytearray(Path(path).read_bytes())
@@ -459,7 +460,8 @@ def find_images(words: Iterable[str]) -> Iterator[str]:
                     others[os.path.splitext(path)[1].lower() or "without ending"] += 1
             if others:
                 kinds = ", ".join(f"{count:,} {kind}" for kind, count in others.most_common())
-                print(f"{word}: passed over {kinds} (no {', '.join(ENDINGS)})", file=sys.stderr)
+                read = ", ".join(ENDINGS)
+                print(f"{word}: passed over {kinds} (images are {read})", file=sys.stderr)
         elif os.path.lexists(word):
             yield word
         else:
