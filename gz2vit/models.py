@@ -22,12 +22,13 @@ import timm
 import torch
 import transformers
 import vit_pytorch.efficient
-from linformer import Linformer
+from linformer import Linformer, LinformerSelfAttention
 from torch import nn
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 from torchvision import models
 from transformers import AutoModelForImageClassification, ViTForImageClassification
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
 from gz2vit.io import WEIGHTED, Gz2vitError
 from gz2vit.weights import hub_folder, read_tensors, timm_architecture
@@ -345,4 +346,53 @@ def use_mask_dropout(network: nn.Module) -> nn.Module:
     for part in network.modules():
         if type(part) is nn.Dropout:
             part.__class__ = MaskDropout  # which has nothing of its own but the way to draw
+    return network
+
+
+class FusedAttention(vit_pytorch.vit.Attention):
+    """An attention of `vit_pytorch` in one kernel, which keeps no (B, heads, N, N) in memory."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Tokens (B, N, D) to as many, as the library's own."""
+        heads = self.to_qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        found = functional.scaled_dot_product_attention(
+            *heads, dropout_p=self.dropout.p if self.training else 0.0
+        )
+        return self.to_out(found.transpose(1, 2).flatten(2))
+
+
+class FusedLinformerAttention(LinformerSelfAttention):
+    """The same of the Linformer; one product makes queries, keys and values."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Tokens (B, N, D) to as many, as the library's own."""
+        weights = [self.to_q.weight, self.to_k.weight]
+        weights += [] if self.share_kv else [self.to_v.weight]
+        made = functional.linear(x, torch.cat(weights)).split([len(one) for one in weights], dim=2)
+        shorter = [self.proj_k] if self.share_kv else [self.proj_k, self.proj_v]
+        # The library's einsum copies both into rows of N = 65 numbers, which tensor cores refuse.
+        found = [
+            torch.bmm(matrix.t().to(one.dtype).expand(len(x), -1, -1), one)
+            for one, matrix in zip(made[1:], shorter, strict=True)
+        ]
+        heads = [made[0], found[0], found[-1]]
+        heads = [one.unflatten(2, (-1, self.dim_head)).transpose(1, 2) for one in heads]
+        found = functional.scaled_dot_product_attention(
+            *(one.expand(-1, self.heads, -1, -1) for one in heads),  # keys may have a single head
+            dropout_p=self.dropout.p if self.training else 0.0,
+        )
+        return self.to_out(found.transpose(1, 2).flatten(2))
+
+
+FUSED = {vit_pytorch.vit.Attention: FusedAttention,
+         LinformerSelfAttention: FusedLinformerAttention}  # fmt: skip
+
+
+def fuse_attention(network: nn.Module) -> nn.Module:
+    """Let a network compute its attention as a GPU does it fastest, and return it."""
+    for part in network.modules():
+        part.__class__ = FUSED.get(type(part), type(part))
+        if type(part) is ViTForImageClassification:  # with a mask of nothing it would not be fused
+            transformers.AttentionInterface.register("sdpa_unmasked", sdpa_attention_forward)
+            part.set_attn_implementation("sdpa_unmasked")
     return network

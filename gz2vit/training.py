@@ -17,7 +17,7 @@ import signal
 import time
 import warnings
 from collections import namedtuple
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -46,6 +46,8 @@ from gz2vit.weights import fetch_weights, file_sha256
 
 CHOICES = ("auto", "none")  # of ACCELERATION
 CONVOLUTIONAL = ("resnet50", "vgg16_bn", "backbone")
+WARM_UP = 3  # steps before one is captured
+COMPILE_FROM = 2_000_000  # images of all epochs, from which on a minute of compiling pays
 DIVERGED = 1e4  # a mean loss beyond all bounds: pure guessing among 8 classes has ln 8 = 2.1
 HISTORY_COLUMNS = ("epoch", "train_loss", "train_acc", "valid_loss", "valid_acc", "lr", "seconds")
 UNFINISHED, REPLACED, RETRAIN = "unfinished", "replaced", "retrain"
@@ -102,15 +104,17 @@ def build_network(settings: TrainingSettings) -> nn.Module:
 
 
 # How a network is computed while it is trained: `precision` as Lightning names it; whether a step
-# is compiled; whether images and weights lie with the channels together.
+# is compiled; whether images and weights lie with the channels together; `models.fuse_attention`.
 Acceleration = namedtuple(
-    "Acceleration", "precision compiled channels_last", defaults=("32-true", False, False)
+    "Acceleration", "precision compiled channels_last fused", defaults=("32-true", *[False] * 3)
 )
 HALF = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 
 
-def choose_acceleration(choice: str, architecture: str, device: torch.device) -> Acceleration:
-    """What pays on `device` with "auto", nothing with "none"."""
+def choose_acceleration(
+    choice: str, architecture: str, device: torch.device, images: float = 0
+) -> Acceleration:
+    """What pays on `device` for so many `images` in all with "auto"; nothing with "none"."""
     # DEVIATION: the authors train in float32; `benchmarks/precision.py` measures the difference.
     if choice not in CHOICES:
         raise Gz2vitError(f"acceleration is {choice!r}; it must be one of {', '.join(CHOICES)}")
@@ -125,7 +129,39 @@ def choose_acceleration(choice: str, architecture: str, device: torch.device) ->
     if capability < (7, 0):  # no tensor cores; torch's compiler needs their generation as well
         return Acceleration(channels_last=together)
     # bfloat16 is as fast as float16 from NVIDIA Ampere on
-    return Acceleration("bf16-mixed" if capability >= (8, 0) else "16-mixed", True, together)
+    half = "bf16-mixed" if capability >= (8, 0) else "16-mixed"
+    return Acceleration(half, images >= COMPILE_FROM, together, True)
+
+
+class Replayed:
+    """A GPU's step on batches of one shape as a single CUDA graph.
+
+    A step of the Linformer is some 1,000 small kernels, whose launching one by one takes longer
+    than the GPU needs for them. The first calls run as they are; whatever compiles does so there.
+    """
+
+    def __init__(self, step: Callable[..., torch.Tensor]) -> None:
+        self.step, self.calls, self.graph = step, 0, None
+        self.side = torch.cuda.Stream()  # CUDA captures any but the default one
+
+    def __call__(self, *batch: torch.Tensor) -> torch.Tensor:
+        if self.calls < WARM_UP:
+            self.calls += 1
+            self.side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(self.side):
+                figures = self.step(*batch)
+            torch.cuda.current_stream().wait_stream(self.side)
+            return figures
+        if self.graph is None:
+            self.batch, self.graph = [one.clone() for one in batch], torch.cuda.CUDAGraph()
+            # Other threads may go on: they read galaxies into pinned memory.
+            options = {"stream": self.side, "capture_error_mode": "thread_local"}
+            with torch.cuda.graph(self.graph, **options):  # nothing is computed yet
+                self.figures = self.step(*self.batch)
+        for own, given in zip(self.batch, batch, strict=True):
+            own.copy_(given)
+        self.graph.replay()
+        return self.figures
 
 
 class GalaxyClassifier(lightning.LightningModule):
@@ -160,6 +196,7 @@ class GalaxyClassifier(lightning.LightningModule):
         self.use(Acceleration())
         self.batches: dict[str, Batches] = {}  # "train" and "valid"
         self.figures: dict[str, torch.Tensor] = {}  # of each batch of an epoch, as of `loss_of`
+        self.graphs: dict[str, Replayed] = {}  # a GPU's, by part
         self.rows: list[dict[str, Any]] = []  # of the history
         mean, std = (torch.tensor(list(values)).view(3, 1, 1) for values in (mean, std))
         # (x / 255 - mean) / std of grey levels x, as one product and one sum
@@ -170,14 +207,16 @@ class GalaxyClassifier(lightning.LightningModule):
 
     def use(self, chosen: Acceleration, **options: Any) -> None:
         """Compute as `chosen` from now on, with `options` of `torch.compile`; weights stay."""
-        # By default CUDA graphs: a step of the Linformer is some 1,000 small kernels, whose
-        # launching alone would take longer than the GPU needs for them.
         self.half, self.channels_last = HALF.get(chosen.precision), chosen.channels_last
         self.scaler = torch.amp.GradScaler("cuda", enabled=self.half is torch.float16)
         if chosen.channels_last:
             self.network.to(memory_format=torch.channels_last)
-        options = {"dynamic": False, **(options or {"mode": "reduce-overhead"})}
-        self.compiled = torch.compile(self.loss_of, **options) if chosen.compiled else None
+        if chosen.fused:
+            models.fuse_attention(self.network)
+        compiled = (
+            torch.compile(self.loss_of, dynamic=False, **options) if chosen.compiled else None
+        )
+        self.compiled, self.graphs = compiled, {}
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Images (B, 3, H, W), 0 to 255, uint8 or float, to logits (B, 8)."""
@@ -209,18 +248,34 @@ class GalaxyClassifier(lightning.LightningModule):
         with torch.autocast(self.device.type, self.half, **options):
             return (full and self.compiled or self.loss_of)(*batch)
 
-    def losses(self, part: str) -> Iterator[torch.Tensor]:
-        """What is minimised, of each batch of an epoch; keeps their figures."""
+    def learn(self, *batch: torch.Tensor) -> torch.Tensor:
+        """A step: the loss of a batch, its gradient, and Adam's step; the batch's figures."""
+        loss, figures = self.compute(Batch(*batch))
+        # Lightning's way to several devices' mean gradient costs 100 calls more.
+        backward = torch.Tensor.backward if self.devices == 1 else self.manual_backward
+        backward(self.scaler.scale(loss))
+        self.scaler.step(self.adam)
+        self.scaler.update()
+        self.adam.zero_grad()
+        return figures
+
+    def judge(self, *batch: torch.Tensor) -> torch.Tensor:
+        """The figures of a batch, from which nothing is learned."""
+        return self.compute(Batch(*batch))[1]
+
+    def run_epoch(self, part: str) -> None:
+        """`learn` ("train") or `judge` ("valid") all batches of an epoch; keeps their figures."""
         batches, kept = self.batches[part], self.shift.new_zeros(len(self.batches[part]), 4)
         batches.epoch, self.figures[part] = self.current_epoch, kept
+        step = replayed = self.learn if part == "train" else self.judge
+        if self.device.type == "cuda" and self.devices == 1:
+            replayed = self.graphs.setdefault(part, Replayed(step))
         for row, batch in zip(kept, batches, strict=True):
-            loss, figures = self.compute(batch)
-            row.copy_(figures)
+            full = len(batch.images) == self.settings.batch_size  # the last may not be
+            row.copy_((replayed if full else step)(*filter(lambda one: one is not None, batch)))
             # Looking at a loss makes the CPU wait for a GPU: there, once an epoch.
-            if self.device.type == "cpu" and not loss <= DIVERGED:
+            if self.device.type == "cpu" and not row[0] <= DIVERGED:
                 self.check_losses()
-            yield loss
-            del loss, figures, batch  # or the next step begins beside this one's graph: 250 MB more
 
     def on_train_epoch_start(self) -> None:
         """Start the epoch's dropout from (seed, epoch, device) alone."""
@@ -232,23 +287,19 @@ class GalaxyClassifier(lightning.LightningModule):
                 part.eval()  # a frozen part is left alone: no dropout, no running means
 
     def training_step(self, *_: int) -> None:
-        """An epoch: for each batch, the loss, its gradient, and Adam's step."""
-        adam = self.optimizers(use_pl_optimizer=False)
-        # Lightning's way to several devices' mean gradient costs 100 calls more.
-        backward = torch.Tensor.backward if self.devices == 1 else self.manual_backward
-        for loss in self.losses("train"):
-            backward(self.scaler.scale(loss))
-            self.scaler.step(adam)
-            self.scaler.update()
-            adam.zero_grad()
-            del loss
+        """An epoch."""
+        self.adam = self.optimizers(use_pl_optimizer=False)
+        (group,), lr = self.adam.param_groups, self.lr
+        if self.adam.defaults["capturable"]:  # where a graph reads it, whatever it becomes
+            group["lr"] = self.rate.fill_(lr)
+        self.run_epoch("train")
+        group["lr"] = lr
         self.optimizers().step()  # without gradients: nothing moves, but Lightning counts a step
         self.lr_schedulers().step()
 
     def validation_step(self, *_: int) -> None:
         """All validation galaxies, and the row of the history; one device of several prints it."""
-        for _ in self.losses("valid"):
-            pass
+        self.run_epoch("valid")
         self.check_losses()
         row = {"epoch": (epoch := self.current_epoch + 1), "lr": self.lr}
         line = f"epoch {epoch:>3}/{self.trainer.max_epochs}"
@@ -289,7 +340,8 @@ class GalaxyClassifier(lightning.LightningModule):
         """Adam, its learning rate times gamma every `step_size` epochs, as in the paper."""
         learning, own = [one for one in self.parameters() if one.requires_grad], self.settings
         # fused: in one pass over memory, for which a VGG16's step on a CPU mostly waits
-        adam = torch.optim.Adam(learning, lr=own.lr, fused=True)
+        options = {"fused": True, "capturable": self.device.type == "cuda"}
+        adam, self.rate = torch.optim.Adam(learning, lr=own.lr, **options), self.shift.new_empty(())
         return [adam], [torch.optim.lr_scheduler.StepLR(adam, own.step_size, own.gamma)]
 
 
@@ -461,7 +513,8 @@ def fit(
     """Train in this process, alone or as one of `devices`, after the last whole epoch if any."""
     device = local_device()
     torch.set_num_threads(min(torch.get_num_threads(), io.available_cores()))
-    chosen = choose_acceleration(acceleration, settings.network, device)
+    planned = len(train.cache) * settings.max_epoch
+    chosen = choose_acceleration(acceleration, settings.network, device, planned)
     source = take_weights(models.use_mask_dropout(network), settings, differs)
     weights = class_weights(settings.class_weights, train.class_counts()).tolist()
     options = {"crop_px": train.cache.crop_px, "differs": differs}

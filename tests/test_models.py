@@ -1,5 +1,7 @@
 """The networks: the paper's to the last parameter, errors that name what would fit, dropout."""
 
+import copy
+
 import pytest
 import torch
 from scipy import stats
@@ -7,12 +9,14 @@ from torch import nn
 
 from gz2vit.io import Gz2vitError
 from gz2vit.models import (
+    FUSED,
     MaskDropout,
     architecture_of,
     build_model,
     count_flops,
     count_parameters,
     differing_layers,
+    fuse_attention,
     head_prefixes,
     register_model,
 )
@@ -186,3 +190,36 @@ def test_every_dropout_of_a_network_is_replaced():
     linformer = build_model("linformer", **SMALL["linformer"], dropout=0.15)
     dropouts = [part for part in linformer.modules() if isinstance(part, nn.Dropout)]
     assert {(type(part), part.p) for part in dropouts} == {(MaskDropout, 0.15)}
+
+
+SIZES = {"image_size": 32, "patch_size": 8, "depth": 2, "dim": 16, "heads": 2}
+LINFORMERS = [("linformer", {"k_dim": 8} | one) for one in
+              ({}, {"share_kv": True}, {"one_kv_head": True})]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "sizes"), [*LINFORMERS, ("vit", {}), ("hf_vit", {})])
+def test_fused_attention_is_the_librarys(name: str, sizes: dict):
+    torch.manual_seed(0)
+    network = build_model(name, **SIZES, **sizes).eval()
+    images, found = torch.randn(3, 3, 32, 32), []
+    for one in (network, fuse_attention(copy.deepcopy(network))):
+        scores = one(images)
+        scores.square().sum().backward()
+        found.append([scores.detach(), *(part.grad for part in one.parameters())])
+    assert all(torch.allclose(*pair, rtol=1e-3, atol=1e-5) for pair in zip(*found, strict=True))
+    assert network.state_dict().keys() == one.state_dict().keys()
+    kinds = ({type(part) for part in each.modules()} for each in (network, one))
+    assert next(kinds) != next(kinds) or one.model.config._attn_implementation == "sdpa_unmasked"
+
+
+@pytest.mark.parametrize("name", ["linformer", "vit"])
+def test_fused_attention_drops_in_training_alone(name: str):
+    layer = next(
+        part for part in fuse_attention(build_model(name, **SIZES, dropout=0.5)).modules()
+        if type(part) in FUSED.values()
+    )  # fmt: skip
+    tokens = torch.randn(2, 17, 16)
+    layer.to_out = nn.Identity()
+    assert torch.equal(layer.eval()(tokens), layer(tokens))
+    once, again = (layer.train()(tokens) for _ in range(2))
+    assert not torch.allclose(once, again)

@@ -716,12 +716,13 @@ def test_shares_of_a_batch_add_up():
 def test_a_device_gets_what_its_generation_has(capability: tuple, precision: str, monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
     for name, last in (("linformer", False), ("resnet50", True), ("hf_vit", False)):
-        chosen = choose_acceleration("auto", name, GPU)
-        assert chosen == Acceleration(precision, capability[0] > 6, last)
+        for images, compiled in ((training.COMPILE_FROM - 1, False), (1e8, capability[0] > 6)):
+            chosen = choose_acceleration("auto", name, GPU, images)
+            assert chosen == Acceleration(precision, compiled, last, capability[0] > 6)
         assert choose_acceleration("none", name, GPU) == Acceleration()
     for able, half in ((True, "bf16-mixed"), (False, "32-true")):
         monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda able=able: able)
-        assert choose_acceleration("auto", "resnet50", CPU) == Acceleration(half, False, False)
+        assert choose_acceleration("auto", "resnet50", CPU) == Acceleration(half)
     with pytest.raises(Gz2vitError, match="acceleration is 'fast'"):
         choose_acceleration("fast", "resnet50", CPU)
 
@@ -768,7 +769,7 @@ def test_a_step_is_one_graph_and_changes_nothing(architecture: str):
     matrices = torch.from_numpy(batches.affine_matrices(draws)).float()
     found = []
     for compiled in (False, True):
-        chosen = Acceleration("bf16-mixed", compiled, False)
+        chosen = Acceleration("bf16-mixed", compiled, False, True)
         classifier.use(chosen, backend="eager", fullgraph=True)
         classifier.zero_grad()
         loss, figures = classifier.compute(batches.Batch(images, classes, classes, matrices))
@@ -808,12 +809,48 @@ def test_a_gpu_learns_what_a_cpu_learns(faint: Path):
 
 
 @pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["32-true", "16-mixed", "bf16-mixed"])
+def test_a_captured_step_is_the_step(
+    splits: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str
+):
+    """With learning rates that change, a smaller last batch, and from where a run has ended."""
+    chosen, found = Acceleration(precision), []
+    monkeypatch.setattr(training, "choose_acceleration", lambda *_: chosen)
+    settings = replace(PLAIN, max_epoch=4, step_size=1, gamma=0.5, lr=1e-3)
+    for warm_up in (3, 10**6):
+        monkeypatch.setattr(training, "WARM_UP", warm_up)
+        folder, first = tmp_path / str(warm_up), replace(settings, max_epoch=2)
+        train_model(build_network(first), first, *splits[:2], folder)
+        continue_with(settings, folder / "unfinished")
+        found.append(train(settings, splits, folder))
+    for name in ("train_loss", "valid_loss", "lr"):
+        assert found[0][name].to_numpy() == pytest.approx(found[1][name].to_numpy(), rel=2e-3)
+    assert found[0].lr.tolist() == pytest.approx([1e-3, 5e-4, 2.5e-4, 1.25e-4])
+
+
+@pytest.mark.gpu
+def test_a_captured_step_draws_its_dropout_anew():
+    settings = replace(PLAIN, hyperparameters=NETWORK | {"dropout": 0.5})
+    classifier = GalaxyClassifier(build_network(settings), asdict(settings), [1.0] * 8)
+    step = training.Replayed(classifier.to(GPU).train().judge)
+    images, classes = torch.randint(0, 256, (5, 3, 32, 32), dtype=torch.uint8), torch.arange(5)
+    batch, found = [one.to(GPU) for one in (images, classes, classes)], {}
+    for seed in (0, 0, 0, 1, 2, 1, 2):  # the first three before the capture
+        torch.manual_seed(seed)
+        found.setdefault(seed, []).append([float(step(*batch)[0]) for _ in range(2)])
+    assert found[1][0] == found[1][1]
+    assert len({*found[1][0], *found[2][0]}) == 4
+
+
+@pytest.mark.gpu
 @pytest.mark.parametrize("room", [True, False])
 @pytest.mark.parametrize("architecture", BUILDERS)
 def test_every_network_trains_on_a_gpu(
     splits: tuple, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str, room: bool
 ):
     monkeypatch.setattr(training, "fits_on_device", lambda *_: room)
+    if architecture == "linformer" and room:  # as long trainings are
+        monkeypatch.setattr(training, "COMPILE_FROM", 0)
     settings = replace(small(architecture), max_epoch=3)
     fast = train(settings, splits, tmp_path / "auto")
     assert np.isfinite(fast.valid_loss).all()
