@@ -31,8 +31,6 @@ from gz2sim.folder import simulate
 from gz2vit.evaluation import PROBABILITY_COLUMNS
 from gz2vit.paper import CROP_PX
 from gz2vit.predict import (
-    GPU_BATCH,
-    OTHER_BATCH,
     InferenceOptions,
     Logits,
     choose_device,
@@ -74,7 +72,7 @@ def plain_loop(paths: list[Path], model: Path | str, device: torch.device) -> fl
 def bare(count: int, model: Path | str, device: torch.device) -> float:
     """The time [s] of the network alone for `count` images."""
     logits_of = Logits(load_classifier(model), device, "auto")
-    size, px = min(count, GPU_BATCH if device.type == "cuda" else OTHER_BATCH), CROP_PX
+    size, px = min(count, logits_of.batch_size), CROP_PX
     images = torch.randint(0, 255, (size, px, px, 3), dtype=torch.uint8).permute(0, 3, 1, 2)
     images = images.to(device)
     logits_of(images).cpu()

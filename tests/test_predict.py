@@ -125,11 +125,14 @@ def test_half_precision_is_for_transformers_and_costs_little(images: list[str], 
         Logits(classifier, torch.device("cpu"), "half")
     pixels, found = pixels_of(images[::3], 224, OPTIONS)[0], {}
     batch, classifier = torch.from_numpy(pixels).permute(0, 3, 1, 2), load_classifier("bundled")
-    for precision in ("auto", "float32"):
+    for name, half in (("auto", True), ("other", False), ("float32", True)):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda half=half: half)
+        precision = "float32" if name == "float32" else "auto"
         logits = Logits(classifier, torch.device("cpu"), precision)(batch)
-        found[precision] = module.mean_probabilities(classifier, [logits])
+        found[name] = module.mean_probabilities(classifier, [logits])
     assert found["float32"].std(axis=0).max() > 0.02
     assert 0 < np.abs(found["auto"] - found["float32"]).max() < 0.01
+    assert np.abs(found["other"] - found["float32"]).max() < 1e-5
 
 
 @pytest.mark.parametrize("name", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
