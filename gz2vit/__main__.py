@@ -1,8 +1,6 @@
 """`python -m gz2vit`: the command line."""
 
-import sys
-
-from gz2vit.cli import main
+from gz2vit.cli import run_command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_command()

@@ -531,6 +531,10 @@ def run_notebook(one: Mapping[str, Any], running: Path, writer: StepWriter) -> N
     # This environment's kernel, whichever saved the notebook.
     options = {"progress_bar": False, "kernel_name": "python3", "language": "python"}
     options |= {"stdout_file": writer, "stderr_file": writer, "cwd": notebook.parent}
+    # torch has a million objects: looking for garbage at every 700th takes a second of a kernel's
+    # start, and taking them apart one by one delays its end by two more.
+    options["extra_arguments"] = ["--IPKernelApp.exec_lines=import gc; gc.set_threshold(100_000)"]
+    options["shutdown_kernel"] = "immediate"
     try:
         papermill.execute_notebook(notebook, running, parameters=one["parameters"], **options)
     except PapermillExecutionError as error:
