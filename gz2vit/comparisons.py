@@ -5,6 +5,7 @@ corrected after Holm (1979) or Benjamini and Hochberg (1995). Positive differenc
 model. Galaxies without a property (NaN) are left out.
 """
 
+import gc
 import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -42,7 +43,9 @@ def corrected(p_values: Sequence[float] | np.ndarray, method: str = "holm") -> n
     """p-values (M,) corrected for their number; NaN (no test was possible) does not count."""
     p_values = np.array(p_values, dtype=np.float64)
     if (tested := ~np.isnan(p_values)).any():
+        gc.freeze()  # it looks for garbage, among all objects that there are
         p_values[tested] = multipletests(p_values[tested], method=method)[1]
+        gc.unfreeze()
     return p_values
 
 

@@ -41,6 +41,7 @@ MAX_ROUNDS = 20
 STARTS = ("majority", "all")
 START_GALAXIES = 5_000  # starts are compared on so many, the best one goes on with all
 KICK = 0.03  # how far a restart moves the thresholds, rms
+ORDERS = np.array(list(itertools.permutations(range(len(PATHS)))))  # of the classes
 NEVER = 2.0  # a threshold that no vote fraction reaches
 PUBLISHED = {**WILLETT_MIN_FRACTION, **ZHU_MIN_FRACTION}
 
@@ -133,11 +134,11 @@ class _Fit:
 
     def __init__(self, votes: pd.DataFrame, truth: np.ndarray, column: str) -> None:
         self.votes, self.truth, self.column = votes, truth, column
-        self._value = cache(lambda one: one.value(votes))
+        self._value = cache(lambda *words: Condition(words[0], 0.0, *words[1:]).value(votes))
 
     def value(self, one: Condition) -> np.ndarray:
         """What a condition compares with its threshold, float64 (galaxies,)."""
-        return self._value(replace(one, at_least=0.0))
+        return self._value(one.answers, one.column, one.any_of)
 
     def matches(self, rule: Rule, forced: Mapping[tuple[str, ...], bool] = {}) -> np.ndarray:
         """Which galaxies fulfil which class, with some conditions `forced` for all of them."""
@@ -188,9 +189,8 @@ class _Fit:
             matches, classes = self.matches(self.rule), self.rule.classes
             rightly = matches & (self.truth == [[one.class_index] for one in classes])
             wins = rightly.astype(np.int64) @ matches.T
-            orders = np.array(list(itertools.permutations(range(len(classes)))))
             first, second = np.triu_indices(len(classes), 1)
-            best = orders[wins[orders[:, first], orders[:, second]].sum(axis=1).argmax()]
+            best = ORDERS[wins[ORDERS[:, first], ORDERS[:, second]].sum(axis=1).argmax()]
             yield replace(self.rule, classes=tuple(classes[place] for place in best))
         for answers, one in self.rule.conditions().items():
             _, high = _best_split(self.value(one), self.gain(answers))

@@ -63,10 +63,14 @@ class Picture(NamedTuple):
     missing: str = ""
 
 
-def write_report(results_dir: Path | str, model_keys: Sequence[str], seeds: Seeds = None) -> Path:
+def write_report(
+    results_dir: Path | str, model_keys: Sequence[str], seeds: Seeds = None,
+    pictures: Mapping[str, Sequence[Picture]] | None = None,
+) -> Path:  # fmt: skip
     """Write `report.html` into the results folder, from whatever is there; its path.
 
-    Raises `Gz2vitError` where not even the galaxies are selected, and for files that are damaged.
+    `pictures`: what `find_pictures` found, if it has been asked. Raises `Gz2vitError` where not
+    even the galaxies are selected, and for files that are damaged.
     """
     folder, selection = Path(results_dir), read_selection(results_dir)
     data, table = selection.data, results_table(folder, model_keys, seeds)
@@ -97,7 +101,7 @@ def write_report(results_dir: Path | str, model_keys: Sequence[str], seeds: Seed
         "composition": composition.map("{:,}".format).reset_index(names="class"),
         "introduction": results.introduction(table),
         **{"tables": tables, "classes": classes, "notes": table.attrs["notes"]},
-        "pictures": find_pictures(folder),
+        "pictures": pictures or find_pictures(folder),
         "simulated_tables": read_simulated_tables(folder),
         "curves": [_draw_curves(folder, key, run, selection.data["profile"]) for key, run in runs],
         "notebooks": find_notebooks(folder, but=STEP),
