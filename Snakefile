@@ -280,6 +280,7 @@ use rule notebook as realism with:
             reads=[pipeline.results / "tables" / "transfer.csv"],
         ),
     output: touch(done("realism"))
+    threads: 1 if pipeline.simulated else THREADS  # beside real galaxies it simulates some
 
 
 # The last step: it shows what all others made.
