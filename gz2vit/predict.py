@@ -43,8 +43,7 @@ from gz2vit.training import GalaxyClassifier, load_classifier, local_device
 from gz2vit.weights import file_sha256
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif")
-# Images at once; so many numbers still fit in a processor's cache and in memory that is kept
-GPU_BATCH, OTHER_BATCH = 512, {torch.bfloat16: 32, torch.float32: 16}
+GPU_BATCH, OTHER_BATCH = 512, {torch.bfloat16: 32, torch.float32: 16}  # at once; fit in a cache
 PART_IMAGES = 2048  # what an interruption may cost: some seconds of the paper's network
 SECONDS = {True: 0.5, False: 30.0}  # between states of the bar on a terminal; each a line in a log
 COLUMNS = ("path", "GalaxyID", "pred", "class_name", *PROBABILITY_COLUMNS)
@@ -64,8 +63,8 @@ class Logits:
 
     Precision "auto": what is faster and changes no probability by 0.01: a float16 copy on a GPU, a
     bfloat16 copy on a processor that multiplies it, but of CNNs (where it costs 0.03) the channels
-    together; float32 layers by oneDNN, in half of MKL's time on AMD's processors. Not compiled:
-    that takes 80 s, for 1.2 times the Linformer's images/s. `batch_size`: what suits the device.
+    together; float32 layers by oneDNN, in half of MKL's time on AMD's. Not compiled: that takes
+    80 s, for 1.2 times the Linformer's images/s.
     """
 
     def __init__(
@@ -84,11 +83,10 @@ class Logits:
             self.network = copy.deepcopy(self.network).to(self.dtype)
             if convolutional:
                 self.network.to(memory_format=torch.channels_last)
-            on_cpu = device.type == "cpu" and self.dtype is torch.float32
-            if on_cpu and hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-                for layer in self.network.modules():
-                    if type(layer) is nn.Linear:
-                        layer.__class__ = _Linear
+            able = device.type == "cpu" and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+            for layer in self.network.modules() if able and self.dtype is torch.float32 else ():
+                if type(layer) is nn.Linear:
+                    layer.__class__ = _Linear
         self.batch_size = GPU_BATCH if device.type == "cuda" else OTHER_BATCH[self.dtype]
         levels = torch.arange(256.0, device=device)[:, None, None, None]
         table = torch.addcmul(classifier.shift, levels, classifier.scale)[..., 0]
@@ -366,8 +364,7 @@ def _read_batch(
 ) -> tuple[torch.Tensor, list[str | None]]:
     """Images (B, 3, H, W) on a device, which decodes the JPEG files if asked, and their faults.
 
-    The CPU decodes usual files by torchvision: Pillow's pixels in five sixths of the time, and all
-    that Pillow refuses is refused (OpenCV fills holes without a word).
+    Of usual files torchvision gives Pillow's pixels, sooner, and refuses all that Pillow refuses.
     """
     side, files, decoded = options.crop_px, {}, {}
     for row, path in enumerate([] if options.resize or options.pixel_scale else paths):
@@ -382,7 +379,7 @@ def _read_batch(
         with suppress(RuntimeError):  # one that this decoder does not know: the CPU knows all
             found = decode_jpeg([*files.values()], "RGB", device=device)
             decoded = dict(zip(files, found, strict=True))
-    pixels, faults = np.empty((len(paths), *[image_size] * 2, 3), np.uint8), [None] * len(paths)
+    pixels, faults = np.empty((len(paths), image_size, image_size, 3), "B"), [None] * len(paths)
     centre = slice(off := round((IMAGE_PX - side) / 2.0), off + side)
     for row in set(range(len(paths))) - set(decoded):
         try:
