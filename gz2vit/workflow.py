@@ -31,8 +31,6 @@ from pydantic import TypeAdapter, ValidationError
 from tqdm import tqdm
 
 from gz2vit import io
-from gz2vit.catalog import data_signature, follow_folder, read_data_folder
-from gz2vit.images import check_folder
 from gz2vit.io import ROOT, Gz2vitError, read_json, write_json, write_text
 
 PROFILES_DIR = ROOT / "profiles"
@@ -321,15 +319,17 @@ class Pipeline:
 
     def make_plan(self) -> None:
         """Decide which steps run and why, and write the plan; raises for broken galaxies."""
+        from gz2vit import catalog, images  # here: a step's own process needs no pandas to start
+
         signature, records, older = None, {}, {}
         for name in (order := self.order()):
             step = self.steps[name]
             if name == "select" and "simulate" not in self.plan:
-                folder = read_data_folder(self.data)
+                folder = catalog.read_data_folder(self.data)
                 if not self.simulated:
-                    check_folder(folder, self.results, step.parameters["LEAVE_OUT_BROKEN"])
-                signature = data_signature(folder, self.results / "logs" / "images.json")
-                follow_folder(self.results, folder)
+                    images.check_folder(folder, self.results, step.parameters["LEAVE_OUT_BROKEN"])
+                signature = catalog.data_signature(folder, self.results / "logs" / "images.json")
+                catalog.follow_folder(self.results, folder)
             path = self.results / "logs" / "steps" / f"{name}.json"
             record = records[name] = read_json(path) if path.exists() else {}
             now = self.state(step, signature)
@@ -513,6 +513,8 @@ def record(one: Mapping[str, Any], results: Path) -> dict[str, Any]:
     """What a planned step was made of, for the next plan; what is made in this run as well."""
     galaxies = dict(one["record"]["galaxies"])
     if galaxies.get("signature", "") is None:  # simulated in this run
+        from gz2vit.catalog import data_signature, read_data_folder
+
         folder = read_data_folder(results / "data")
         galaxies["signature"] = data_signature(folder, results / "logs" / "images.json")
     new = {"galaxies": galaxies, "reads": _digests(one["reads"])}
