@@ -9,11 +9,13 @@ weighted with gradients, Chefer et al. 2021, arXiv:2103.15679; Grad-CAM, Selvara
 arXiv:1610.02391; the Linformer's attention, Wang et al. 2020, arXiv:2006.04768.
 """
 
+import copy
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from itertools import pairwise, repeat
+from threading import local
 
 import numpy as np
 import torch
@@ -100,26 +102,39 @@ def batch_size(images: torch.Tensor) -> int:
 def predict_probabilities(network: nn.Module, images: torch.Tensor) -> np.ndarray:
     """Class probabilities, float64 (B, classes), each row's sum 1."""
     images = check_images(network, images)
-    return predict_batches(network, images.split(batch_size(images)), images.device.type)
+    return predict_batches(nn.Module.__call__, network, images.split(batch_size(images)))
 
 
 def predict_batches(
-    logits_of: Callable, batches: Iterable, device: str, bar: tqdm | None = None
+    logits_of: Callable, network: nn.Module, batches: Iterable, bar: tqdm | None = None
 ) -> np.ndarray:
     """The probabilities of the logits of batches; `bar` advances by image."""
-    threads, found = torch.get_num_threads() if device == "cpu" else 1, []
-    work = torch.inference_mode()(lambda batch: logits_of(batch).cpu())
-    # A batch for each thread: threads that share a batch wait for each other at every layer.
-    pool = ThreadPoolExecutor(threads, "predict", torch.set_num_threads, (1,))
+    work, found = torch.inference_mode()(lambda *given: logits_of(*given).cpu()), []
+    for logits in map_batches(work, network, batches):
+        found.append(logits)
+        if bar is not None:
+            bar.update(len(logits))
+    return torch.cat(found).double().softmax(dim=1).numpy()
+
+
+def map_batches(work: Callable, network: nn.Module, batches: Iterable) -> Iterator:
+    """`work(network, batch)` of each batch, in order; on a CPU a batch for each thread.
+
+    Threads that share a batch would wait for each other at every layer. Each has its own network,
+    of the same weights, so that hooks see one pass alone.
+    """
+    here, weights = local(), [*network.parameters(), *network.buffers()]
+    threads = torch.get_num_threads() if weights[0].device.type == "cpu" else 1
+
+    def begin() -> None:
+        torch.set_num_threads(1)
+        here.network = copy.deepcopy(network, {id(one): one for one in weights})
+
     try:
-        with pool:
-            for logits in (pool.map if threads > 1 else map)(work, batches):
-                found.append(logits)
-                if bar is not None:
-                    bar.update(len(logits))
+        with ThreadPoolExecutor(threads, "predict", begin) as pool:
+            yield from pool.map(lambda batch: work(here.network, batch), batches)
     finally:
         torch.set_num_threads(threads)  # the library's own count is one for all threads
-    return torch.cat(found).double().softmax(dim=1).numpy()
 
 
 def collect_attention(
@@ -346,5 +361,6 @@ def attribution_maps(
     make = transformer_maps if "attention" in methods_of(network) else class_activation
     parts = check_images(network, images).split(BATCH_SIZE)
     wanted = repeat(None) if class_index is None else class_index.split(BATCH_SIZE)
-    found = [make(network, part, classes) for part, classes in zip(parts, wanted, strict=False)]
+    pairs = zip(parts, wanted, strict=False)
+    found = list(map_batches(lambda own, pair: make(own, *pair), network, pairs))
     return {kind: torch.cat([one[kind].cpu() for one in found]) for kind in found[0]}

@@ -71,22 +71,22 @@ def change_patches(
     if not (tokens := known["whole"].shape[1:-1] == (patches,)):
         known = images
 
-    def logits_between(state: tuple[tuple[str, str, np.ndarray], int, slice]) -> torch.Tensor:
+    def logits_between(own: nn.Module, state: tuple) -> torch.Tensor:
         (start, end, turns), count, rows = state
         mask = torch.from_numpy(turns[rows] < count).to(whole.device)
         first, last = known[start][rows], known[end][rows]
         if tokens:
             here.tokens = torch.where(mask.flatten(1)[..., None], last, first)
-            return network(whole[:1].expand(len(mask), *shape))
+            return own(whole[:1].expand(len(mask), *shape))
         mask = functional.interpolate(mask[:, None].float(), shape[1:], mode="nearest-exact") > 0.5
-        return network(torch.where(mask, last, first))
+        return own(torch.where(mask, last, first))
 
     batches = [slice(start, start + size) for start in range(0, len(whole), size)]
     states = product(changes, counts[1:-1], batches)
     if tokens:
         embed.forward = lambda *_, **__: here.tokens
     try:
-        found = attention.predict_batches(logits_between, states, whole.device.type, bar)
+        found = attention.predict_batches(logits_between, network, states, bar)
     finally:
         if tokens:
             del embed.forward

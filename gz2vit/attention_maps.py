@@ -19,6 +19,7 @@ from gz2vit.catalog import Selection, read_selection
 from gz2vit.evaluation import PROBABILITY_COLUMNS, read_predictions
 from gz2vit.images import open_split
 from gz2vit.io import CHECKPOINT, Gz2vitError, atomic_path, command_for, require
+from gz2vit.models import use_onednn
 from gz2vit.paper import CLASS_COUNT, CLASS_NAMES, FIG5_GALAXY_IDS, PUBLISHED_RESULTS
 from gz2vit.training import GalaxyClassifier, load_classifier
 
@@ -53,6 +54,7 @@ class TrainedModel:
 def open_model(results_dir: Path | str, key: str) -> TrainedModel:
     """A trained model, on the GPU where there is one, in evaluation mode."""
     classifier = load_classifier(Path(results_dir) / "models" / key)
+    use_onednn(classifier.network)
     return TrainedModel(key, classifier.to("cuda" if torch.cuda.is_available() else "cpu").eval())
 
 

@@ -41,8 +41,8 @@ MAX_ITERATIONS = 2000  # of L-BFGS; standardised features need some hundred
 def layer_embeddings(network: nn.Module, images: torch.Tensor) -> dict[str, torch.Tensor]:
     """Layer name -> float32 (B, D) on the CPU, first layer first, for normalised (B, 3, H, W)."""
     images = attention.check_images(network, images)
-    with torch.inference_mode():
-        found = [_embed(network, part) for part in images.split(attention.BATCH_SIZE)]
+    work, parts = torch.inference_mode()(_embed), images.split(attention.BATCH_SIZE)
+    found = list(attention.map_batches(work, network, parts))
     word = "block" if attention.has_class_token(network) else "stage"
     layers = (torch.cat(parts).float().cpu() for parts in zip(*found, strict=True))
     return {f"{word} {number}": layer for number, layer in enumerate(layers, 1)}

@@ -37,7 +37,7 @@ from gz2vit.catalog import read_selection
 from gz2vit.evaluation import PROBABILITY_COLUMNS, classification_metrics
 from gz2vit.images import ImageFault
 from gz2vit.io import CHECKPOINT, Gz2vitError
-from gz2vit.models import count_parameters
+from gz2vit.models import count_parameters, use_onednn
 from gz2vit.paper import CLASS_NAMES, IMAGE_PX
 from gz2vit.training import GalaxyClassifier, load_classifier, local_device
 from gz2vit.weights import file_sha256
@@ -49,13 +49,6 @@ SECONDS = {True: 0.5, False: 30.0}  # between states of the bar on a terminal; e
 COLUMNS = ("path", "GalaxyID", "pred", "class_name", *PROBABILITY_COLUMNS)
 KINDS = {"pred": pa.int64(), **dict.fromkeys(PROBABILITY_COLUMNS, pa.float64())}
 SCHEMA = pa.schema([(name, KINDS.get(name, pa.string())) for name in (*COLUMNS, "fault")])
-
-
-class _Linear(nn.Linear):
-    """The same layer by oneDNN: torch takes it for half precision alone."""
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.ops.mkldnn._linear_pointwise(x, self.weight, self.bias, "none", [], "")
 
 
 class Logits:
@@ -83,10 +76,7 @@ class Logits:
             self.network = copy.deepcopy(self.network).to(self.dtype)
             if convolutional:
                 self.network.to(memory_format=torch.channels_last)
-            able = device.type == "cpu" and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-            for layer in self.network.modules() if able and self.dtype is torch.float32 else ():
-                if type(layer) is nn.Linear:
-                    layer.__class__ = _Linear
+            use_onednn(self.network)
         self.batch_size = GPU_BATCH if device.type == "cuda" else OTHER_BATCH[self.dtype]
         levels = torch.arange(256.0, device=device)[:, None, None, None]
         table = torch.addcmul(classifier.shift, levels, classifier.scale)[..., 0]

@@ -101,7 +101,7 @@ def test_a_linformers_effective_attention_is_exact(options: dict):
 
 
 @pytest.mark.parametrize("name", ["linformer", "vit", "hf_vit", TIMM, "timm/convnext_atto"])
-def test_maps_leave_the_network_and_do_not_mix_images(name: str):
+def test_maps_leave_the_network_and_do_not_mix_images(name: str, monkeypatch: pytest.MonkeyPatch):
     network, images = build(name)
     with torch.no_grad():
         before = network(images)
@@ -110,9 +110,12 @@ def test_maps_leave_the_network_and_do_not_mix_images(name: str):
         maps = attribution_maps(network, images)
     assert not any(one.requires_grad for one in (images, *maps.values()))
     threads = torch.get_num_threads()
+    monkeypatch.setattr(attention, "BATCH_SIZE", 1)
     try:
         for count in (1, 2):  # which share the images, not a batch
             torch.set_num_threads(count)
+            for kind, one in attribution_maps(network, images).items():
+                assert torch.allclose(one, maps[kind], atol=1e-3)
             found = attention.predict_probabilities(network, images)
             assert found == pytest.approx(before.softmax(1).numpy(), abs=1e-6)
             assert torch.get_num_threads() == count

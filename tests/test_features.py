@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
+from gz2vit import attention
 from gz2vit.attention_maps import open_model
 from gz2vit.evaluation import wilson_interval
 from gz2vit.features import (
@@ -66,6 +67,23 @@ def test_the_last_layer_makes_the_logits(name: str):
         with torch.no_grad():
             made = HEADS[name](network.eval(), vectors[-1])
             assert torch.allclose(made, network(images), atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["linformer", "hf_vit", "resnet50", TIMM])
+def test_threads_do_not_mix_images(name: str, monkeypatch: pytest.MonkeyPatch):
+    network, images = build(name)
+    images, before = images.repeat(4, 1, 1, 1), torch.get_num_threads()
+    images *= torch.arange(1.0, 13.0).view(-1, 1, 1, 1)  # no two alike
+    expected = layer_embeddings(network, images)
+    monkeypatch.setattr(attention, "BATCH_SIZE", 1)
+    try:
+        torch.set_num_threads(2)
+        found = layer_embeddings(network, images)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    for layer, vectors in expected.items():
+        assert torch.allclose(found[layer], vectors, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", ["linformer", "vit", "hf_vit"])

@@ -11,6 +11,7 @@ from gz2vit.io import Gz2vitError
 from gz2vit.models import (
     FUSED,
     MaskDropout,
+    OneDnnLinear,
     architecture_of,
     build_model,
     count_flops,
@@ -19,6 +20,7 @@ from gz2vit.models import (
     fuse_attention,
     head_prefixes,
     register_model,
+    use_onednn,
 )
 from gz2vit.paper import PUBLISHED_RESULTS
 
@@ -190,6 +192,18 @@ def test_every_dropout_of_a_network_is_replaced():
     linformer = build_model("linformer", **SMALL["linformer"], dropout=0.15)
     dropouts = [part for part in linformer.modules() if isinstance(part, nn.Dropout)]
     assert {(type(part), part.p) for part in dropouts} == {(MaskDropout, 0.15)}
+
+
+def test_layers_by_onednn_only_round_differently():
+    network, images = build_model("vit", **SIZES).eval(), torch.randn(3, 3, 32, 32)
+    other = use_onednn(copy.deepcopy(network))
+    assert OneDnnLinear in map(type, other.modules())
+    with torch.no_grad():
+        assert torch.allclose(network(images), other(images), rtol=1e-4, atol=1e-5)
+    for one in (network, other):
+        one(images).sum().backward()
+    gradients = ([part.grad for part in one.parameters()] for one in (network, other))
+    assert all(map(torch.equal, *gradients))
 
 
 SIZES = {"image_size": 32, "patch_size": 8, "depth": 2, "dim": 16, "heads": 2}
