@@ -26,7 +26,6 @@ import torchvision
 from PIL import Image
 from pyarrow import dataset, parquet
 from torch import nn
-from torchvision.io import decode_jpeg
 from tqdm import tqdm
 
 from gz2vit import images as galaxy_images
@@ -41,6 +40,11 @@ from gz2vit.models import count_parameters, use_onednn
 from gz2vit.paper import CLASS_NAMES, IMAGE_PX
 from gz2vit.training import GalaxyClassifier, load_classifier, local_device
 from gz2vit.weights import file_sha256
+
+try:  # which torchvision wants to leave to another library
+    from torchvision.io import decode_jpeg
+except ImportError:
+    decode_jpeg = None  # Pillow decodes all, to the same pixels
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif")
 GPU_BATCH, OTHER_BATCH = 512, {torch.bfloat16: 32, torch.float32: 16}  # at once; fit in a cache
@@ -219,7 +223,7 @@ def predict_images(
         raise Gz2vitError(f"there is no {CHECKPOINT} in {model}; --model takes a model's folder")
     classifier = load_classifier(model if checkpoint == io.BUNDLED else checkpoint.parent)
     device = choose_device(options.device)
-    if options.gpu_decode and device.type != "cuda":
+    if options.gpu_decode and (device.type != "cuda" or not decode_jpeg):
         raise Gz2vitError(f"a {device.type} cannot decode JPEG files; leave --gpu-decode away")
     logits_of = Logits(classifier, device, options.precision)
     options = replace(options, crop_px=options.crop_px or classifier.crop_px)
@@ -356,8 +360,9 @@ def _read_batch(
 
     Of usual files torchvision gives Pillow's pixels, sooner, and refuses all that Pillow refuses.
     """
-    side, files, decoded = options.crop_px, {}, {}
-    for row, path in enumerate([] if options.resize or options.pixel_scale else paths):
+    side, files, decoded = options.crop_px, {}, []
+    usual = decode_jpeg and not (options.resize or options.pixel_scale)
+    for row, path in enumerate(paths if usual else []):
         with suppress(Exception):  # what is wrong with it is found by Pillow
             data = bytearray(Path(path).read_bytes())
             with Image.open(BytesIO(data)) as image:
@@ -365,12 +370,15 @@ def _read_batch(
             whole = galaxy_images.JPEG_END in data[-galaxy_images.TAIL_BYTES :]
             if whole and kind == ("JPEG", "RGB", (IMAGE_PX, IMAGE_PX), False):
                 files[row] = torch.frombuffer(data, dtype=torch.uint8)
+    centre, faults = slice(off := round((IMAGE_PX - side) / 2.0), off + side), [None] * len(paths)
     if files and options.gpu_decode and side == image_size:
         with suppress(RuntimeError):  # one that this decoder does not know: the CPU knows all
             found = decode_jpeg([*files.values()], "RGB", device=device)
-            decoded = dict(zip(files, found, strict=True))
-    pixels, faults = np.empty((len(paths), image_size, image_size, 3), "B"), [None] * len(paths)
-    centre = slice(off := round((IMAGE_PX - side) / 2.0), off + side)
+            decoded = [*files]
+            images = torch.stack(found)[:, :, centre, centre]
+            if len(decoded) == len(paths):
+                return images, faults
+    pixels = np.empty((len(paths), image_size, image_size, 3), np.uint8)
     for row in set(range(len(paths))) - set(decoded):
         try:
             image = decode_jpeg(files[row], "RGB").permute(1, 2, 0)[centre, centre].numpy()
@@ -379,9 +387,10 @@ def _read_batch(
             [(pixels[row], faults[row])] = read_images([paths[row]], image_size, options)
     batch = torch.from_numpy(pixels)
     batch = (batch.pin_memory() if device.type == "cuda" else batch).to(device, non_blocking=True)
-    for row, image in decoded.items():
-        batch[row] = image.permute(1, 2, 0)[centre, centre]
-    return batch.permute(0, 3, 1, 2), faults
+    batch = batch.permute(0, 3, 1, 2)
+    if decoded:
+        batch[decoded] = images
+    return batch, faults
 
 
 def symmetries(images: torch.Tensor) -> Iterator[torch.Tensor]:
