@@ -289,9 +289,9 @@ class GalaxyClassifier(lightning.LightningModule):
     def training_step(self, *_: int) -> None:
         """An epoch."""
         self.adam = self.optimizers(use_pl_optimizer=False)
-        (group,), lr = self.adam.param_groups, self.lr
-        if self.adam.defaults["capturable"]:  # where a graph reads it, whatever it becomes
-            group["lr"] = self.rate.fill_(lr)
+        (group,), lr, on_gpu = self.adam.param_groups, self.lr, self.device.type == "cuda"
+        # A graph reads the rate of each epoch there; a checkpoint may be of another device.
+        group |= {"lr": self.rate.fill_(lr) if on_gpu else lr, "capturable": on_gpu}
         self.run_epoch("train")
         group["lr"] = lr
         self.optimizers().step()  # without gradients: nothing moves, but Lightning counts a step
