@@ -188,7 +188,7 @@ class Pipeline:
         self.simulated = config["data"] is None and not self.drawn
         self.data = Path(config["data"] or self.results / "data")
         profile = load_profile(config["profile"])
-        self.seconds = profile.pop("seconds", {})
+        self.seconds, _ = profile.pop("seconds", {}), profile.pop("run", {})  # which is for `run`
         overrides = [parse_set(text, self.results) for text in config["set"]]
         rows = dict(profile.pop("backbones", {}))
         rows |= {name: value for step, name, value in overrides if step == "backbones"}
@@ -580,9 +580,11 @@ def run(
     archived = (folder / io.ARCHIVE_RECORD).exists()
     data = str(Path(data).expanduser().resolve()) if data not in (None, "default") else data
     settings = merge_settings(folder, profile, data, overrides)
+    usual, cores = load_profile(settings["profile"]).get("run", {}), io.available_cores()
+    if not (jobs or executor or only or overrides or retrain is not None):  # the whole
+        jobs = min(cores, usual.get("jobs", 1))
     config = settings | {"results": str(folder), "only": only, "retrain": retrain, "jobs": jobs}
-    config |= {"executor": executor, "threads": max(1, io.available_cores() // (jobs or 1))}
-    load_profile(config["profile"])
+    config |= {"executor": executor, "threads": max(1, cores // (jobs or 1))}
     if data and (archived or settings["profile"] == PUBLISHED):
         raise Gz2vitError(f"--data {data}: {folder} has galaxies of its own; name other --results")
     try:
