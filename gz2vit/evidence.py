@@ -123,12 +123,9 @@ def more_accurate(first: str, second: str, found: Mapping[str, Any], where: str 
 
 
 def claim_fig4(
-    joined: pd.DataFrame,
-    first: str,
-    second: str,
-    properties: Sequence[Property] = FIG4_PROPERTIES,
-    ends: Mapping[str, float] | None = None,
-) -> list[dict[str, Any]]:
+    joined: pd.DataFrame, first: str, second: str,
+    properties: Sequence[Property] = FIG4_PROPERTIES, ends: Mapping[str, float] | None = None,
+) -> list[dict[str, Any]]:  # fmt: skip
     """The claims for each property, of a table of `join_predictions` with its properties.
 
     "Better on small galaxies" can mean that those which only the first has right are smaller than
@@ -153,9 +150,8 @@ def claim_fig4(
             **{"standard_error": error, "test": "Kolmogorov-Smirnov"},
         }
         if min(one, two) < (least := comparisons.MIN_GROUP):
-            claim["reason"] = (
-                f"the groups have {one} and {two} galaxies; {least} are needed in each"
-            )
+            few = f"the groups have {one} and {two} galaxies"
+            claim["reason"] = f"{few}; {least} are needed in each"
         else:
             sign = "=" if found["ad_p"] > 0.001 else "<="
             claim["note"] = f"Anderson-Darling p {sign} {found['ad_p']:.2g}"
@@ -292,12 +288,9 @@ def verdicts_markdown(table: pd.DataFrame) -> str:
 
 
 def verdict_paragraph(
-    verdicts: pd.DataFrame,
-    first: str,
-    second: str,
-    joined: pd.DataFrame | None = None,
-    bins: Mapping[str, comparisons.Bins] | None = None,
-) -> str:
+    verdicts: pd.DataFrame, first: str, second: str,
+    joined: pd.DataFrame | None = None, bins: Mapping[str, comparisons.Bins] | None = None,
+) -> str:  # fmt: skip
     """`PAPER_CLAIM`, and what the `verdicts` on it support, in plain words.
 
     With `joined` they are of `claim_fig4`, and the lead is counted in `bins`, by column.

@@ -119,15 +119,11 @@ class Viewer:
         image, true = self.galaxy(galaxy_id)
         near, note = self.neighbours(key, galaxy_id)
         name = f"{key}: {layer}" + (f", {head}" if head != AVERAGE else "")
-        figure = draw_explored(
-            image,
-            self.map_of(key, galaxy_id, layer, head),
-            look.predict_probabilities(*self._prepare(key, galaxy_id))[0],
-            (f"{galaxy_id} ({self.places[galaxy_id][0]}): {CLASS_NAMES[true]}", name),
-            true,
-            [(own, CLASS_SHORT_NAMES[index]) for own, index in map(self.galaxy, near)],
-            note,
-        )
+        titles = f"{galaxy_id} ({self.places[galaxy_id][0]}): {CLASS_NAMES[true]}", name
+        drawn = self.map_of(key, galaxy_id, layer, head)
+        probability = look.predict_probabilities(*self._prepare(key, galaxy_id))[0]
+        beside = [(own, CLASS_SHORT_NAMES[index]) for own, index in map(self.galaxy, near)]
+        figure = draw_explored(image, drawn, probability, titles, true, beside, note)
         return png_bytes(figure, dpi=100)
 
 

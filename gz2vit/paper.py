@@ -22,10 +22,9 @@ CLASS_COUNT = len(CLASS_NAMES)
 
 # AUTHORS, gz2_data/: label2, label3 and label4 merge the eight classes of label1.
 MERGED_LABELS = {
-    "label2": (0, 0, 0, 1, 2, 2, 3, 4),
-    "label3": (0, 0, 0, 1, 1, 1, 2, 3),
+    "label2": (0, 0, 0, 1, 2, 2, 3, 4), "label3": (0, 0, 0, 1, 1, 1, 2, 3),
     "label4": (0, 0, 0, 1, 1, 1, 2, 2),
-}
+}  # fmt: skip
 
 # AUTHORS, gz2_data/: galaxies per class (label1) in each split, and their sum, 155,951.
 SPLIT_CLASS_COUNTS = {
@@ -44,10 +43,8 @@ PIXEL_SCALE_PER_R90 = 0.02
 
 # AUTHORS, notebooks: mean and standard deviation of (R, G, B) in units of full scale (0 to 1).
 NORMALIZATION = {
-    "linformer": ((0.094, 0.0815, 0.063), (0.1303, 0.11, 0.0913)),
-    "vit": ((0.094, 0.0815, 0.063), (0.1303, 0.11, 0.0913)),
-    "resnet50": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
-    "vgg16_bn": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+    **dict.fromkeys(("linformer", "vit"), ((0.094, 0.0815, 0.063), (0.1303, 0.11, 0.0913))),
+    **dict.fromkeys(("resnet50", "vgg16_bn"), ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))),
     "hf_vit": ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
 }
 
@@ -63,30 +60,21 @@ BATCH_SIZE, MAX_EPOCH, EARLY_STOPPING_EPOCHS, SEED = 64, 200, 10, 0
 
 # AUTHORS, notebooks: Adam's learning rate, multiplied by gamma every step_size epochs.
 SCHEDULES = {
-    "linformer": {"lr": 3.0e-4, "step_size": 5, "gamma": 0.9},
-    "vit": {"lr": 3.0e-4, "step_size": 5, "gamma": 0.9},
-    "resnet50": {"lr": 5.0e-5, "step_size": 10, "gamma": 0.1},
-    "vgg16_bn": {"lr": 5.0e-5, "step_size": 10, "gamma": 0.1},
+    **dict.fromkeys(("linformer", "vit"), {"lr": 3.0e-4, "step_size": 5, "gamma": 0.9}),
+    **dict.fromkeys(("resnet50", "vgg16_bn"), {"lr": 5.0e-5, "step_size": 10, "gamma": 0.1}),
     "hf_vit": {"lr": 5.0e-5, "step_size": 5, "gamma": 0.1},
 }
 
 # AUTHORS, notebooks: the networks, by the hyperparameters of `gz2vit.models`; ResNet-50 and VGG16
 # are torchvision's, as they are.
 NETWORKS = {
-    "linformer": {
-        "image_size": 224, "patch_size": 28, "depth": 12, "dim": 128, "k_dim": 64, "heads": 8,
-        "dropout": 0.1, "share_kv": False,
-    },
-    "vit": {
-        "image_size": 224, "patch_size": 16, "depth": 8, "dim": 256, "mlp_dim": 64, "heads": 8,
-        "dropout": 0.1, "emb_dropout": 0.1,
-    },
-    "resnet50": {},
-    "vgg16_bn": {},
-    "hf_vit": {
-        "image_size": 224, "patch_size": 16, "depth": 12, "dim": 768, "mlp_dim": 3072, "heads": 12,
-        "dropout": 0.0,
-    },
+    "linformer": {"image_size": 224, "patch_size": 28, "depth": 12, "dim": 128, "k_dim": 64,
+                  "heads": 8, "dropout": 0.1, "share_kv": False},
+    "vit": {"image_size": 224, "patch_size": 16, "depth": 8, "dim": 256, "mlp_dim": 64,
+            "heads": 8, "dropout": 0.1, "emb_dropout": 0.1},
+    "resnet50": {}, "vgg16_bn": {},
+    "hf_vit": {"image_size": 224, "patch_size": 16, "depth": 12, "dim": 768, "mlp_dim": 3072,
+               "heads": 12, "dropout": 0.0},
 }  # fmt: skip
 
 # AUTHORS, outputs of their notebooks: seconds of a training epoch, and on which device.
@@ -107,9 +95,7 @@ PUBLISHED_RESULTS = {
         "parameters": 2_785_416, "test_acc": 0.7742, "recall_macro": 0.7538, "f1_macro": 0.711,
         "class_acc": (0.8734, 0.758, 0.7327, 0.8476, 0.7449, 0.7112, 0.5998, 0.7628),
     },
-    "vit": {
-        "parameters": 4_719_368, "train_acc": 0.8261, "valid_acc": 0.815, "test_acc": 0.8166,
-    },
+    "vit": {"parameters": 4_719_368, "train_acc": 0.8261, "valid_acc": 0.815, "test_acc": 0.8166},
     "resnet50": {
         "parameters": 23_524_424, "train_acc": 0.8662, "valid_acc": 0.8534, "test_acc": 0.8558,
         "recall_macro": 0.792, "f1_macro": 0.8007,
@@ -193,29 +179,20 @@ FIG4_COUNTS = {
 FIG4_HISTOGRAMS = {
     "petroR90_r": {
         "low_edge": 3.037, "width": 1.0982,
-        "all": (
-            986, 3116, 5246, 5476, 4496, 3528, 2596, 1761, 1144, 781,
-            539, 405, 284, 284, 115, 103, 67, 79, 42, 30,
-        ),
-        "only first": (
-            26, 120, 210, 217, 152, 126, 70, 56, 41, 28, 21, 11, 10, 10, 4, 6, 0, 3, 0, 1,
-        ),
-        "only second": (
-            69, 210, 393, 455, 392, 306, 258, 170, 122, 79, 57, 57, 24, 31, 16, 8, 6, 11, 4, 7,
-        ),
+        "all": (986, 3116, 5246, 5476, 4496, 3528, 2596, 1761, 1144, 781,
+                539, 405, 284, 284, 115, 103, 67, 79, 42, 30),
+        "only first": (26, 120, 210, 217, 152, 126, 70, 56, 41, 28,
+                       21, 11, 10, 10, 4, 6, 0, 3, 0, 1),
+        "only second": (69, 210, 393, 455, 392, 306, 258, 170, 122, 79,
+                        57, 57, 24, 31, 16, 8, 6, 11, 4, 7),
     },
     "dered_r": {
         "low_edge": 11.818, "width": 0.3119,
-        "all": (
-            2, 5, 13, 27, 45, 81, 225, 370, 496, 947,
-            1289, 1957, 2768, 4121, 5906, 8413, 4463, 54, 9,
-        ),
-        "only first": (
-            0, 0, 1, 2, 3, 4, 3, 8, 18, 23, 46, 60, 80, 121, 227, 323, 194, 3, 0,
-        ),
-        "only second": (
-            0, 0, 0, 1, 5, 12, 16, 39, 52, 84, 111, 156, 262, 369, 499, 678, 394, 4, 0,
-        ),
+        "all": (2, 5, 13, 27, 45, 81, 225, 370, 496, 947,
+                1289, 1957, 2768, 4121, 5906, 8413, 4463, 54, 9),
+        "only first": (0, 0, 1, 2, 3, 4, 3, 8, 18, 23, 46, 60, 80, 121, 227, 323, 194, 3, 0),
+        "only second": (0, 0, 0, 1, 5, 12, 16, 39, 52, 84,
+                        111, 156, 262, 369, 499, 678, 394, 4, 0),
     },
 }  # fmt: skip
 
@@ -249,31 +226,23 @@ _LABELS_SHA256 = {  # AUTHORS, gz2_data/: the files at the commit named above
 }
 DATA_FILES = {
     "labels": tuple(
-        {
-            "url": f"{AUTHORS_FILES}gz2_{split}.csv", "entries": sum(SPLIT_CLASS_COUNTS[split]),
-            "checksum": f"sha256:{sha256}", "place": "",
-        }
+        {"url": f"{AUTHORS_FILES}gz2_{split}.csv", "entries": sum(SPLIT_CLASS_COUNTS[split]),
+         "checksum": f"sha256:{sha256}", "place": ""}
         for split, sha256 in _LABELS_SHA256.items()
     ),
     # Which image shows which SDSS object. The MD5 was seen in one public code base, not on the
     # record's own page.
-    "mapping": ({
-        "url": f"{_ZENODO}gz2_filename_mapping.csv", "entries": 355_990,
-        "checksum": "md5:7e28465e6dfbf96c0d828c595a5bbd80",
-    },),
+    "mapping": ({"url": f"{_ZENODO}gz2_filename_mapping.csv", "entries": 355_990,
+                 "checksum": "md5:7e28465e6dfbf96c0d828c595a5bbd80"},),
     # Hart et al. 2016 (MNRAS 461, 3663): volunteers' votes. No checksum is published.
-    "votes": ({
-        "url": "https://gz2hart.s3.amazonaws.com/gz2_hart16.csv.gz", "entries": 239_695,
-        "columns": ("dr7objid",),
-    },),
+    "votes": ({"url": "https://gz2hart.s3.amazonaws.com/gz2_hart16.csv.gz", "entries": 239_695,
+               "columns": ("dr7objid",)},),
     # data.galaxyzoo.org, Galaxy Zoo 2's sample: sizes and magnitudes. No checksum is published.
     "properties": ({
         "url": "https://zooniverse-data.s3.amazonaws.com/galaxy-zoo-2/gz2sample.csv.gz",
-        "entries": 325_704, "columns": ("OBJID", "PETROR90_R", "PETROMAG_R", "EXTINCTION_R"),
-    },),
+        "entries": 325_704, "columns": ("OBJID", "PETROR90_R", "PETROMAG_R", "EXTINCTION_R")},),
     # The MD5 was seen in two public code bases, not on the record's own page.
-    "images": ({
-        "url": f"{_ZENODO}images_gz2.zip", "entries": 243_434, "size_bytes": 3_400_000_000,
-        "checksum": "md5:bc647032d31e50c798770cf4430525c7",
-    },),
+    "images": ({"url": f"{_ZENODO}images_gz2.zip", "entries": 243_434,
+                "size_bytes": 3_400_000_000,
+                "checksum": "md5:bc647032d31e50c798770cf4430525c7"},),
 }  # fmt: skip

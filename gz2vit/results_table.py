@@ -1,7 +1,7 @@
 """The results table: for each model and quantity the paper's value, ours, and whether they compare.
 
-The paper's values are `paper.PUBLISHED_RESULTS`; ours are in `models/<key>/` and, of further seeds,
-in `models/<key>/seed<N>/`: `metrics.json`, `params.json` and `predictions.csv`.
+Ours are what `metrics.json`, `params.json` and `predictions.csv` in `models/<key>/` say, and, of
+further seeds, in `models/<key>/seed<N>/`.
 """
 
 import re
@@ -62,9 +62,8 @@ def results_table(
             if runs:
                 notes[key] = comparability(key, runs, data.get("galaxies"))
         except (Gz2vitError, LookupError, TypeError, ValueError) as error:
-            raise Gz2vitError(
-                f"a metrics.json in {model} is not whole ({error}); delete it and run {command}"
-            ) from error
+            damaged = f"a metrics.json in {model} is not whole ({error})"
+            raise Gz2vitError(f"{damaged}; delete it and run {command}") from error
         for run in runs:
             for name in (one for one in SHARED_FIGURES if run.get(one) != runs[0].get(one)):
                 raise Gz2vitError(
@@ -127,9 +126,8 @@ def _rows(key: str, runs: Sequence[Run]) -> list[tuple]:
         their, n, ends = theirs.get(name, np.nan), counts.get(name, 0), (np.nan, np.nan)
         ours = values.mean() if runs else np.nan
         spread = values.std(ddof=1) if len(runs) > 1 else np.nan
-        if (
-            name in MACRO and runs
-        ):  # several seeds do not narrow what their test galaxies leave open
+        if name in MACRO and runs:
+            # Several seeds do not narrow what their test galaxies leave open.
             ends = np.mean([run["intervals"].get(name, ends) for run in runs], axis=0)
         elif n:
             ends = evaluation.wilson_interval(round(ours * n), n)

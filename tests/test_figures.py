@@ -96,7 +96,7 @@ def test_drawing_leaves_the_users_settings_alone_and_does_not_depend_on_them(tmp
         return figure
 
     try:
-        assert not style.styled(draw_dollars)().texts[0].get_parse_math()
+        assert not style.house_style()(draw_dollars)().texts[0].get_parse_math()
         assert plt.isinteractive()  # a notebook shows every figure
     finally:
         plt.ioff()

@@ -14,10 +14,10 @@ from gz2vit.images import segment_galaxy
 from gz2vit.paper import CLASS_NAMES
 from gz2vit.plots import style
 from gz2vit.plots.paper_figures import COLOUR_MAP, FIG4_PANELS, show_galaxy, show_map
-from gz2vit.plots.style import GREY, SPLIT_COLOURS, describe, full_name, styled
+from gz2vit.plots.style import GREY, SPLIT_COLOURS, describe, full_name, house_style
 
 
-@styled
+@house_style()
 def draw_learning_curves(
     history: pd.DataFrame, width_in: float = 8.0, authors: pd.DataFrame | None = None
 ) -> Figure:
@@ -55,7 +55,7 @@ def draw_learning_curves(
     return describe(figure, f"{shown}. Best: {found} accuracy {best.valid_acc:.3f}.")
 
 
-@styled
+@house_style()
 def draw_accuracy_trends(
     table: pd.DataFrame, model_keys: list[str], data: Mapping[str, Any], bins: Mapping[str, Bins]
 ) -> Figure:
@@ -100,16 +100,11 @@ def name_axis(axes: Axes, column: str) -> None:
         axes.xaxis.set_minor_locator(plt.NullLocator())
 
 
-@styled
+@house_style()
 def draw_explored(
-    image: np.ndarray,
-    attention: np.ndarray,
-    probability: np.ndarray,
-    titles: tuple[str, str],
-    true: int,
-    neighbours: Sequence[tuple[np.ndarray, str]] = (),
-    note: str = "",
-) -> Figure:
+    image: np.ndarray, attention: np.ndarray, probability: np.ndarray, titles: tuple[str, str],
+    true: int, neighbours: Sequence[tuple[np.ndarray, str]] = (), note: str = "",
+) -> Figure:  # fmt: skip
     """A galaxy, where a network looks in it, its class probabilities, and its nearest galaxies.
 
     `image`: uint8 (H, W, 3); `attention`: (g, g), 0 to 1; `probability` (8,); `titles`: of image

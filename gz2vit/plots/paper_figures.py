@@ -22,7 +22,7 @@ from gz2vit.images import segment_galaxy
 from gz2vit.io import WEIGHTED, Gz2vitError
 from gz2vit.paper import CLASS_COUNT, CLASS_NAMES, CLASS_SHORT_NAMES, FIG5_GALAXY_IDS
 from gz2vit.plots import style
-from gz2vit.plots.style import GREY, SMALL_PT, describe, footer, full_name, model_name, styled
+from gz2vit.plots.style import GREY, SMALL_PT, describe, footer, full_name, house_style, model_name
 
 # --- Fig. 2 and other pictures of galaxies
 
@@ -71,7 +71,7 @@ def draw_mistakes(predictions: pd.DataFrame, images: np.ndarray, count: int = 16
     return _draw_grid([images[row] for row in shown.index], captions, nothing)
 
 
-@styled
+@house_style()
 def _draw_grid(
     images: Sequence[np.ndarray], captions: Sequence[str], nothing: str = "no galaxies"
 ) -> Figure:
@@ -96,14 +96,11 @@ def _draw_grid(
 # --- Fig. 3: confusion matrices in percent of the true class
 
 
-@styled
+@house_style()
 def draw_fig3(
-    panels: Mapping[str, np.ndarray | None],
-    totals: Sequence[int],
-    data: Mapping[str, Any] | str,
-    colour_map: str = "Blues",
-    classes: Sequence[int] = range(CLASS_COUNT),
-) -> Figure:
+    panels: Mapping[str, np.ndarray | None], totals: Sequence[int], data: Mapping[str, Any] | str,
+    colour_map: str = "Blues", classes: Sequence[int] = range(CLASS_COUNT),
+) -> Figure:  # fmt: skip
     """Fig. 3: confusion matrices of the `classes` side by side.
 
     `panels`: by title, percentages of `confusion_percent` (8, 8), or None where the title says why
@@ -144,7 +141,7 @@ def draw_fig3(
     return describe(figure, " ".join(words))
 
 
-@styled
+@house_style()
 def draw_confusion(true: ClassIndices, pred: ClassIndices, colour_map: str = "Blues") -> Figure:
     """The confusion matrix of predictions `pred` (N,) for galaxies of class `true` (N,)."""
     counts = confusion_matrix(true, pred)
@@ -183,15 +180,12 @@ PER_BIN = 5  # galaxies that the smaller group should have in a bin, on average
 INSIDE = 0.95  # share of the galaxies that the paper's bins must hold to be used
 
 
-@styled
+@house_style()
 def draw_fig4(
-    tables: pd.DataFrame | Mapping[str, pd.DataFrame],
-    names: tuple[str, str],
-    data: Mapping[str, Any] | str,
-    edges: Mapping[str, np.ndarray] | None = None,
-    colours: Mapping[str, str] = FIG4_COLOURS,
-    totals: Mapping[str, int] | None = None,
-) -> Figure:
+    tables: pd.DataFrame | Mapping[str, pd.DataFrame], names: tuple[str, str],
+    data: Mapping[str, Any] | str, edges: Mapping[str, np.ndarray] | None = None,
+    colours: Mapping[str, str] = FIG4_COLOURS, totals: Mapping[str, int] | None = None,
+) -> Figure:  # fmt: skip
     """Fig. 4 of two models (keys `names`): histograms of area 1, sizes left, magnitudes right.
 
     `tables`: one row per galaxy, with its `region` (of `join_predictions`) and the columns of
@@ -201,6 +195,9 @@ def draw_fig4(
     percentiles, and half as many for few galaxies.
     """
     first, second = map(full_name, names)
+    groups = "full test set", f"{first} right, {second} wrong", f"{first} wrong, {second} right"
+    line = {"histtype": "step", "linewidth": 1.5}
+    lines = ({}, line, line | {"linestyle": (0, (4, 1.6))})
     left_out, described = [], []
     figure, axes = plt.subplots(1, 2, figsize=(style.TEXT_WIDTH_IN, 2.9), layout="constrained")
     for panel, (column, look) in zip(axes, FIG4_PANELS.items(), strict=True):
@@ -220,14 +217,8 @@ def draw_fig4(
         lost["beyond the axis of"] = len(known) - len(inside["all"])
         left_out += [f"{count:,} {what} {look['name']}" for what, count in lost.items() if count]
         n = totals or {one: len(own) for one, own in values.items()}
-        labels = (
-            f"full test set ({n['all']:,})",
-            f"{first} right, {second} wrong ({n['only first']:,})",
-            f"{first} wrong, {second} right ({n['only second']:,})",
-        )
-        line = {"histtype": "step", "linewidth": 1.5}
-        lines = ({}, line, line | {"linestyle": (0, (4, 1.6))})
-        for group, label, options in zip(FIG4_GROUPS, labels, lines, strict=True):
+        for group, words, options in zip(FIG4_GROUPS, groups, lines, strict=True):
+            label = f"{words} ({n[group]:,})"
             # Nothing has no density; its line is in the legend all the same.
             options = options | {"density": len(inside[group]) > 0, "color": colours[group]}
             panel.hist(inside[group], bins, label=label, **options)
@@ -258,16 +249,11 @@ REST = (
 )
 
 
-@styled
+@house_style()
 def draw_fig5(
-    sample: Any,
-    name: str,
-    maps: Mapping[str, Any],
-    data: Mapping[str, Any],
-    model: str = "",
-    kind: str = "average",
-    colour_map: str = COLOUR_MAP,
-) -> Figure:
+    sample: Any, name: str, maps: Mapping[str, Any], data: Mapping[str, Any],
+    model: str = "", kind: str = "average", colour_map: str = COLOUR_MAP,
+) -> Figure:  # fmt: skip
     """Fig. 5: where networks look in the galaxies of the list `name` of `sample`, one in a row.
 
     `sample`, `maps` by model: `Sample` and `GalaxyMaps` of `gz2vit.attention_maps`. `model`: one

@@ -1,12 +1,11 @@
 """The look that all figures share, the line below them, their description in words, and saving.
 
-`styled` and `house_style` draw in STYLE, whatever a `matplotlibrc` says, and leave the user's own
-settings as they are. To restyle all figures, change STYLE; one, the figure that is returned.
+To restyle all figures, change STYLE; one, the figure that is returned.
 """
 
 import io
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import cycle
 from pathlib import Path
@@ -54,17 +53,12 @@ LONGEST = 900  # characters of a description: beyond, it no longer helps a liste
 
 @contextmanager
 def house_style() -> Iterator[None]:
-    """Draw in our STYLE in the block, whatever the user's settings, which are left as they were."""
+    """Draw in our STYLE in a block or function, whatever the user's settings, which are kept."""
     with plt.style.context(STYLE, after_reset=True):
         yield
         # The first figure loads the notebook's backend, which then shows figures cell by cell.
         interactive = plt.isinteractive()
     matplotlib.interactive(interactive)
-
-
-def styled(draw: Callable[..., Any]) -> Callable[..., Any]:
-    """Make `draw` draw in `house_style`."""
-    return house_style()(draw)
 
 
 def model_name(model_key: str) -> str:
@@ -122,7 +116,7 @@ def say(axes: Axes, words: str, **options: Any) -> None:
     axes.text(0.5, 0.5, words, **place | options)
 
 
-@styled
+@house_style()
 def draw_missing(what: str, why: str, data: Mapping[str, Any]) -> Figure | None:
     """A frame that says that `what` is not drawn, and `why`; None where there is no reason."""
     if not why:

@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 
 from gz2vit.paper import CLASS_SHORT_NAMES
 from gz2vit.plots.extra_figures import draw_learning_curves
-from gz2vit.plots.style import BLUE, NOTEBOOK_WIDTH_IN, describe, png_bytes, styled
+from gz2vit.plots.style import BLUE, NOTEBOOK_WIDTH_IN, describe, house_style, png_bytes
 
 
-@styled
+@house_style()
 def draw_batch(
     before: np.ndarray, after: torch.Tensor, class_index: Sequence[int], count: int = 8
 ) -> Figure:
@@ -38,7 +38,7 @@ def draw_batch(
     return describe(figure, f"{count} galaxies of a batch, as stored and as augmented.")
 
 
-@styled
+@house_style()
 def draw_schedule(rates: Sequence[float]) -> Figure:
     """The learning rate of each epoch, the first at 1."""
     figure, axes = plt.subplots(figsize=(0.55 * NOTEBOOK_WIDTH_IN, 1.8), layout="constrained")
