@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from gz2vit.io import Gz2vitError, atomic_path, read_json, require, write_json
+from gz2vit.io import Gz2vitError, read_json, require, write_json, write_text
 from gz2vit.paper import CLASS_COUNT, CLASS_NAMES, FIG2_GALAXY_IDS, TUNED_CLASS_WEIGHTS
 
 SPLITS = ("train", "valid", "test")
@@ -169,10 +169,7 @@ class DataFolder:
         return files
 
     def image_path(self, galaxy_id: str) -> Path:
-        """The image file of `galaxy_id`, `<galaxy_id>.jpg` where there is none; not for two.
-
-        A file of another format is returned, so that decoding it gives the reason.
-        """
+        """The image file of `galaxy_id`, which may be missing, or of a format that is not read."""
         others = self.image_files.get(galaxy_id, [f"{galaxy_id}.jpg"])
         names = [name for name in others if name.lower().endswith(IMAGE_SUFFIXES)] or others
         if len(names) > 1:
@@ -182,10 +179,7 @@ class DataFolder:
 
 
 def read_data_folder(path: Path | str) -> DataFolder:
-    """The tables of a data folder, read and checked; the images are not opened.
-
-    Raises `Gz2vitError`, also for an id that occurs twice, and an empty split.
-    """
+    """The tables of a data folder, read and checked (`Gz2vitError`); images are not opened."""
     path = Path(os.path.realpath(os.path.expanduser(path)))
     if not path.is_dir():
         raise Gz2vitError(f"there is no data folder {path}; set --data DIR as the README describes")
@@ -238,10 +232,7 @@ def read_properties(path: Path) -> pd.DataFrame | None:
 
 
 def data_signature(folder: DataFolder, cache: Path | None = None) -> dict[str, str]:
-    """What identifies a data folder: {"galaxies": sha256, "pixels": sha256}.
-
-    Of ids, labels and splits, and of these galaxies' images. `cache`: as of `pixels_digest`.
-    """
+    """A data folder's sha256: "galaxies" (ids, labels, splits), "pixels" (of `pixels_digest`)."""
     tables = folder.tables.items()
     labels = "".join(f"{split}\n{table.to_csv(index=False)}" for split, table in tables)
     ids = [galaxy_id for _, table in tables for galaxy_id in table.galaxyID]
@@ -254,9 +245,7 @@ def pixels_digest(ids: Sequence[str], paths: Sequence[Path], cache: Path | None 
 
     `cache`, a JSON file, holds each image's digest for its size and time of change.
     """
-    known = {}
-    with suppress(Gz2vitError):  # missing, or cut short by a power cut
-        known = read_json(cache) if cache else {}
+    known = read_json(cache, default={}) if cache else {}  # a power cut may have cut it short
 
     def read_digest(path: Path) -> tuple[str, str]:
         """The file's state and its digest."""
@@ -326,10 +315,7 @@ class Selection(DataFolder):
 
 
 def take_subset(tables: Mapping[str, pd.DataFrame], galaxies: int) -> dict[str, pd.DataFrame]:
-    """About `galaxies` in all, the first of each class, split and class keeping their shares.
-
-    At least one of each class that a split has, so that the total can exceed `galaxies` by a few.
-    """
+    """About `galaxies`, the first of each class, in the same shares; one, at least, per class."""
     share, taken = min(1.0, galaxies / sum(map(len, tables.values()))), {}
     for split, table in tables.items():
         classes = table.groupby("label1").label1
@@ -364,12 +350,10 @@ def write_selection(
     (target / "left_out.csv").unlink(missing_ok=True)
     files = {f"gz2_{split}": table for split, table in tables.items()}
     for name, table in (files if left_out is None else files | {"left_out": left_out}).items():
-        with atomic_path(target / f"{name}.csv") as temporary:
-            table.to_csv(temporary, index=False)
+        write_text(target / f"{name}.csv", table.to_csv(index=False))
     simulated, count = (folder.path / SIMULATION_RECORD).exists(), sum(map(len, tables.values()))
-    name = f"{count:,} " + (
-        "simulated galaxies" if simulated else f"galaxies of {folder.path.name}"
-    )
+    kind = "simulated galaxies" if simulated else f"galaxies of {folder.path.name}"
+    name = f"{count:,} {kind}"
     lost = {split: pd.Series(dtype=int) for split in tables}
     if left_out is not None and len(left_out):
         lost |= dict(iter(left_out.groupby("split").class_index))

@@ -58,9 +58,7 @@ def _parser() -> argparse.ArgumentParser:
         added.set_defaults(command=function)
         return added.add_argument
 
-    add = command(
-        "run", "gz2vit.workflow.run", "run every stale step; what follows -- is Snakemake's"
-    )
+    add = command("run", "gz2vit.workflow.run", "run stale steps; what follows -- is Snakemake's")
     add("profile", nargs="?", help="demo (default), smoke, paper or published")
     add("--data", metavar="DIR", help="data folder; without it galaxies are simulated")
     add("--results", metavar="DIR", help="instead of results/<profile>")
@@ -95,9 +93,10 @@ def _parser() -> argparse.ArgumentParser:
     add("--processes", type=int, metavar="P", help="side by side (all cores)")
     add("--replace", action="store_true", help="instead of another simulation")
 
-    add = command("download", "gz2vit.cli._download", "fetch Galaxy Zoo 2 and the paper's labels")
-    add("what", nargs="*", metavar="WHAT", help="images mapping votes properties labels (all)")
-    add("--to", type=Path, metavar="DIR", help="the data folder (gz2_data)")
+    help = "fetch Galaxy Zoo 2 and the paper's labels"
+    add = command("download", "gz2vit.download.fetch_galaxy_zoo", help)
+    add("kinds", nargs="*", metavar="WHAT", help="images mapping votes properties labels (all)")
+    add("--to", type=Path, dest="directory", metavar="DIR", help="the data folder (gz2_data)")
     add("--mirror", metavar="URL", help="address or folder of a copy")
     add("--images", type=Path, metavar="PATH", help="own images: folder or zip")
 
@@ -155,13 +154,6 @@ def _check(directory: Path) -> str:
     check_folder(folder := read_data_folder(directory))
     table = class_composition(folder.tables).to_string()
     return f"{table}\n{folder.path}: every table and image is in order"
-
-
-def _download(to: Path | None, what: Sequence[str], **source) -> None:
-    from gz2vit.download import fetch_galaxy_zoo
-    from gz2vit.votes import GALAXY_ZOO_DIR
-
-    fetch_galaxy_zoo(to or GALAXY_ZOO_DIR, what, **source)
 
 
 def _derive(votes: Path, to: Path, seed: int, mapping: Path, images: Path, **rule) -> str:

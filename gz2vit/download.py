@@ -6,7 +6,6 @@ name before it is verified, so that the same call continues after any interrupti
 """
 
 import hashlib
-import json
 import os
 import random
 import re
@@ -34,7 +33,7 @@ from urllib3.util.retry import Retry
 
 from gz2vit.io import Gz2vitError, atomic_path, read_json, sole_user, write_json
 from gz2vit.paper import DATA_FILES
-from gz2vit.votes import label_tables, write_properties
+from gz2vit.votes import GALAXY_ZOO_DIR, label_tables, write_properties
 
 MIRROR_VARIABLE = "GZ2VIT_MIRROR"
 # JPEG files do not shrink in a zip: unpacked they need as much, and half a disk block each.
@@ -84,10 +83,10 @@ FILES = {kind: tuple(RemoteFile(**row) for row in rows) for kind, rows in DATA_F
 
 
 def fetch_galaxy_zoo(
-    directory: Path, kinds: Sequence[str] = (), mirror: str | None = None,
+    directory: Path | None, kinds: Sequence[str] = (), mirror: str | None = None,
     images: Path | None = None, files: Mapping[str, tuple[RemoteFile, ...]] = FILES,
 ) -> None:  # fmt: skip
-    """Fetch Galaxy Zoo 2 into the data folder `directory`, printing a line per file.
+    """Fetch Galaxy Zoo 2 into the data folder `directory` (`gz2_data`), printing a line per file.
 
     `kinds`: of labels, mapping, votes, properties, images; empty: all. `mirror`: an http(s) address
     or a folder that holds the files (else the environment's GZ2VIT_MIRROR). `images`: own images
@@ -104,7 +103,7 @@ def fetch_galaxy_zoo(
         if not Path(source).is_dir():
             words = f"{source} is neither a folder nor an http(s) address"
             raise Gz2vitError(f"the mirror {words}; correct --mirror or {MIRROR_VARIABLE}")
-    directory = Path(os.path.abspath(Path(directory).expanduser()))
+    directory = Path(os.path.abspath(Path(directory or GALAXY_ZOO_DIR).expanduser()))
     incoming, lock = directory / "downloads" / ".incoming", directory / "downloads" / ".lock"
     with writing(directory / "downloads"):
         incoming.mkdir(parents=True, exist_ok=True)
@@ -196,8 +195,8 @@ def resume_download(url: str, part: Path, advice: str, checksummed: bool = False
     with tqdm(desc=part.name.strip("."), unit="B", unit_scale=True) as bar, _session() as session:
         while failures < ATTEMPTS:
             note, size = NO_NOTE, part.stat().st_size if part.exists() else 0
-            with suppress(OSError, ValueError, KeyError, TypeError):
-                known = json.loads(note_path.read_text(encoding="utf-8"))
+            with suppress(KeyError, TypeError):
+                known = read_json(note_path, default={})
                 note = {name: known[name] for name in NO_NOTE}
             validator = note["validator"] if note["url"] == url else ""
             if size and size == note["length"] and (note["url"] == url or checksummed):

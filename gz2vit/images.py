@@ -91,8 +91,7 @@ def read_image(path: Path | str, crop_px: int | None = None) -> np.ndarray:
 
 def decoder_versions() -> dict[str, str]:
     """The libraries that turn a JPEG into pixels; two versions can differ by a grey level."""
-    turbo = str(features.version("libjpeg_turbo"))
-    return {"pillow": PIL.__version__, "libjpeg_turbo": turbo}
+    return {"pillow": PIL.__version__, "libjpeg_turbo": str(features.version("libjpeg_turbo"))}
 
 
 def find_fault(path: Path, image_px: int = IMAGE_PX, whole: bool = False) -> str | None:
@@ -180,9 +179,7 @@ def _state(results_dir: Path | str, folder: DataFolder, broken: pd.DataFrame) ->
 
 def _write_broken(results_dir: Path | str, folder: DataFolder, broken: pd.DataFrame) -> None:
     """List `broken` as all that is broken in this state of the folder; no list for nothing."""
-    path = Path(results_dir) / BROKEN_LIST
-    with atomic_path(path) as temporary:
-        broken.to_csv(temporary, index=False)
+    io.write_text(path := Path(results_dir) / BROKEN_LIST, broken.to_csv(index=False))
     path.unlink() if broken.empty else None
     write_json(path.with_name("checked.json"), _state(results_dir, folder, broken))
 
@@ -276,10 +273,9 @@ def fill_cache(
         return []
     record |= decoder_versions()  # no cache begins with one version and ends with another
     start, faults, workers = time.perf_counter(), [], workers or available_workers()
-    previous, record_path = None, target.with_suffix(".json")
-    with suppress(Gz2vitError):
-        previous = read_json(record_path)
-    for stale in target.glob("shard_*.npy" if previous != record else ".shard_*.npy"):
+    record_path = target.with_suffix(".json")
+    known = read_json(record_path, default={}) == record
+    for stale in target.glob(".shard_*.npy" if known else "shard_*.npy"):
         stale.unlink()
     write_json(record_path, record)
     shards = _open_shards(target, len(paths), crop_px)

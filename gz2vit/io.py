@@ -20,10 +20,8 @@ from typing import Any
 from gz2vit import __version__
 
 ROOT = Path(__file__).resolve().parents[1]  # the project's folder
-MODEL_FILES = (
-    *("history.csv", "predictions.csv", "validation_predictions.csv"),
-    *("metrics.json", "params.json", "best.ckpt"),
-)
+MODEL_FILES = ("history.csv", "predictions.csv", "validation_predictions.csv")
+MODEL_FILES += ("metrics.json", "params.json", "best.ckpt")
 SETTINGS = "settings.yaml"  # in a results folder: profile, data folder and --set of its run
 ARCHIVE_RECORD = "archive.json"  # in a results folder that was made from an archive
 WEIGHTED = "_weighted"  # a model key that ends so is the same network, trained with class weights
@@ -92,11 +90,13 @@ def write_json(path: Path | str, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")
 
 
-def read_json(path: Path | str) -> Any:
-    """The value in a JSON file; raises `Gz2vitError` naming the file where it cannot be read."""
+def read_json(path: Path | str, default: Any = None) -> Any:
+    """The value in a JSON file; where it cannot be read `default`, or without one `Gz2vitError`."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
+        if default is not None:
+            return default
         raise Gz2vitError(f"cannot read {path}: {error}") from error
 
 
@@ -154,10 +154,9 @@ def run_record(parameters: Mapping[str, Any], seed: int, device: str) -> dict[st
 def git_commit() -> str:
     """The commit of the code that runs, with `+changes` where it differs; or `unknown`."""
     words = ["git", "describe", "--always", "--abbrev=40", "--exclude=*", "--dirty=+changes"]
+    how = {"cwd": ROOT, "text": True, "stderr": subprocess.DEVNULL}
     try:
-        return subprocess.check_output(
-            words, cwd=ROOT, text=True, stderr=subprocess.DEVNULL
-        ).strip()
+        return subprocess.check_output(words, **how).strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 

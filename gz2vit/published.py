@@ -15,7 +15,7 @@ from gz2vit import paper
 from gz2vit.catalog import PROPERTY_COLUMNS, SPLITS, read_classes, read_label_table, read_table
 from gz2vit.download import FILES, RemoteFile, Unreachable, fetch_galaxy_zoo
 from gz2vit.evaluation import confusion_matrix, confusion_percent
-from gz2vit.io import CHECKPOINT, Gz2vitError, atomic_path, write_json
+from gz2vit.io import CHECKPOINT, Gz2vitError, write_json, write_text
 
 CATALOGUE, HF_VIT, ROWS = "catalogue", "hf_vit", paper.PREDICTION_CATALOGUE["rows"]
 # The column of each network's predictions, by file.
@@ -162,9 +162,8 @@ def write_published(
     for file, content in files.items():
         if content is None:
             (results / file).unlink(missing_ok=True)
-            continue
-        with atomic_path(results / file) as temporary:
-            content.to_csv(temporary, index=False)
+        else:
+            write_text(results / file, content.to_csv(index=False))
     counts = {split: sum(counts) for split, counts in paper.SPLIT_CLASS_COUNTS.items()}
     data = {"profile": profile, "folder": str((results / "data").resolve()), "name": name}
     data |= {"simulated": False, "galaxies": counts, "missing": missing}

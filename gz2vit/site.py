@@ -21,10 +21,7 @@ MODULES = re.compile(r"^(?:from|import) (gz2(?:vit|sim)[\w.]*)(?: import ([\w, ]
 
 
 def write_site(results: Path, to: Path) -> Path:
-    """Write the site of a run into the folder `to`; its front page.
-
-    Raises `Gz2vitError` where the run has no report, and where `to` is the results folder itself.
-    """
+    """Write the site of a run, which must have a report, into the folder `to`; its front page."""
     report = require(results / "report.html", "report")
     if to.resolve() == results.resolve():
         raise Gz2vitError(f"--to {to} is the results folder; name another")
@@ -40,9 +37,8 @@ def write_site(results: Path, to: Path) -> Path:
     colours = Markup(HtmlFormatter().get_style_defs(".highlight"))
     paths = [p for p in sorted(results.glob("notebooks/[0-9]*.ipynb")) if ".failed" not in p.name]
     books = {path: nbformat.read(path, as_version=4) for path in paths}
-    titles = {
-        p.stem: book.cells[0].source.splitlines()[0].lstrip("# ") for p, book in books.items()
-    }
+    heads = {path.stem: book.cells[0].source.splitlines()[0] for path, book in books.items()}
+    titles = {name: head.lstrip("# ") for name, head in heads.items()}
     for path, book in books.items():
         body = Markup(exporter.from_notebook_node(book)[0])
         content = {"name": path.stem, "titles": titles, "body": body, "colours": colours}

@@ -22,26 +22,17 @@ import pooch
 import yaml
 from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, ValidationError
 
+from gz2sim.volunteers import QUESTIONS, simulate_votes
 from gz2vit import catalog, paper
 from gz2vit.catalog import IMAGE_SUFFIXES, SPLITS, read_table
-from gz2vit.io import Gz2vitError, atomic_path, write_json, write_text
+from gz2vit.io import ROOT, Gz2vitError, write_json, write_text
 from gz2vit.paper import CLASS_COUNT, CLASS_NAMES
 
-# The questions that matter and their answers, by short name and by that of the catalogues' columns.
-QUESTIONS = {
-    "t01_smooth_or_features": "a01_smooth a02_features_or_disk a03_star_or_artifact",
-    "t02_edgeon": "edgeon=a04_yes not_edgeon=a05_no",
-    "t03_bar": "a06_bar a07_no_bar",
-    "t04_spiral": "a08_spiral a09_no_spiral",
-    "t06_odd": "odd=a14_yes not_odd=a15_no",
-    "t07_rounded": "a16_completely_round a17_in_between a18_cigar_shaped",
-    "t08_odd_feature": "a19_ring a20_lens_or_arc a21_disturbed a22_irregular a23_other a24_merger "
-    "a38_dust_lane",
-}
+YES_NO = {"a04_yes": "edgeon", "a05_no": "not_edgeon", "a14_yes": "odd", "a15_no": "not_odd"}
 ANSWERS = {  # the stem of an answer's columns, by its short name
-    re.sub(r"^a\d\d_|=.*", "", answer): f"{question}_{answer.split('=')[-1]}"
+    YES_NO.get(answer, answer[4:]): f"{question}_{answer}"
     for question, answers in QUESTIONS.items()
-    for answer in answers.split()
+    for answer in answers
 }
 COLUMNS = ("debiased", "weighted_fraction", "fraction")  # what a vote fraction may be read from
 KINDS = ("count", *COLUMNS)
@@ -53,9 +44,7 @@ VOTES_FILE = "downloads/gz2_hart16.csv.gz"  # in a data folder
 MAPPING_FILE = "downloads/gz2_filename_mapping.csv"
 SAMPLE_FILE = "downloads/gz2sample.csv.gz"
 # The real Galaxy Zoo 2 is kept in the project, unless the environment names another folder.
-GALAXY_ZOO_DIR = Path(
-    os.environ.get("GZ2VIT_DATA") or Path(__file__).resolve().parents[1] / "gz2_data"
-).expanduser()
+GALAXY_ZOO_DIR = Path(os.environ.get("GZ2VIT_DATA") or ROOT / "gz2_data").expanduser()
 
 # ---- rules ----
 
@@ -289,10 +278,7 @@ def label_table(classes: pd.Series) -> pd.DataFrame:
 
 
 def split_galaxies(table: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
-    """The paper's 64 % train, 16 % valid and 20 % test, drawn with `seed`; at least 5 galaxies.
-
-    The published sizes tell how: a fifth for testing, then a fifth of the rest for validation.
-    """
+    """A fifth for testing, then a fifth of the rest for validation, as the published sizes tell."""
     from sklearn.model_selection import train_test_split  # slow to import
 
     if len(table) < 5:
@@ -305,8 +291,7 @@ def split_galaxies(table: pd.DataFrame, seed: int) -> dict[str, pd.DataFrame]:
 def write_label_tables(directory: Path | str, tables: Mapping[str, pd.DataFrame]) -> list[Path]:
     """Write `gz2_<split>.csv` into `directory`; the paths."""
     for split, table in tables.items():
-        with atomic_path(Path(directory) / f"gz2_{split}.csv") as temporary:
-            table.to_csv(temporary, index=False)
+        write_text(Path(directory) / f"gz2_{split}.csv", table.to_csv(index=False))
     return [Path(directory) / f"gz2_{split}.csv" for split in tables]
 
 
@@ -397,10 +382,7 @@ def derive_folder(
 
 
 def explain_galaxy(galaxy_id: str, votes_path: Path, rule: Rule, data_dir: Path) -> str:
-    """Why `galaxy_id` (an SDSS object id or an image's name) got its class, as text.
-
-    `data_dir`: where the file map and the published label tables are. Raises `Gz2vitError`.
-    """
+    """Why `galaxy_id` (object's or image's) got its class; `data_dir` has file map and labels."""
     votes, objects = read_votes(votes_path), pd.Series(dtype=str)  # object ids by image name
     if "dr7objid" in votes:
         objects = votes.dr7objid
@@ -447,8 +429,6 @@ def load_votes(
     elif labels_dir is not None:
         raise Gz2vitError(f"{labels_dir} holds no gz2_train.csv; give a folder of label tables")
     if votes_path is None and (data_dir / catalog.SIMULATION_RECORD).exists():
-        from gz2sim.volunteers import simulate_votes
-
         if simulated_galaxies:
             mix = np.array(paper.CLASS_COUNTS) / sum(paper.CLASS_COUNTS)
             drawn = np.random.default_rng(seed).choice(len(mix), simulated_galaxies, p=mix)
@@ -500,8 +480,7 @@ def write_properties(directory: Path) -> None:
     galaxy_ids = pd.concat(labels.values()).galaxyID
     objects = read_mapping(sources[0]).objid.reindex(galaxy_ids)
     table = sample.reindex(objects).set_axis(galaxy_ids)
-    with atomic_path(target) as temporary:
-        table.to_csv(temporary, float_format="%.4f")
+    write_text(target, table.to_csv(float_format="%.4f"))
     missing = ", ".join(f"{count:,} without {name}" for name, count in table.isna().sum().items())
     unmatched = (~objects.isin(sample.index)).sum()
     words = f"{len(table):,} galaxies; {missing}; {unmatched:,} of them are not in the sample table"

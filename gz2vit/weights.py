@@ -82,10 +82,7 @@ def _torchvision_file(architecture: str) -> Path:
 
 
 def hub_folder(name: str, local: bool = True) -> tuple[Path, dict[str, Any]]:
-    """A folder with `HUB_FILES`, of a model of the hub or, where `local`, one's own; its record.
-
-    Code that a model brings is not fetched. Raises `Gz2vitError` where it cannot be had.
-    """
+    """A folder with `HUB_FILES` (no code) from the hub or, if `local`, one's own; its record."""
     folder, record = Path(name).expanduser(), {"source": name}
     if not (local and folder.is_dir()):
         folder = [_hub_file(name, file) for file in HUB_FILES][0].parent
