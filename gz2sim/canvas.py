@@ -1,8 +1,7 @@
 """The grid of SDSS pixels on which components of light are laid and measured.
 
-Profiles with a closed form go through GalSim (Rowe et al. 2015, arXiv:1407.7676); anything else is
-an array of surface brightness, convolved with the same PSF by one FFT. Flux is in nanomaggies (zero
-point 22.5 AB mag); bands are in the order g, r, i.
+Closed forms go through GalSim (Rowe et al. 2015, arXiv:1407.7676), arrays of surface brightness
+through the same PSF by one FFT. Flux is in nanomaggies (zero point 22.5 AB mag), bands are g, r, i.
 """
 
 import copy

@@ -41,9 +41,8 @@ def simulate(
 ) -> None:  # fmt: skip
     """Fill `directory` with `galaxies` simulated galaxies: images, label tables, properties.
 
-    The files depend on (galaxies, seed) and the code only, whatever `processes` (default: all
-    cores). An interrupted run is continued; a complete folder is left as it is; with `replace`, the
-    files of another simulation, or of one by other code, are removed first.
+    The files depend on (galaxies, seed) and the code only. An interrupted run is continued, a
+    complete folder left as it is; `replace` first removes those of another simulation or code.
     """
     directory = Path(directory)
     for name, value, least in (("seed", seed, 0), ("processes", processes, 1)):

@@ -56,10 +56,7 @@ class Galaxy:
 
 
 def largest_remainder(total: int, shares: Iterable[float], minimum: int) -> list[int]:
-    """Whole numbers near `total` x `shares` (of sum 1), none below `minimum`: Hamilton's method.
-
-    What rounding down leaves goes to the largest remainders.
-    """
+    """Whole numbers near `total` x `shares` (of sum 1), none below `minimum`: Hamilton's method."""
     exact = total * np.array(list(shares))
     counts = np.floor(exact).astype(int)
     counts[np.argsort(counts - exact, kind="stable")[: total - counts.sum()]] += 1
@@ -70,10 +67,7 @@ def largest_remainder(total: int, shares: Iterable[float], minimum: int) -> list
 
 
 def assign_classes(galaxies: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Class indices (int64) and splits (str) of galaxies 1, 2, ..., in a seeded random order.
-
-    The paper's mix of classes, each divided 64/16/20 by itself.
-    """
+    """Classes (int64) and splits (str) of galaxies 1, 2, ...: the paper's mix, each class split."""
     if galaxies < MIN_GALAXIES:
         raise SimulationError(
             f"--galaxies {galaxies} is too few: give at least {MIN_GALAXIES}, so that each of the "

@@ -114,8 +114,7 @@ def open_archive(
         settings = yaml.safe_load((staged / SETTINGS).read_text(encoding="utf-8"))
         if profile not in (None, settings["profile"]):
             raise Gz2vitError(f"{source} is of profile {settings['profile']}, not {profile}")
-        records = [staged / "logs" / "steps" / f"{step}.json" for step in drawn]
-        records = [path for path in records if path.exists()]
+        records = [one for step in drawn if (one := staged / f"logs/steps/{step}.json").exists()]
         names = {"SEEDS"}.union(*(read_json(path)["parameters"] for path in records))
         kept = []
         for text in settings.get("set", []):

@@ -148,14 +148,10 @@ def _read_ids(ids: pd.Series, path: Path) -> pd.Series:
 
 @dataclass(frozen=True)
 class DataFolder:
-    """A data folder whose tables have been read and checked.
-
-    `tables`: by split a DataFrame with `galaxyID` (text) and `label1` (int, 0 to 7), and label2 to
-    label4 where the file has them.
-    """
+    """A data folder whose tables have been read and checked."""
 
     path: Path
-    tables: Mapping[str, pd.DataFrame]
+    tables: Mapping[str, pd.DataFrame]  # by split: galaxyID (text), label1 (0 to 7), others if any
 
     @cached_property
     def image_files(self) -> Mapping[str, Sequence[str]]:

@@ -77,8 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     add("name", metavar="STEP", help="the step; the folder is the results folder")
     add("--results", type=Path, default=Path.cwd(), help=argparse.SUPPRESS)
 
-    help = "put a run into one file, for ./run_all.sh --from"
-    add = command("archive", "gz2vit.archive.write_archive", help)
+    add = command("archive", "gz2vit.archive.write_archive", "put a run into one file (run --from)")
     add("results", type=Path, help="its results folder")
     add("--to", type=Path, required=True, metavar="FILE.zip", help="the file")
     add("--weights", action="store_true", help="with the networks' weights")
@@ -93,8 +92,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--processes", type=int, metavar="P", help="side by side (all cores)")
     add("--replace", action="store_true", help="instead of another simulation")
 
-    help = "fetch Galaxy Zoo 2 and the paper's labels"
-    add = command("download", "gz2vit.download.fetch_galaxy_zoo", help)
+    add = command("download", "gz2vit.download.fetch_galaxy_zoo", "fetch Galaxy Zoo 2 and labels")
     add("kinds", nargs="*", metavar="WHAT", help="images mapping votes properties labels (all)")
     add("--to", type=Path, dest="directory", metavar="DIR", help="the data folder (gz2_data)")
     add("--mirror", metavar="URL", help="address or folder of a copy")
@@ -121,8 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     add = command("lab", "gz2vit.lab.open_lab", "open JupyterLab on the notebooks of a run")
     add("results", nargs="?", type=Path, metavar="RESULTS", help="the latest run's")
 
-    help = "write a run as a static site: its report and its notebooks"
-    add = command("site", "gz2vit.site.write_site", help)
+    add = command("site", "gz2vit.site.write_site", "write report and notebooks as a static site")
     add("results", type=Path, metavar="RESULTS", help="the results folder")
     add("--to", type=Path, required=True, metavar="DIR", help="where it goes")
 

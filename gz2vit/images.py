@@ -200,13 +200,10 @@ def _refuse(broken: pd.DataFrame, results_dir: Path | str | None, advice: str) -
 
 @dataclass(frozen=True)
 class ImageCache:
-    """One split's decoded images, in the order of `galaxy_ids`; `record`: what they are of.
-
-    `shards`: memory maps (or arrays) of uint8 (n, H, W, 3), all of the same n but the last.
-    """
+    """One split's decoded images, in the order of `galaxy_ids`; `record`: what they are of."""
 
     path: Path
-    shards: tuple[np.ndarray, ...]
+    shards: tuple[np.ndarray, ...]  # memory maps of uint8 (n, H, W, 3), of one n but for the last
     galaxy_ids: tuple[str, ...]
     record: dict[str, Any] = field(default_factory=dict)
 
@@ -224,10 +221,8 @@ class ImageCache:
         return self.read(np.atleast_1d(chosen))[0 if chosen.ndim == 0 else slice(None)]
 
     def read(self, rows: np.ndarray) -> np.ndarray:
-        """Images of `rows` (B,), uint8 (B, H, W, 3); `Gz2vitError` for a file cut short.
-
-        Read past the memory maps, which would keep every page that training touches.
-        """
+        """Images of `rows` (B,), uint8 (B, H, W, 3); `Gz2vitError` for a file cut short."""
+        # Not through the memory maps, which would keep every page that training touches.
         found = np.empty((len(rows), *self.shards[0].shape[1:]), dtype=np.uint8)
         numbers, places = np.divmod(rows, len(self.shards[0]))
         for number in np.unique(numbers):

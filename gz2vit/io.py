@@ -42,10 +42,7 @@ class Gz2vitError(Exception):
 
 @contextmanager
 def atomic_path(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path (of the same suffix) that becomes `path` if the block succeeds.
-
-    Thus a kill or a full disk leaves no half file; one that cannot be written is a `Gz2vitError`.
-    """
+    """Yield a temporary path (of the same suffix) that becomes `path` if the block succeeds."""
     path = Path(path)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
@@ -63,10 +60,7 @@ def atomic_path(path: Path | str) -> Iterator[Path]:
 
 @contextmanager
 def sole_user(lock_path: Path, message: str) -> Iterator[int]:
-    """Hold a lock file and yield its descriptor; `Gz2vitError(message)` if another process has it.
-
-    It is free when the last process that inherited it has ended, however it ended.
-    """
+    """Lock a file until all who inherit its descriptor end; `Gz2vitError(message)` if taken."""
     lock_path.parent.mkdir(parents=True, exist_ok=True)
     with lock_path.open("w") as lock:
         try:

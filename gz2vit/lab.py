@@ -25,10 +25,7 @@ FOLDERS = ("data_preprocess", "notebooks", "figures")
 
 
 def open_lab(results: Path | None) -> None:
-    """Open JupyterLab on the notebooks of a run (the latest in `results/`) until it is ended.
-
-    Without any run it opens the project's own notebooks, whose parameters are those of `smoke`.
-    """
+    """Open JupyterLab on a run's notebooks, by default the latest's; without any, on our own."""
     if results is not None and not (results / SETTINGS).is_file():
         raise Gz2vitError(f"{results} holds no run; name a results folder, such as results/demo")
     runs = sorted(ROOT.glob(f"results/*/{SETTINGS}"), key=lambda path: path.stat().st_mtime)

@@ -36,8 +36,7 @@ UNKNOWN_FROM = 900  # sizes and magnitudes beyond it stand for a missing value: 
 def fetch_published(directory: Path, own: Path | None = None) -> tuple[dict[str, Path], str]:
     """The authors' files by kind (`catalogue`, `labels`, `hf_vit`), and why others are missing.
 
-    `directory`: where downloads are kept; `own`: a catalogue that is taken as it is, unverified.
-    Raises `Gz2vitError` for a file that is not the published one.
+    `own`: a catalogue that is taken as it is; others are downloaded to `directory`, and verified.
     """
     paths, why = {CATALOGUE: own} if own else {}, ""
     for kind, remotes in AUTHORS.items():
@@ -73,10 +72,7 @@ def read_catalogue(path: Path, columns: Mapping[str, str] = COLUMNS[CATALOGUE]) 
 
 
 def read_published(paths: Mapping[str, Path]) -> pd.DataFrame | None:
-    """All predictions of `fetch_published` in one table, as of `read_catalogue`; None without any.
-
-    Raises `Gz2vitError` where two of the files do not agree on the galaxies or their classes.
-    """
+    """All predictions of `fetch_published` in one table, if they agree; None without any."""
     tables = {kind: read_catalogue(paths[kind], COLUMNS[kind]) for kind in COLUMNS if kind in paths}
     if not tables:
         return None

@@ -11,18 +11,15 @@ ROOT = Path(__file__).resolve().parents[1]
 # Snakemake's profile, Lightning's seed, kernels, start-up files, ranks of another launcher.
 FOREIGN = ("SNAKEMAKE_", "PYTHON", "PIP_", "PL_", "JUPYTER_", "IPYTHON", "MPL", "MATPLOTLIB")
 RANKS = ("RANK", "LOCAL_RANK", "NODE_RANK", "WORLD_SIZE")
-CACHES = {
-    **{"MPLCONFIGDIR": "matplotlib", "IPYTHONDIR": "ipython", "JUPYTER_DATA_DIR": "jupyter"},
-    **{"JUPYTER_RUNTIME_DIR": "jupyter/runtime", "NUMBA_CACHE_DIR": "numba"},
-    "TORCHINDUCTOR_CACHE_DIR": "torchinductor",
-}
+CACHES = {"MPLCONFIGDIR": "matplotlib", "IPYTHONDIR": "ipython", "JUPYTER_DATA_DIR": "jupyter"}
+CACHES |= {"JUPYTER_RUNTIME_DIR": "jupyter/runtime", "NUMBA_CACHE_DIR": "numba"}
+CACHES |= {"TORCHINDUCTOR_CACHE_DIR": "torchinductor"}
 
 
 def isolate() -> Path:
-    """Make this process and those that it starts independent of the user's surroundings.
+    """Make this process and its children independent of the user's surroundings; the cache folder.
 
-    Returns the folder for caches: `~/.cache/gz2vit`, or one in the temporary folder where the home
-    cannot be written (a container's unknown user).
+    It is in the temporary folder where the home cannot be written (a container's unknown user).
     """
     for name in [one for one in os.environ if one.startswith(FOREIGN) or one in RANKS]:
         del os.environ[name]

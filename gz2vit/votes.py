@@ -22,7 +22,7 @@ import pooch
 import yaml
 from pydantic import BeforeValidator, Field, PlainSerializer, TypeAdapter, ValidationError
 
-from gz2sim.volunteers import QUESTIONS, simulate_votes
+from gz2sim.volunteers import KINDS, QUESTIONS, simulate_votes
 from gz2vit import catalog, paper
 from gz2vit.catalog import IMAGE_SUFFIXES, SPLITS, read_table
 from gz2vit.io import ROOT, Gz2vitError, write_json, write_text
@@ -34,8 +34,7 @@ ANSWERS = {  # the stem of an answer's columns, by its short name
     for question, answers in QUESTIONS.items()
     for answer in answers
 }
-COLUMNS = ("debiased", "weighted_fraction", "fraction")  # what a vote fraction may be read from
-KINDS = ("count", *COLUMNS)
+COLUMNS = KINDS[1:]  # what a vote fraction may be read from: debiased, weighted_fraction, fraction
 NO_CLASS = -1  # the class of a galaxy that is not selected
 LABELS = tuple(f"{index} {name}" for index, name in enumerate(CLASS_NAMES))
 DR8_ID = r"1237\d{15}"
@@ -93,13 +92,10 @@ class ClassRule:
 
 @dataclass(frozen=True)
 class Rule:
-    """All classes; a galaxy that fulfils several is left out (`exactly_one`) or gets the first.
-
-    `min_votes`: volunteers, at least, who answered the class's own question.
-    """
+    """All classes; a galaxy that fulfils several is left out (`exactly_one`) or gets the first."""
 
     name: str
-    min_votes: Annotated[int, Field(ge=0)]
+    min_votes: Annotated[int, Field(ge=0)]  # of volunteers who answered the class's own question
     classes: Annotated[tuple[ClassRule, ...], _AtLeastOne]
     exactly_one: _Flag = False
 
