@@ -39,9 +39,8 @@ def fig3_counts() -> np.ndarray:
 def make_catalogue(effect: bool = True, seed: int = 0) -> pd.DataFrame:
     """The table, 31,191 rows and 37 columns; with the published galaxies where `../shared` is."""
     labels = pd.DataFrame({"label1": np.repeat(range(8), paper.SPLIT_CLASS_COUNTS["test"])})
-    labels = (
-        pd.read_csv(LABELS) if LABELS.exists() else labels.rename_axis("galaxyID").reset_index()
-    )
+    labels = labels.rename_axis("galaxyID").reset_index()
+    labels = pd.read_csv(LABELS) if LABELS.exists() else labels
     rng, labels = np.random.default_rng(seed), labels.sample(frac=1, random_state=seed)
     true = labels.label1.to_numpy()
     z, magnitude = rng.normal(size=len(true)), 17 - rng.exponential(0.9, len(true)).clip(0, 5)
@@ -71,9 +70,3 @@ def make_catalogue(effect: bool = True, seed: int = 0) -> pd.DataFrame:
     table["dered_r"], table["dered_g"] = magnitude.round(6), (magnitude + 0.7).round(6)
     table.loc[table.index[:5], ["petroR90_r", "dered_r", "dered_g_r"]] = -9999  # as SDSS writes it
     return table.reset_index(drop=True)
-
-
-if __name__ == "__main__":
-    import sys
-
-    make_catalogue("--without" not in sys.argv[2:]).to_csv(sys.argv[1], index=False)

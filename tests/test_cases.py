@@ -11,14 +11,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
 
 from gz2vit.catalog import read_data_folder, read_properties
 from gz2vit.cli import main
-from gz2vit.images import read_image
 from tests.folders import make_folder, needs_shared
 from tests.run_all import ROOT, error_line, run_all
 
@@ -36,14 +34,6 @@ def predict(run: Path, *images: Path, out: Path) -> tuple[int, pd.DataFrame]:
     words = ["predict", *map(str, images), "--model", str(run / "models" / "linformer")]
     code = main([*words, "--out", str(out), "--overwrite"])
     return code, pd.read_csv(out) if out.exists() else pd.DataFrame()
-
-
-@pytest.mark.parametrize(
-    "names", ["images_16_bit/g8.png images_16_bit/g16.png", "exif/plain.jpg exif/exif6.jpg"]
-)
-def test_the_same_picture_in_16_bits_and_turned_by_exif(names: str):
-    one, other = (read_image(needs_shared(f"cases/{name}")).astype(int) for name in names.split())
-    assert np.abs(one - other).mean() < 0.1  # otherwise 9 or more
 
 
 def test_fits_is_refused_by_name_and_other_formats_are_counted(trained_run, tmp_path, capsys):

@@ -94,9 +94,7 @@ def test_tables_that_cannot_be_read_are_refused(tmp_path: Path, content: str, cu
     ("galaxy_properties.csv", "galaxyID,petroR90_r,dered_r,dered_g_r\nx,big,1,1\n", "'big'"),
     ("gz2_train.csv", None, "gz2_train.csv"), ("images", None, "images"),
 ])  # fmt: skip
-def test_what_is_wrong_in_a_folder_is_named(
-    folder: DataFolder, file: str, content: str | None, culprit: str
-):
+def test_what_is_wrong_in_a_folder_is_named(folder: DataFolder, file: str, content, culprit: str):
     path = folder.path / file
     if content is None:
         path.rename(folder.path / "elsewhere")
@@ -106,9 +104,7 @@ def test_what_is_wrong_in_a_folder_is_named(
         read_data_folder(folder.path)
 
 
-def test_folders_that_cannot_be_listed_are_named_and_missing_properties_are_nan(
-    folder: DataFolder, tmp_path: Path
-):
+def test_no_folder_is_named_and_missing_properties_are_nan(folder: DataFolder, tmp_path: Path):
     (tmp_path / "loop").symlink_to("loop")
     for name in ("nowhere", "loop", "mine/gz2_test.csv"):
         with pytest.raises(Gz2vitError, match=name):
@@ -139,9 +135,8 @@ def test_signature_knows_the_galaxies_and_nothing_else(folder: DataFolder, tmp_p
     first = data_signature(folder)
     (folder.path / ".DS_Store").touch()
     (folder.path / "images" / "other.jpg").write_bytes(b"no galaxy of these")
-    (folder.path / "galaxy_properties.csv").write_text(
-        "galaxyID,petroR90_r,dered_r,dered_g_r\ntrain-000,1,1,1\n"
-    )
+    properties = "galaxyID,petroR90_r,dered_r,dered_g_r\ntrain-000,1,1,1\n"
+    (folder.path / "galaxy_properties.csv").write_text(properties)
     shutil.copytree(folder.path, tmp_path / "copy", copy_function=shutil.copy)
     for path in (folder.path, tmp_path / "copy"):
         assert data_signature(read_data_folder(path)) == first
@@ -176,12 +171,9 @@ def test_an_unchanged_folder_is_not_read_again(folder: DataFolder, tmp_path: Pat
 
 def test_subset_keeps_shares_and_every_class(tmp_path: Path):
     tables = read_data_folder(make_folder(tmp_path / "mine", per_class=8)).tables
-    before, after = (
-        catalog.class_composition(tables),
-        catalog.class_composition(catalog.take_subset(tables, 32)),
-    )
+    subsets = (catalog.take_subset(tables, galaxies) for galaxies in (256, 32, 1))
+    before, after, tiny = map(catalog.class_composition, subsets)
     assert (after == before // 8).all(axis=None)
-    tiny = catalog.class_composition(catalog.take_subset(tables, 1))
     assert (tiny[["train", "valid", "test"]] == 1).all(axis=None)
     assert catalog.take_subset(tables, 10_000)["train"].equals(tables["train"])
     assert before.loc["Merger"].tolist() == [16, 8, 8, 32]

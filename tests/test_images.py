@@ -253,9 +253,7 @@ images.fill_cache(paths, [*map(str, range(800))], Path(sys.argv[2]), 224, "state
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_interrupted_packing_resumes(
-    tmp_path: Path, galaxies: tuple, how: int, monkeypatch: pytest.MonkeyPatch, decoded: list[Path]
-):
+def test_interrupted_packing_resumes(tmp_path: Path, galaxies, how: int, monkeypatch, decoded):
     target = tmp_path / "train"
     command = [sys.executable, "-c", PACK_SLOWLY, str(galaxies[0][0].parent), str(target)]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT)

@@ -107,18 +107,17 @@ def test_one_changed_byte_from_the_network_is_refused(catalogue, tmp_path: Path,
     remote = replace(remote, checksum=f"git:{git_name(tmp_path / 'made.csv')}")
     monkeypatch.setattr(published, "AUTHORS", {"catalogue": (remote,)})
     changed = content[:5000] + bytes([content[5000] ^ 1]) + content[5001:]
-    for served, home in ((content, "right"), (changed, "wrong"), (None, "none")):
-        files = {} if served is None else {remote.name: served}
-        with serve(files) as server:
-            monkeypatch.setenv(MIRROR_VARIABLE, server.address)
-            if home == "wrong":
-                with pytest.raises(Gz2vitError, match="not the published gz2_predictions"):
-                    published.fetch_published(tmp_path / home)
-                assert not remote.path(tmp_path / home).exists()
-                continue
-            paths, why = published.fetch_published(tmp_path / home)
-        assert ("404" in why) == (home == "none")
-        assert bool(paths) == (home == "right")
+    with serve({remote.name: content}) as server:
+        monkeypatch.setenv(MIRROR_VARIABLE, server.address)
+        paths, why = published.fetch_published(tmp_path / "right")
+        assert paths["catalogue"].read_bytes() == content and not why
+        server.files[remote.name] = changed
+        with pytest.raises(Gz2vitError, match="not the published gz2_predictions"):
+            published.fetch_published(tmp_path / "wrong")
+        assert not remote.path(tmp_path / "wrong").exists()
+        server.files.clear()
+        paths, why = published.fetch_published(tmp_path / "none")
+        assert not paths and "404" in why
 
 
 @pytest.mark.parametrize("effect", [True, False])
@@ -142,9 +141,7 @@ def test_the_verdict_finds_a_lead_that_is_there_and_no_other(effect, tmp_path: P
     assert end in words
 
 
-def test_without_a_network_what_the_numbers_allow_then_with_a_file(
-    catalogue, tmp_path: Path, capsys
-):
+def test_without_a_network_then_with_a_file(catalogue, tmp_path: Path, capsys):
     (tmp_path / "mirror").mkdir()
     places, results = {"GZ2VIT_DATA": str(tmp_path / "gz2")}, tmp_path / "out"
     words = ("published", "--results", results, "--mirror", tmp_path / "mirror")

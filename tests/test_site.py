@@ -56,7 +56,7 @@ class Page(HTMLParser):
         self.pictures += [found["src"]] if "src" in found else []
 
 
-def test_every_link_leads_somewhere(front: Path):
+def test_every_link_leads_somewhere_and_a_figures_to_its_cell(front, results, tmp_path: Path):
     pages = sorted(front.parent.rglob("*.html"))
     assert [page.name for page in pages] == ["index.html", "16_fig2.html"]
     for page in pages:
@@ -70,15 +70,18 @@ def test_every_link_leads_somewhere(front: Path):
             target = page.parent / unquote(parts.path) if parts.path else page
             assert target.is_file(), link
             assert not parts.fragment or unquote(parts.fragment) in Page(target).ids, link
-
-
-def test_a_figure_leads_to_its_cell_in_one_click(front: Path):
+    # a figure leads to its cell in one click
     drawn = [link for link in Page(front).links if link.startswith("notebooks/16_fig2.html#")]
     assert drawn == ["notebooks/16_fig2.html#cell-id=cb9ed5af"]
     page = (front.parent / "notebooks" / "16_fig2.html").read_text()
     origin = ("gz2vit/plots/paper_figures.py", "figures/16_draw_fig2_examples.ipynb")
     for words in (*origin, "galaxies 0123abcd", "pixels fedc", "c0ffee"):
         assert words in page
+    # and it goes nowhere else than where it was asked
+    with pytest.raises(Gz2vitError, match="is the results folder"):
+        write_site(results, results)
+    with pytest.raises(Gz2vitError, match=r"report\.html"):
+        write_site(tmp_path, tmp_path / "site")
 
 
 def test_it_is_read_at_a_desk_and_on_a_phone_without_a_network(front: Path):
@@ -97,10 +100,3 @@ def test_it_is_read_at_a_desk_and_on_a_phone_without_a_network(front: Path):
             assert page.evaluate("[...document.images].every(one => one.naturalWidth > 0)")
             assert all(url.startswith(("file:", "data:")) for url in asked)
             page.close()
-
-
-def test_it_goes_nowhere_else_than_where_it_was_asked(results: Path, tmp_path: Path):
-    with pytest.raises(Gz2vitError, match="is the results folder"):
-        write_site(results, results)
-    with pytest.raises(Gz2vitError, match=r"report\.html"):
-        write_site(tmp_path, tmp_path / "site")
