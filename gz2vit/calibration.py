@@ -113,8 +113,7 @@ def fit_temperature(true: ClassIndices, probabilities: np.ndarray) -> float:
     def loss(log: float) -> float:
         return -float(log_softmax(logits / np.exp(log), axis=1)[own].mean())
 
-    found = minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded")
-    return float(np.exp(found.x))
+    return float(np.exp(minimize_scalar(loss, bounds=np.log(TEMPERATURES), method="bounded").x))
 
 
 def apply_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:

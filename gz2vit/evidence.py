@@ -1,10 +1,9 @@
 """What the numbers say about a claim, by stated rules: supported, contradicted, or not decided.
 
-A claim of the paper is a dict (`CLAIM`): what is claimed, the effect that was measured, on which
-side of zero the claim wants it, and a two-sided test. It is supported where its p-value, corrected
-for all claims of its family (Holm), is below ALPHA and the whole interval of the effect lies on the
-claim's side of zero; contradicted where this holds for the other side; else not decided by this
-data, and the verdict adds the smallest effect that such data would show with a power of 80 %.
+A claim is a dict (`CLAIM`): what is claimed, the effect that was measured, on which side of zero it
+should be, and a two-sided test. It is supported where its p-value, corrected for its family (Holm),
+is below ALPHA and the effect's whole interval lies on that side; contradicted where it lies on the
+other; else not decided by this data, with the smallest effect that a power of 80 % would show.
 """
 
 from collections.abc import Mapping, Sequence
@@ -198,8 +197,7 @@ def published_galaxies(column: str) -> pd.DataFrame:
     histogram, edges = FIG4_HISTOGRAMS[column], published_edges(column)
     counts = {name: np.array(histogram[name]) for name in ("only first", "only second")}
     counts["both right"] = np.array(histogram["all"]) - sum(counts.values())  # or both wrong
-    middles = (edges[:-1] + edges[1:]) / 2
-    values = np.concatenate([np.repeat(middles, n) for n in counts.values()])
+    values = np.concatenate([np.repeat((edges[:-1] + edges[1:]) / 2, n) for n in counts.values()])
     region = np.repeat([*counts], [n.sum() for n in counts.values()])
     right = {"first_right": region != "only second", "second_right": region != "only first"}
     return pd.DataFrame({column: values, "region": region, **right})
@@ -217,8 +215,7 @@ def claim_accuracy(predictions: Mapping[str, pd.DataFrame]) -> list[dict[str, An
 
 def claim_class_weights(predictions: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
     """Of each network trained with and without class weights, that they raise the macro recall."""
-    words = {"family": WEIGHTS, "quantity": "difference of macro-averaged recall"}
-    claims = []
+    words, claims = {"family": WEIGHTS, "quantity": "difference of macro-averaged recall"}, []
     for name, table in predictions.items():
         plain = name.removesuffix(WEIGHTED)
         if name != plain and plain in predictions:
@@ -231,8 +228,7 @@ def claim_class_weights(predictions: Mapping[str, pd.DataFrame]) -> list[dict[st
 
 def claim_calibration(calibrations: Mapping[str, pd.DataFrame]) -> list[dict[str, Any]]:
     """Of each model, by its table of `calibrate`: it is overconfident, and scaling improves it."""
-    claims = []
-    about = {"family": CALIBRATION, "test": "Student's test"}
+    about, claims = {"family": CALIBRATION, "test": "Student's test"}, []
     for name, table in calibrations.items():
         value, ece = table.value, f"ECE {table.value.ece_before:.3f}"
         perfect = f"{value.ece_if_calibrated:.3f} for a perfectly calibrated model"

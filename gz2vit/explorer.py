@@ -4,7 +4,7 @@
 """
 
 import html
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -151,10 +151,8 @@ class Explorer:
         self.group, self.galaxy = menu("show", options=GROUPS), menu("galaxy")
         self.layer, self.head = menu("map"), menu("head")
         self.named = menu("or its id", widgets.Text, continuous_update=False)
-        self.previous, self.next = (
-            widgets.Button(description=words, layout={"width": "95px"})
-            for words in ("← previous", "next →")
-        )
+        button = partial(widgets.Button, layout={"width": "95px"})
+        self.previous, self.next = button(description="← previous"), button(description="next →")
         self.image = widgets.Image(format="png", layout={"max_width": "1000px"})
         self.message = widgets.HTML()
         self._quiet = False
@@ -162,8 +160,8 @@ class Explorer:
         for one in (self.run, self.network, self.group, self.galaxy, self.layer, self.head):
             one.observe(lambda change: self._fill(change.owner), "value")
         self.named.observe(lambda _: self._quiet or self.draw(), "value")
-        for button, by in ((self.previous, -1), (self.next, 1)):
-            button.on_click(lambda _, by=by: self._step(by))
+        self.previous.on_click(lambda _: self._step(-1))
+        self.next.on_click(lambda _: self._step(1))
 
     @property
     def shown(self) -> str:
@@ -221,6 +219,5 @@ class Explorer:
 
 def _refill(menu: widgets.Dropdown, options: list[str], value: str = "") -> None:
     """Other options; `value` is chosen, or what was, where it is among them, else the first."""
-    kept = next((one for one in (value, menu.value) if one in options), None)
-    menu.options = options
-    menu.value = kept or (options[0] if options else None)
+    kept = next((one for one in (value, menu.value, *options) if one in options), None)
+    menu.options, menu.value = options, kept

@@ -169,9 +169,7 @@ FIG3_CONFUSION_PERCENT = {
 
 # PAPER, Fig. 4: test galaxies that its ViT (the Linformer) and its CNN (the ResNet-50) have right.
 FIG4_MODELS = ("linformer", "resnet50")
-FIG4_COUNTS = {
-    "both right": 24_009, "only first": 1_116, "only second": 2_683, "both wrong": 3_383,
-}  # fmt: skip
+FIG4_COUNTS = {"both right": 24_009, "only first": 1_116, "only second": 2_683, "both wrong": 3_383}
 # PAPER, Fig. 4, read off the pixels of its picture: galaxies in bins of equal width, the first
 # from `low_edge`. Heights are known to half a pixel: to 0.3 galaxies of "only first" and 0.6 of
 # "only second"; "all" lies behind the lines in places, to 40. Of sizes above 25 arcsec, which are
@@ -242,7 +240,6 @@ DATA_FILES = {
         "url": "https://zooniverse-data.s3.amazonaws.com/galaxy-zoo-2/gz2sample.csv.gz",
         "entries": 325_704, "columns": ("OBJID", "PETROR90_R", "PETROMAG_R", "EXTINCTION_R")},),
     # The MD5 was seen in two public code bases, not on the record's own page.
-    "images": ({"url": f"{_ZENODO}images_gz2.zip", "entries": 243_434,
-                "size_bytes": 3_400_000_000,
+    "images": ({"url": f"{_ZENODO}images_gz2.zip", "entries": 243_434, "size_bytes": 3_400_000_000,
                 "checksum": "md5:bc647032d31e50c798770cf4430525c7"},),
 }  # fmt: skip

@@ -66,10 +66,9 @@ def results_table(
             raise Gz2vitError(f"{damaged}; delete it and run {command}") from error
         for run in runs:
             for name in (one for one in SHARED_FIGURES if run.get(one) != runs[0].get(one)):
-                raise Gz2vitError(
-                    f"{run['folder']} does not go with the model's other seeds ('{name}' differs); "
-                    f"delete it and run {command} with the same SEEDS"
-                )
+                other = f"{run['folder']} does not go with the model's other seeds"
+                again = f"delete it and run {command} with the same SEEDS"
+                raise Gz2vitError(f"{other} ('{name}' differs); {again}")
         if 0 < len(runs) < len(folders):
             notes[key] += f"; {len(runs)} of {len(folders)} seeds trained"
     table = pd.DataFrame(rows, columns=COLUMNS)
@@ -80,8 +79,7 @@ def results_table(
 def read_run(folder: Path, data: Mapping[str, Any]) -> dict[str, Any]:
     """A run's `metrics.json`; without one, what its `predictions.csv` shows, of `data`; or nothing.
 
-    With `intervals` (low, high) by macro average, and what `params.json` has: `recipe`, `started`
-    (record of the weights), `sessions`.
+    With macro averages' `intervals`; `recipe`, `started` (weights), `sessions` of `params.json`.
     """
     path, predictions = folder / "metrics.json", folder / "predictions.csv"
     run = {"intervals": {}}
@@ -143,8 +141,7 @@ def _rows(key: str, runs: Sequence[Run]) -> list[tuple]:
 def comparability(key: str, runs: Sequence[Run], galaxies: Mapping[str, int] | None = None) -> str:
     """One sentence on the `runs` of model `key` (its seeds): "comparable", or why they are not.
 
-    `galaxies`: how many there were in each split. What a reader must know of comparable runs (other
-    seeds, other precision) follows after a semicolon.
+    `galaxies`: of each split. Other seeds or another precision of comparable runs are mentioned.
     """
     first, architecture = runs[0], key.removesuffix(WEIGHTED)
     if first.get("profile") == "published":

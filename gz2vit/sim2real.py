@@ -29,7 +29,7 @@ from tqdm import tqdm
 from gz2sim.folder import simulate
 from gz2vit.catalog import read_data_folder, read_selection
 from gz2vit.comparisons import MIN_GROUP, cliffs_delta
-from gz2vit.evaluation import RESAMPLES, percentile_bounds, wilson_interval
+from gz2vit.evaluation import percentile_bounds, resample_table, wilson_interval
 from gz2vit.images import read_image
 from gz2vit.io import Gz2vitError
 from gz2vit.paper import CLASS_COUNT, CLASS_NAMES
@@ -215,10 +215,9 @@ GIVE_AWAY_COLUMNS = ["feature", "accuracy_lost", "auc_alone"]
 def feature_distances(measured: pd.DataFrame, resamples: int = 300, seed: int = 0) -> pd.DataFrame:
     """Kolmogorov and Smirnov's distance of each feature, of all classes together and of each.
 
-    `measured`: `origin`, `class_index` and the FEATURES. Of the DISTANCE_COLUMNS `real` and
-    `simulated` are galaxies with a value; `low` and `high` the bootstrap's 95 % interval (NaN below
-    ten galaxies), `alike` what two samples of these sizes from one distribution stay below in 95 of
-    100 cases; `cliffs_delta` is positive where simulated values are larger.
+    `measured`: `origin`, `class_index`, FEATURES. `real`, `simulated`: galaxies with a value;
+    `low`, `high`: the bootstrap's 95 % interval (NaN below ten galaxies); `alike`: two samples of
+    one distribution stay below in 95 of 100 cases; `cliffs_delta` > 0: simulated values are larger.
     """
     rng, rows = np.random.default_rng(seed), []
     for name, feature in product((ALL, *CLASS_NAMES), FEATURES):
@@ -332,8 +331,7 @@ def transfer_table(predictions: Mapping[str, Sequence[pd.DataFrame]]) -> pd.Data
     true = tables[0]["class"].to_numpy()
     member = np.eye(CLASS_COUNT)[true]  # (N, 8)
     counts = member.sum(axis=0)
-    fair = np.full(len(true), 1 / len(true))
-    drawn = np.random.default_rng(0).multinomial(len(true), fair, size=RESAMPLES)
+    drawn = resample_table(np.ones(len(true), dtype=int))
     drawn_counts = drawn @ member
 
     def quantities(caught: np.ndarray, galaxies: np.ndarray) -> np.ndarray:

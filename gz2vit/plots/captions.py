@@ -1,9 +1,8 @@
 """The figures of a run, from `captions.csv`: what the Snakefile, the report and notebooks share.
 
-That table has one row per figure: `name` of its files in `figures/` without ending, the `step` that
-draws it, its `section` in the report, `title`, `caption`, and when it is `written`: `expected` (on
-every run; the report names what to run where it is missing), `always`, `sometimes`, or `others` (a
-row for figures whose names begin like this). It imports nothing heavy.
+One row per figure: `name` of its files in `figures/` without ending, the `step` that draws it, its
+`section` in the report, `title`, `caption`, and when it is `written`: `expected` (on every run; the
+report says how to make it), `always`, `sometimes`, or `others` (figures whose names begin so).
 """
 
 import csv
@@ -42,5 +41,4 @@ def entry_of(name: str) -> FigureEntry:
         entry = _ENTRIES[max(begun, key=len)]
         part = name.removeprefix(f"{entry.name}_").replace("_", " ")
         return entry._replace(name=name, title=f"{entry.title} ({part})", written="sometimes")
-    title = name.replace("_", " ").capitalize()
-    return FigureEntry(name, "", SECTIONS[-1], "sometimes", title, "")
+    return FigureEntry(name, "", SECTIONS[-1], "sometimes", name.replace("_", " ").capitalize(), "")

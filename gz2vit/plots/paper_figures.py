@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 import seaborn
 from matplotlib.axes import Axes
-from matplotlib.cm import ScalarMappable
 from matplotlib.figure import Figure
 from scipy.ndimage import gaussian_filter
 
@@ -125,10 +124,9 @@ def draw_fig3(
         panel.tick_params(length=0, pad=2)
         panel.set(xlabel="Predicted class", yticks=[])
         panel.set_title(title, fontsize=SMALL_PT, linespacing=1.4)
-        if names:  # once, in the first matrix
+        if not any(axes.get_ylabel() for axes in figure.axes):  # once, in the first matrix
             panel.set_yticks(np.arange(len(classes)) + 0.5, names, rotation=0)
             panel.set_ylabel("True class (test galaxies)")
-            names = []
         own = zip(CLASS_SHORT_NAMES, percent.diagonal(), strict=True)
         shares = ", ".join(f"{name} {_share(x)}" for name, x in own)
         others = np.nan_to_num(percent - np.diag(percent.diagonal()))
@@ -188,11 +186,10 @@ def draw_fig4(
 ) -> Figure:  # fmt: skip
     """Fig. 4 of two models (keys `names`): histograms of area 1, sizes left, magnitudes right.
 
-    `tables`: one row per galaxy, with its `region` (of `join_predictions`) and the columns of
-    FIG4_PANELS, or such a table by column; `data`: as of `footer`; `edges`: of the bins, by column;
-    `colours`: by group; `totals`: other counts for the legend than galaxies with a value. Without
-    `edges` the bins are the paper's where they hold most galaxies, else as many between the extreme
-    percentiles, and half as many for few galaxies.
+    `tables`: the galaxies' `region` (of `join_predictions`) and the columns of FIG4_PANELS, or such
+    a table by column; `data`: as of `footer`; `edges` of bins by column, else the paper's where
+    they hold most galaxies, or as many between the extreme percentiles, for few galaxies half as
+    many; `colours` by group; `totals`: the legend's counts, else of galaxies with a value.
     """
     first, second = map(full_name, names)
     groups = "full test set", f"{first} right, {second} wrong", f"{first} wrong, {second} right"
@@ -256,10 +253,9 @@ def draw_fig5(
 ) -> Figure:  # fmt: skip
     """Fig. 5: where networks look in the galaxies of the list `name` of `sample`, one in a row.
 
-    `sample`, `maps` by model: `Sample` and `GalaxyMaps` of `gz2vit.attention_maps`. `model`: one
-    that has heads, for its average and every head, as in the paper; without it all models of `maps`
-    side by side, with their maps of `kind`, `average` or `of_class`. `data`: as of `footer`. What
-    cannot be drawn is a frame with the reason.
+    `sample`: a `Sample`; `maps`: `GalaxyMaps` by model; `model`: one with heads, for its average
+    and every head, as in the paper; without it all models side by side, with their maps of `kind`,
+    `average` or `of_class`; `data`: as of `footer`. Where nothing can be drawn, a frame says why.
     """
     rows, own, why = sample.rows(name), maps.get(model), ""
     if not len(rows):
@@ -301,7 +297,9 @@ def draw_fig5(
                 below = f"{CLASS_SHORT_NAMES[sure.argmax()]} {100 * sure.max():.0f}%"
                 panel.set_xlabel(below, fontsize=SMALL_PT - 1, labelpad=1.2, color=GREY)
     strip = axes[0, 0].inset_axes([-0.78, 1.1, 0.35, 0.06])  # left of the titles
-    figure.colorbar(ScalarMappable(cmap=colour_map), strip, ticks=[], orientation="horizontal")
+    figure.colorbar(
+        plt.cm.ScalarMappable(cmap=colour_map), strip, ticks=[], orientation="horizontal"
+    )
     for place, side, word in ((-0.1, "right", "0"), (1.1, "left", "max.")):
         look = {"ha": side, "va": "center_baseline", "fontsize": SMALL_PT - 0.8, "color": GREY}
         strip.text(place, 0.5, word, **look, transform=strip.transAxes)

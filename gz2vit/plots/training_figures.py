@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import lightning
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import torch
 from IPython import get_ipython
 from IPython.display import Image, display
-from lightning.pytorch.callbacks import Callback
+from lightning import Callback, Trainer
 from matplotlib.figure import Figure
 
 from gz2vit.paper import CLASS_SHORT_NAMES
@@ -72,7 +71,7 @@ class LiveCurve(Callback):
     def __init__(self, authors: pd.DataFrame | None = None, model_dir: Path = Path()) -> None:
         self.authors, self.model_dir, self.shown = authors, model_dir, None
 
-    def on_train_epoch_start(self, trainer: lightning.Trainer, module: Any) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, module: Any) -> None:
         """Draw the epochs so far: the row of the last one is there when the next begins."""
         history = pd.DataFrame(module.rows)
         if len(history) == 1 and self.authors is not None and trainer.is_global_zero:
@@ -81,8 +80,7 @@ class LiveCurve(Callback):
         kernel = getattr(get_ipython(), "kernel", None)
         request = kernel.get_parent("shell") if kernel else {}
         if module.rows and request.get("content", {}).get("allow_stdin"):
-            figure = draw_learning_curves(history, authors=self.authors)
-            picture = Image(png_bytes(figure, dpi=110))
+            picture = Image(png_bytes(draw_learning_curves(history, authors=self.authors), dpi=110))
             if self.shown is None:
                 self.shown = display(picture, display_id=True)
             else:
