@@ -45,8 +45,7 @@ def test_worked_example():
     probabilities = sure_of(np.repeat([0.9, 0.5], 10))
     true = np.array([0] * 7 + [1] * 3 + [0] * 6 + [1] * 4)
     value, low, high = cal.expected_calibration_error(true, probabilities)
-    assert value == pytest.approx(0.15)
-    assert 0 <= low <= 0.15 <= high
+    assert value == pytest.approx(0.15) and 0 <= low <= 0.15 <= high
     found = reliability(true, probabilities)
     rows = found.reset_index()[["index", "accuracy", "confidence", "galaxies"]].to_numpy()
     assert rows == pytest.approx(np.array([[7, 0.6, 0.5, 10], [13, 0.7, 0.9, 10]]))  # of 15 bins
@@ -64,16 +63,14 @@ def test_a_calibrated_model_passes_and_another_does_not():
     error_of = cal.expected_calibration_error
     errors = [error_of(*calibrated(300, s), resamples=1)[0] for s in range(50)]
     expected = cal.error_if_calibrated(*calibrated(300, 99))[0]
-    assert expected == pytest.approx(np.mean(errors), rel=0.15)
-    assert expected > 0.03
+    assert expected == pytest.approx(np.mean(errors), rel=0.15) and expected > 0.03
     assert error_of(*calibrated(300, 1), resamples=200)[1] == 0  # noise alone
 
 
 def test_bad_probabilities_are_named():
     good = table(np.zeros(2, int), sure_of([0.6, 0.7]))
     np.testing.assert_allclose(cal.probabilities_of(good)[:, 0], [0.6, 0.7])
-    assert cal.has_probabilities(good)
-    assert not cal.has_probabilities(good.drop(columns="p3"))
+    assert cal.has_probabilities(good) and not cal.has_probabilities(good.drop(columns="p3"))
     for wrong, value in (([0.1] * 8, "0.8"), ([2, -1] + [0] * 6, "-1"), ([np.nan] * 8, "nan")):
         bad = table(np.zeros(2, int), np.array([[1.0] + [0] * 7, wrong]))
         with pytest.raises(Gz2vitError, match=f"galaxy t1 .*{value}"):
@@ -89,8 +86,8 @@ def test_a_known_temperature_is_found_and_scaling_undoes_itself():
     assert (hot.max(axis=1) < probabilities.max(axis=1)).all()
     np.testing.assert_allclose(apply_temperature(hot, 1 / 3), probabilities)
     certain = np.eye(8)[[0, 1, 2, 3]]
-    assert np.isfinite(fit_temperature([0, 1, 2, 7], certain))
-    assert np.isfinite(apply_temperature(certain, 2.0)).all()
+    scaled = apply_temperature(certain, fit_temperature([0, 1, 2, 7], certain))
+    assert np.isfinite(scaled).all()
 
 
 def test_calibration_with_validation_galaxies():

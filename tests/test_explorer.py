@@ -2,6 +2,7 @@
 
 import shutil
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pandas as pd
@@ -51,8 +52,7 @@ def test_a_network_without_maps_shows_the_rest(trained_run: Path, monkeypatch: p
 
     monkeypatch.setattr("gz2vit.attention.class_activation", refuse)
     explorer = Explorer(trained_run, "convnext")
-    assert explorer.layer.options == ("no map",)
-    assert explorer.message.value == ""
+    assert explorer.layer.options == ("no map",) and explorer.message.value == ""
     assert bytes(explorer.image.value).startswith(PNG)
     assert not explorer.viewer.map_of("convnext", explorer.shown, "no map").any()
 
@@ -64,21 +64,16 @@ def test_any_split_can_be_seen_and_neighbours_are_of_its_split(viewer: Viewer, t
     np.testing.assert_array_equal(image, train.cache[:][4])
     assert true == train.class_index[4]
     near, note = viewer.neighbours("linformer", name)
-    assert len(near) == 7
-    assert name not in near
-    assert set(near) <= set(train.cache.galaxy_ids)
+    assert len(near) == 7 and set(near) <= set(train.cache.galaxy_ids) - {name}
     assert "block 1 of linformer, train" in note
     near, note = viewer.neighbours("convnext", name)  # it has no features
-    assert near == []
-    assert "--only features" in note
+    assert near == [] and "--only features" in note
     assert viewer.picture("convnext", name, GRAD_CAM).startswith(PNG)
     with pytest.raises(Gz2vitError, match="nobody"):
         viewer.galaxy("nobody")
 
 
-def test_without_a_run_the_command_is_named_and_others_are_offered(
-    trained_run: Path, tmp_path: Path
-):
+def test_without_a_run_others_are_offered_or_the_command(trained_run: Path, tmp_path: Path):
     with pytest.raises(Gz2vitError, match=r"`\./run_all\.sh( demo)?`"):
         Explorer(tmp_path / "results" / "demo")
     (tmp_path / "results" / "empty").mkdir(parents=True)
@@ -86,21 +81,18 @@ def test_without_a_run_the_command_is_named_and_others_are_offered(
     shutil.copytree(trained_run, tmp_path / "results" / "other")
     explorer = Explorer(tmp_path / "results" / "demo")
     assert [name for name, _ in explorer.run.options] == ["mine", "other"]
-    path = tmp_path / "results" / "other" / "models" / "linformer"
-    path.rename(path.with_name("renamed"))
-    explorer.run.value = tmp_path / "results" / "other"
+    other = tmp_path / "results" / "other"
+    (other / "models" / "linformer").rename(other / "models" / "renamed")
+    explorer.run.value = other
     assert explorer.network.options == ("convnext", "renamed")
-    assert explorer.viewer.results_dir == tmp_path / "results" / "other"
+    assert explorer.viewer.results_dir == other
     assert explorer.message.value == ""
 
 
 def test_another_choice_makes_one_other_picture(trained_run: Path, monkeypatch: pytest.MonkeyPatch):
     explorer = Explorer(trained_run)
-    drawn = []
-    whole = explorer.viewer.picture
-    monkeypatch.setattr(
-        explorer.viewer, "picture", lambda *words: drawn.append(words) or whole(*words)
-    )
+    drawn = Mock(wraps=explorer.viewer.picture)
+    monkeypatch.setattr(explorer.viewer, "picture", drawn)
     pictures = [bytes(explorer.image.value)]
     assert pictures[0].startswith(PNG)
     ids = explorer.galaxy.options
@@ -111,11 +103,9 @@ def test_another_choice_makes_one_other_picture(trained_run: Path, monkeypatch: 
         menu.click() if value is None else setattr(menu, "value", value)
         pictures.append(bytes(explorer.image.value))
     assert len(set(pictures)) == len(pictures)
-    assert drawn == [
-        ("linformer", ids[2], ROLLOUT, AVERAGE),
-        ("linformer", ids[3], ROLLOUT, AVERAGE),
-        ("linformer", ids[3], "layer 1", AVERAGE),
-        ("linformer", ids[3], "layer 1", "head 2"),
+    assert [call.args for call in drawn.call_args_list] == [
+        *(("linformer", name, ROLLOUT, AVERAGE) for name in ids[2:4]),
+        *(("linformer", ids[3], "layer 1", head) for head in (AVERAGE, "head 2")),
         ("convnext", ids[3], GRAD_CAM, AVERAGE),
     ]
     assert explorer.head.disabled
