@@ -76,6 +76,10 @@ use rule notebook as quick with:  # side by side, even where trainings run one a
     threads: 1
 
 
+use rule notebook as whole with:  # `workflow.WHOLE`: long ones that wait for all models
+    threads: config["cores"]
+
+
 if pipeline.published:
 
     use rule notebook as published with:
@@ -134,6 +138,7 @@ for key in pipeline.models:
         output: touch(done(key + "{seed}"))
         wildcard_constraints: seed=r"|_seed\d+"
         threads: THREADS
+        priority: round(pipeline.seconds.get(key, 0))  # the longest first: none is alone at the end
         shell: f"{RUN} {{rule}}{{wildcards.seed}}"
 
 
@@ -180,7 +185,7 @@ use rule quick as fig4 with:
     output: touch(done("fig4"))
 
 
-use rule notebook as attention with:
+use rule whole as attention with:
     input:
         step(
             "attention", "notebooks/13_map_attention.ipynb",
@@ -194,7 +199,7 @@ use rule notebook as attention with:
     output: touch(done("attention"))
 
 
-use rule notebook as features with:
+use rule whole as features with:
     input:
         step(
             "features", "notebooks/14_extract_features.ipynb",

@@ -48,6 +48,7 @@ DRAWN_STEPS = ("fig1", "fig2", "fig3", "fig4", "fig5", "evidence", "table", "rep
 PUBLISHED = "published"  # the authors' own predictions: the profile, and the step that gets them
 NAMED_STEPS = ("transfer",)  # too long to be run unless --only names them
 # Profiles hold the `seconds` of their steps on a machine that learns so many batches a second.
+WHOLE = ("attention", "features")  # steps that take all cores, whatever --jobs
 REFERENCE_SPEED = 175.0
 LONG_SECONDS = 90  # a shorter run starts at once, without measuring this machine's speed
 
@@ -349,7 +350,8 @@ class Pipeline:
         speed = measure_speed(self.config["threads"]) / REFERENCE_SPEED if long else 1.0
         share = 0 if self.config["executor"] else 1 / (self.config["jobs"] or 1)
         for name, one in self.plan.items():  # expected: by which it lengthens the run; 0: unknown
-            one |= {"speed": speed, "expected": seconds[name] / speed * share}
+            part = 1 if share and name in WHOLE else share
+            one |= {"speed": speed, "expected": seconds[name] / speed * part}
         write_json(self.results / PLAN, self.plan)
         write_text(self.results / PLAN_TEXT, self.describe(len(order), older, list(took.values())))
 
@@ -585,6 +587,7 @@ def run(
         jobs = min(cores, usual.get("jobs", 1))
     config = settings | {"results": str(folder), "only": only, "retrain": retrain, "jobs": jobs}
     config |= {"executor": executor, "threads": max(1, cores // (jobs or 1))}
+    config["cores"] = config["threads"] * (1 if executor else jobs or 1)
     if data and (archived or settings["profile"] == PUBLISHED):
         raise Gz2vitError(f"--data {data}: {folder} has galaxies of its own; name other --results")
     try:
@@ -643,7 +646,7 @@ def _snakemake(
         if shutil.which("squeue") and not known:
             command += ["--slurm-status-command", "squeue"]
     else:
-        command += ["--profile", "none", "--cores", str(config["threads"] * (config["jobs"] or 1))]
+        command += ["--profile", "none", "--cores", str(config["cores"])]
     command += ["--list-rules"] if plan is None else options
     # Linux: end with this process even where that is killed with -9 (PR_SET_PDEATHSIG).
     die = partial(ctypes.CDLL(None).prctl, 1, signal.SIGKILL) if sys.platform == "linux" else None
