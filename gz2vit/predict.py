@@ -47,7 +47,8 @@ except ImportError:
     decode_jpeg = None  # Pillow decodes all, to the same pixels
 
 ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif")
-GPU_BATCH, OTHER_BATCH = 512, {torch.bfloat16: 32, torch.float32: 16}  # at once; fit in a cache
+# Images at once; on a processor what fits in its cache, of the Linformer's few tokens more
+GPU_BATCH, OTHER_BATCH, LINFORMER_BATCH = 512, {torch.bfloat16: 8, torch.float32: 16}, 32
 FEEDERS = 8
 PART_IMAGES = 2048  # what an interruption may cost: some seconds of the paper's network
 SECONDS = {True: 0.5, False: 30.0}  # between states of the bar on a terminal; each a line in a log
@@ -82,7 +83,9 @@ class Logits:
             if convolutional:
                 self.network.to(memory_format=torch.channels_last)
             use_onednn(self.network)
-        self.batch_size = GPU_BATCH if device.type == "cuda" else OTHER_BATCH[self.dtype]
+        few = self.dtype is torch.bfloat16 and classifier.settings.network == "linformer"
+        other = LINFORMER_BATCH if few else OTHER_BATCH[self.dtype]
+        self.batch_size = GPU_BATCH if device.type == "cuda" else other
         levels = torch.arange(256.0, device=device)[:, None, None, None]
         table = torch.addcmul(classifier.shift, levels, classifier.scale)[..., 0]
         self.table = table.to(self.dtype).permute(2, 0, 1).contiguous().cpu()  # (1, 256, 3)
